@@ -1,0 +1,87 @@
+"""Face box -> square crop, and the way back. The only place that knows pixels' half offsets.
+
+The network's crop is SADRNet's: a square of side 1.5 (w + h) / 2 around the centre of the box
+of the 68 landmarks. Pixel u of a crop of n pixels lies at
+``center - size / 2 + (u + 0.5) size / n`` of the photo.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import InputError
+from sadr_cli.faces import Crop, FloatArray
+
+LANDMARK_BOX_MARGIN = 1.5
+
+
+def crop_from_landmarks(landmarks: FloatArray, margin: float = LANDMARK_BOX_MARGIN) -> Crop:
+    """The network's crop from landmarks ``(L, 2 or 3)`` in pixels.
+
+    Raises InputError when the landmarks are not finite or have no extent.
+    """
+    xy = np.asarray(landmarks, float)[:, :2]
+    low, high = xy.min(0), xy.max(0)
+    size = margin * float((high - low).mean())
+    if not np.isfinite(size) or size <= 0:
+        raise InputError("the landmarks have no extent: give the 68 points of one face in pixels")
+    center = (low + high) / 2
+    return Crop(float(center[0]), float(center[1]), size)
+
+
+def crop_to_image(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np.float64]:
+    """Points ``(..., 2 or 3)`` in pixels of a crop of ``resolution`` -> pixels of the photo."""
+    p = np.asarray(points, float).copy()
+    step = crop.size / resolution
+    p[..., 0] = crop.center_x - crop.size / 2 + (p[..., 0] + 0.5) * step
+    p[..., 1] = crop.center_y - crop.size / 2 + (p[..., 1] + 0.5) * step
+    p[..., 2:] *= step
+    return p
+
+
+def image_to_crop(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np.float64]:
+    """Points ``(..., 2 or 3)`` in pixels of the photo -> pixels of a crop of ``resolution``."""
+    p = np.asarray(points, float).copy()
+    step = crop.size / resolution
+    p[..., 0] = (p[..., 0] - crop.center_x + crop.size / 2) / step - 0.5
+    p[..., 1] = (p[..., 1] - crop.center_y + crop.size / 2) / step - 0.5
+    p[..., 2:] /= step
+    return p
+
+
+def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[Any]:
+    """Cut the square out of ``image`` (H, W, 3) and resize it to ``resolution``; black outside.
+
+    Photos much larger than the crop are averaged first, so that no pixel is skipped.
+    """
+    step = crop.size / resolution
+    x0 = crop.center_x - crop.size / 2 + 0.5 * step
+    y0 = crop.center_y - crop.size / 2 + 0.5 * step
+    if step > 1.5:  # bilinear sampling alone would alias
+        # Cut a generous window, shrink it by area averaging to about the target's scale.
+        left, top = int(np.floor(x0 - 2 * step)), int(np.floor(y0 - 2 * step))
+        side = int(np.ceil(crop.size + 4 * step))
+        window = cut_window(image, left, top, side)
+        small = max(round(side / step), 1)
+        image = cv2.resize(window, (small, small), interpolation=cv2.INTER_AREA)
+        ratio = side / small
+        x0, y0 = (x0 - left + 0.5) / ratio - 0.5, (y0 - top + 0.5) / ratio - 0.5
+        step /= ratio
+    matrix = np.array([[step, 0, x0], [0, step, y0]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (resolution, resolution), flags=flags)
+
+
+def cut_window(image: NDArray[Any], left: int, top: int, side: int) -> NDArray[Any]:
+    """The square ``side`` x ``side`` at (left, top) of ``image``, black outside it."""
+    out = np.zeros((side, side, *image.shape[2:]), image.dtype)
+    height, width = image.shape[:2]
+    x0, x1 = max(left, 0), min(left + side, width)
+    y0, y1 = max(top, 0), min(top + side, height)
+    if x0 < x1 and y0 < y1:
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return out

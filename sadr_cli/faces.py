@@ -1,0 +1,137 @@
+"""The records that flow from room to room: Frame -> Detection -> Crop -> Face.
+
+Pixel coordinates everywhere: x to the right, y down, **the centre of the top-left pixel is
+(0, 0)**; the picture covers [-0.5, width - 0.5] x [-0.5, height - 0.5]. z points towards the
+viewer in the same scale; only its differences mean something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.pose import matrix_to_euler, matrix_to_quaternion
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: a photo, or one frame of a video.
+
+    image: (H, W, 3) uint8 RGB, upright (EXIF orientation applied).
+    source: the input as the user named it, for messages and manifests.
+    name: stem for output files; unique in a run, never contains a path separator.
+    path: the file, if there is one.
+    index, time: frame number and seconds, for video frames.
+    """
+
+    image: NDArray[np.uint8]
+    source: str
+    name: str
+    path: Path | None = None
+    index: int | None = None
+    time: float | None = None
+
+    @property
+    def width(self) -> int:
+        return int(self.image.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.image.shape[0])
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected face of a frame.
+
+    box: (4,) float x0, y0, x1, y1 in pixels of the frame.
+    score: confidence in [0, 1].
+    points: (5, 2) eyes, nose tip, mouth corners (image left before right), or None.
+    detector: the name whose calibration turns this box into the network's crop;
+        "landmarks" means that the box is the box of the 68 landmarks itself.
+    """
+
+    box: FloatArray
+    score: float = 1.0
+    points: FloatArray | None = None
+    detector: str = "landmarks"
+
+    @property
+    def size(self) -> float:
+        """Square root of the box's area, in pixels."""
+        x0, y0, x1, y1 = (float(v) for v in self.box)
+        return float(np.sqrt(max(x1 - x0, 0.0) * max(y1 - y0, 0.0)))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the frame, axis-aligned: what the network sees.
+
+    center_x, center_y: centre of the square, in pixels of the frame.
+    size: side of the square, in pixels of the frame.
+    """
+
+    center_x: float
+    center_y: float
+    size: float
+
+
+@dataclass(frozen=True)
+class Face:
+    """One reconstructed face, in the frame of its photo.
+
+    vertices: (V, 3) final face G in image pixels (y down, z towards the viewer).
+    landmarks: (68, 3) landmarks of G, same frame, 300-W order.
+    shape: (V, 3) pose-independent face S in the shape frame (y up, 1 unit = 66.67 mm).
+    visibility: (V,) in [0, 1]: attention where the surface faces the viewer, else 0 (Eq 10).
+    landmark_visibility: (68,) the same at the landmarks.
+    landmark_confidence: (68,) in [0, 1]: agreement of P and G at the landmark, times
+        (0.5 + 0.5 visibility); see ``reconstructor``.
+    attention: (A, A) attention mask over the crop, in [0, 1].
+    scale, rotation, translation: pose of the photo in the y-up image frame,
+        p = scale * rotation @ S + translation, then x = p.x, y = -p.y, z = p.z (Eq 2).
+    pose_face: (V, 3) pose-dependent face P in image pixels, the network's direct regression.
+    crop: the square it was computed from.
+    detection: the detection it came from.
+    confidence: one number in [0, 1] for the face.
+    """
+
+    vertices: FloatArray
+    landmarks: FloatArray
+    shape: FloatArray
+    visibility: FloatArray
+    landmark_visibility: FloatArray
+    landmark_confidence: FloatArray
+    attention: FloatArray
+    scale: float
+    rotation: FloatArray
+    translation: FloatArray
+    pose_face: FloatArray
+    crop: Crop
+    detection: Detection | None = None
+    confidence: float = 1.0
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def euler(self) -> tuple[float, float, float]:
+        """Yaw, pitch, roll in degrees, AFLW2000-3D convention; |yaw| > 90 beyond the profile."""
+        yaw, pitch, roll = matrix_to_euler(self.rotation, beyond_profile=True)
+        return float(yaw), float(pitch), float(roll)
+
+    @property
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """Unit quaternion (w, x, y, z) of :attr:`rotation`, w >= 0."""
+        w, x, y, z = matrix_to_quaternion(self.rotation)
+        return float(w), float(x), float(y), float(z)
+
+    @property
+    def box(self) -> FloatArray:
+        """(4,) x0, y0, x1, y1: box of the 68 landmarks in pixels."""
+        xy = self.landmarks[:, :2]
+        return np.concatenate([xy.min(0), xy.max(0)])

@@ -1,0 +1,119 @@
+"""Head pose: rotation matrix <-> Euler angles <-> quaternion.
+
+Conventions
+-----------
+All functions use the rotation of AFLW2000-3D / 300W-LP (3DDFA): ``R`` takes the shape frame
+(x right, y up, z towards the viewer) to the *y-up* image frame, ``p = f R S + t``, and
+
+    R = Rx(pitch) Ry(yaw) Rz(roll)
+
+    Rx = [[1, 0, 0], [0, c, s], [0, -s, c]]
+    Ry = [[c, 0, -s], [0, 1, 0], [s, 0, c]]
+    Rz = [[c, s, 0], [-s, c, 0], [0, 0, 1]]
+
+so that (zero-based) ``yaw = asin(-R[0, 2])``, ``pitch = atan2(R[1, 2], R[2, 2])`` and
+``roll = atan2(R[0, 1], R[0, 0])``. Angles are degrees. Signs, as seen in a photo: **yaw > 0**
+turns the face to the image's left (the nose moves towards smaller x), **pitch > 0**
+lifts the chin (the nose tip moves up), **roll > 0** turns the head clockwise in the picture.
+
+``asin`` only reaches +-90 degrees of yaw. A face turned further has a second pair of angles
+with |yaw| > 90 and pitch and roll near zero; :func:`matrix_to_euler` returns it with
+``beyond_profile=True``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_GIMBAL = 1e-6
+
+
+def euler_to_matrix(yaw: ArrayLike, pitch: ArrayLike, roll: ArrayLike) -> Array:
+    """Rotation matrices from Euler angles in degrees.
+
+    Arguments broadcast to a shape ``(...)``; returns ``(..., 3, 3)``.
+    """
+    y, p, r = np.broadcast_arrays(*(np.deg2rad(np.asarray(a, float)) for a in (yaw, pitch, roll)))
+    cy, sy, cp, sp, cr, sr = np.cos(y), np.sin(y), np.cos(p), np.sin(p), np.cos(r), np.sin(r)
+    m = np.empty((*y.shape, 3, 3))
+    m[..., 0, 0], m[..., 0, 1], m[..., 0, 2] = cy * cr, cy * sr, -sy
+    m[..., 1, 0] = sp * sy * cr - cp * sr
+    m[..., 1, 1] = sp * sy * sr + cp * cr
+    m[..., 1, 2] = sp * cy
+    m[..., 2, 0] = cp * sy * cr + sp * sr
+    m[..., 2, 1] = cp * sy * sr - sp * cr
+    m[..., 2, 2] = cp * cy
+    return m
+
+
+def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array:
+    """Euler angles ``(..., 3)`` = yaw, pitch, roll in degrees from ``(..., 3, 3)`` rotations.
+
+    By default yaw lies in [-90, 90], the reading of AFLW2000-3D. With ``beyond_profile`` the
+    equivalent triple ``(180 - yaw, pitch +- 180, roll +- 180)`` is returned where it has the
+    smaller |pitch| + |roll|: a face seen from behind the profile then reads as |yaw| > 90.
+    At |yaw| = 90 exactly only pitch +- roll is determined; roll is then set to zero.
+    """
+    m = np.asarray(matrix, float)
+    sin_yaw = np.clip(-m[..., 0, 2], -1.0, 1.0)
+    yaw = np.arcsin(sin_yaw)
+    pitch = np.arctan2(m[..., 1, 2], m[..., 2, 2])
+    roll = np.arctan2(m[..., 0, 1], m[..., 0, 0])
+    locked = np.hypot(m[..., 0, 0], m[..., 0, 1]) < _GIMBAL
+    pitch = np.where(locked, np.arctan2(-m[..., 2, 1], m[..., 1, 1]), pitch)
+    roll = np.where(locked, 0.0, roll)
+    angles = np.rad2deg(np.stack([yaw, pitch, roll], -1))
+    if beyond_profile:
+        other = np.stack(
+            [_wrap(180 - angles[..., 0]), _wrap(angles[..., 1] + 180), _wrap(angles[..., 2] + 180)],
+            -1,
+        )
+        better = np.abs(other[..., 1:]).sum(-1) < np.abs(angles[..., 1:]).sum(-1)
+        angles = np.where(better[..., None], other, angles)
+    return angles
+
+
+def matrix_to_quaternion(matrix: ArrayLike) -> Array:
+    """Unit quaternions ``(..., 4)`` as (w, x, y, z) with w >= 0 from rotations ``(..., 3, 3)``."""
+    m = np.asarray(matrix, float)
+    # The largest eigenvector of this symmetric matrix is the quaternion of the nearest rotation
+    # (Bar-Itzhack 2000): no case distinction, no division by a small number.
+    k = np.empty((*m.shape[:-2], 4, 4))
+    xx, xy, xz = m[..., 0, 0], m[..., 0, 1], m[..., 0, 2]
+    yx, yy, yz = m[..., 1, 0], m[..., 1, 1], m[..., 1, 2]
+    zx, zy, zz = m[..., 2, 0], m[..., 2, 1], m[..., 2, 2]
+    k[..., 0, 0], k[..., 0, 1] = xx + yy + zz, zy - yz
+    k[..., 0, 2], k[..., 0, 3] = xz - zx, yx - xy
+    k[..., 1, 1], k[..., 1, 2], k[..., 1, 3] = xx - yy - zz, xy + yx, xz + zx
+    k[..., 2, 2], k[..., 2, 3] = yy - xx - zz, yz + zy
+    k[..., 3, 3] = zz - xx - yy
+    for row in range(4):
+        for column in range(row):
+            k[..., row, column] = k[..., column, row]
+    q = np.linalg.eigh(k)[1][..., :, -1]
+    return q * np.where(q[..., :1] < 0, -1.0, 1.0)
+
+
+def quaternion_to_matrix(quaternion: ArrayLike) -> Array:
+    """Rotations ``(..., 3, 3)`` from quaternions ``(..., 4)`` (w, x, y, z), normalised first."""
+    q = np.asarray(quaternion, float)
+    w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def geodesic_distance(a: ArrayLike, b: ArrayLike) -> Array:
+    """Angle in degrees between rotations ``(..., 3, 3)``: acos((trace(A' B) - 1) / 2)."""
+    trace = np.einsum("...ij,...ij->...", np.asarray(a, float), np.asarray(b, float))
+    return np.rad2deg(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
+
+
+def _wrap(degrees: Array) -> Array:
+    return (degrees + 180) % 360 - 180

@@ -1,0 +1,130 @@
+"""The UV layout: which pixels of a 256 x 256 UV map are face, landmarks, triangles, mean shape.
+
+The layout is PRNet's and SADRNet's (paper, Eqs 6-8): a UV map stores one 3-D point a pixel, and
+neighbours in the map are neighbours on the face. It travels inside every checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 256
+MM_PER_UNIT = 1e3 / 15.0  # one unit of the shape frame: 1 / 1.5e-5 micrometres
+
+# Loss weights by region: landmarks, eyes nose mouth, cheek chin forehead, neck (paper III-D).
+REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
+
+# Index pairs that mirror the 68 landmarks left to right.
+# fmt: off
+MIRROR_68 = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+])
+# fmt: on
+
+
+@dataclass(frozen=True, eq=False)
+class UVLayout:
+    """Face pixels of the UV map and what is known of them.
+
+    mask: (256, 256) bool, the V face pixels; vertex order is that of ``np.where(mask)``.
+    kpt: (68, 2) int row, column of the landmarks, 300-W order.
+    region: (256, 256) uint8: 1 landmarks, 2 eyes nose mouth, 3 cheek chin forehead, 0 neck.
+    mean_shape: (V, 3) float32 mean template in the shape frame (y up, 1 unit = 66.67 mm).
+    """
+
+    mask: NDArray[np.bool_]
+    kpt: NDArray[np.integer[Any]]
+    region: NDArray[np.uint8]
+    mean_shape: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != (SIZE, SIZE) or self.kpt.shape != (68, 2):
+            raise ValueError("a UV layout has a 256 x 256 mask and 68 landmarks")
+        if self.mean_shape.shape != (int(self.mask.sum()), 3):
+            raise ValueError("the mean shape must have one point a face pixel")
+        if not self.mask[self.kpt[:, 0], self.kpt[:, 1]].all():
+            raise ValueError("every landmark must lie inside the face mask")
+
+    @cached_property
+    def vertex_count(self) -> int:
+        return int(self.mask.sum())
+
+    @cached_property
+    def rows_columns(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        rows, columns = np.nonzero(self.mask)
+        return rows, columns
+
+    @cached_property
+    def index_map(self) -> NDArray[np.int32]:
+        """(256, 256) vertex index of each face pixel, -1 elsewhere."""
+        index = np.full((SIZE, SIZE), -1, np.int32)
+        index[self.mask] = np.arange(self.vertex_count, dtype=np.int32)
+        return index
+
+    @cached_property
+    def landmark_indices(self) -> NDArray[np.int32]:
+        """(68,) vertex index of each landmark."""
+        return self.index_map[self.kpt[:, 0], self.kpt[:, 1]]
+
+    @cached_property
+    def triangles(self) -> NDArray[np.int32]:
+        """(T, 3) triangles over the mask, counter-clockwise from outside in the shape frame.
+
+        Each square of four neighbouring pixels is cut from its top-right to its bottom-left;
+        a triangle stays when its three pixels are face. Reverse the winding for y down.
+        """
+        i = self.index_map
+        a, b, c, d = i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]
+        both = np.stack(
+            [np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2
+        ).reshape(-1, 3)  # fmt: skip
+        return np.ascontiguousarray(both[(both >= 0).all(1)])
+
+    @cached_property
+    def uv_coordinates(self) -> NDArray[np.float32]:
+        """(V, 2) texture coordinates u, v in [0, 1], v up, at the pixels' centres."""
+        rows, columns = self.rows_columns
+        return np.stack([(columns + 0.5) / SIZE, 1 - (rows + 0.5) / SIZE], 1).astype(np.float32)
+
+    def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
+        """Values a vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
+        out = np.full((SIZE, SIZE, *values.shape[1:]), fill, values.dtype)
+        out[self.mask] = values
+        return out
+
+    def from_map(self, uv_map: NDArray[Any]) -> NDArray[Any]:
+        """Map (256, 256, ...) -> values a vertex (V, ...)."""
+        return uv_map[self.mask]
+
+
+def region_weights(region: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(256, 256) loss weight a pixel, 16 : 12 : 3 : 0 by region (paper III-D)."""
+    table = np.zeros(256, np.float32)
+    for key, value in REGION_WEIGHTS.items():
+        table[key] = value
+    return table[region]
+
+
+def extend_map(uv_map: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Continue a map (256, 256, C) smoothly outside ``mask``: pull-push over halved sizes."""
+
+    def fill(values: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        if weight.all() or values.shape[0] == 1:
+            return values
+        h = values.shape[0] // 2
+        w4 = weight.reshape(h, 2, h, 2)
+        total = w4.sum((1, 3))
+        small = (values * weight[..., None]).reshape(h, 2, h, 2, -1).sum((1, 3))
+        small /= np.maximum(total, 1)[..., None]
+        coarse = fill(small.astype(np.float32), (total > 0).astype(np.float32))
+        up = coarse.repeat(2, 0).repeat(2, 1)
+        return np.where(weight[..., None] > 0, values, up)
+
+    return fill(np.asarray(uv_map, np.float32), mask.astype(np.float32))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sadr_cli.crop import (
+    crop_from_landmarks,
+    crop_to_image,
+    cut_window,
+    extract_crop,
+    image_to_crop,
+)
+from sadr_cli.errors import InputError
+from sadr_cli.faces import Crop
+
+
+def blobs(points: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
+    """A photo with one bright Gaussian spot at each point."""
+    y, x = np.mgrid[:height, :width]
+    image = np.zeros((height, width))
+    for px, py in points:
+        image += 255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2))
+    return np.dstack([image.clip(0, 255).astype(np.uint8)] * 3)
+
+
+def centroid(image: np.ndarray) -> np.ndarray:
+    weight = image[:, :, 0].astype(float)
+    y, x = np.mgrid[: weight.shape[0], : weight.shape[1]]
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+@given(
+    st.floats(-500, 500), st.floats(-500, 500), st.floats(5, 3000), st.sampled_from([64, 128, 256])
+)
+def test_way_back_is_the_inverse(x: float, y: float, size: float, resolution: int) -> None:
+    crop = Crop(x, y, size)
+    points = np.array([[0, 0, 0], [resolution - 1, 3, -7], [12.25, 100, 4]])
+    there = crop_to_image(points, crop, resolution)
+    assert np.allclose(image_to_crop(there, crop, resolution), points, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [60.0, 128.0, 300.0, 777.0])
+@pytest.mark.parametrize("resolution", [128, 256])
+def test_a_spot_lands_where_the_way_back_says(size: float, resolution: int) -> None:
+    """Pixels of the crop and coordinates agree to a small part of a pixel, at every scale."""
+    spot = np.array([[410.3, 371.8]])
+    photo = blobs(spot, 800, 900, sigma=size / 30)
+    crop = Crop(400.6, 380.1, size)
+    cut = extract_crop(photo, crop, resolution)
+    assert cut.shape == (resolution, resolution, 3)
+    found = crop_to_image(centroid(cut)[None], crop, resolution)
+    assert np.abs(found - spot).max() < 0.06 * size / resolution + 0.02
+
+
+def test_beyond_the_photo_is_black() -> None:
+    photo = np.full((50, 60, 3), 200, np.uint8)
+    cut = extract_crop(photo, Crop(0, 0, 40), 128)
+    assert (cut[:60, :60] == 0).all()
+    assert (cut[70:, 70:] == 200).all()
+    far = extract_crop(photo, Crop(-900, 4000, 90), 64)
+    assert not far.any()
+
+
+def test_shrinking_averages_instead_of_skipping() -> None:
+    stripes = np.zeros((1024, 1024, 3), np.uint8)
+    stripes[:, ::2] = 255
+    cut = extract_crop(stripes, Crop(511.5, 511.5, 1000), 128)[5:-5, 5:-5]
+    assert cut.std() < 5
+    assert abs(float(cut.mean()) - 127.5) < 3
+
+
+def test_crop_is_the_papers() -> None:
+    landmarks = np.array([[10.0, 20, 3], [110, 20, 9], [60, 80, -4]])
+    crop = crop_from_landmarks(landmarks)
+    assert (crop.center_x, crop.center_y) == (60, 50)
+    assert crop.size == pytest.approx(1.5 * (100 + 60) / 2)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((68, 2)), np.full((68, 2), np.nan)])
+def test_landmarks_without_extent_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(InputError, match="68 points"):
+        crop_from_landmarks(bad)
+
+
+def test_window_keeps_pixels() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    assert (cut_window(image, 2, 1, 2) == image[1:3, 2:4]).all()
+    outside = cut_window(image, -1, -1, 3)
+    assert (outside[1:, 1:] == image[:2, :2]).all()
+    assert not outside[0].any()
+    assert not outside[:, 0].any()
