@@ -1,0 +1,230 @@
+"""Occlusion-aware self-alignment: P, S and A -> pose and the final face G (paper III-C).
+
+Everything is batched, on the tensors' device, and differentiable in P and S. Positions come in
+crop pixels, x right and **y down**; the similarity is fitted in the y-up frame, where it is a
+proper rotation, and G is flipped back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EPS_WEIGHT = 0.1  # eps of Eq 11
+
+
+class Alignment(NamedTuple):
+    """Result of :func:`self_align`.
+
+    face: (B, 3, H, W) G in the frame of P (y down).
+    scale: (B,) f; rotation: (B, 3, 3) proper R; translation: (B, 3) t, of the y-up frame:
+        G_up = f R S + t (Eq 2), then y is negated.
+    weights: (B, K) landmark weights W (Eq 11).
+    """
+
+    face: Tensor
+    scale: Tensor
+    rotation: Tensor
+    translation: Tensor
+    weights: Tensor
+
+
+def surface_normals(position: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Unit outward normals (B, 3, H, W) of a UV position map (B, 3, H, W) with y down.
+
+    Cross product of the map's central differences along columns and rows. Neighbours outside
+    ``mask`` (H, W), where a network is free to say anything, are not used: one-sided
+    differences stand in. Degenerate points get a zero normal.
+    """
+    padded = F.pad(position, (1, 1, 1, 1), mode="replicate")
+    near = {
+        "east": padded[:, :, 1:-1, 2:],
+        "west": padded[:, :, 1:-1, :-2],
+        "south": padded[:, :, 2:, 1:-1],
+        "north": padded[:, :, :-2, 1:-1],
+    }
+    if mask is not None:
+        m = F.pad(mask, (1, 1, 1, 1), value=False)
+        inside = {
+            "east": m[1:-1, 2:],
+            "west": m[1:-1, :-2],
+            "south": m[2:, 1:-1],
+            "north": m[:-2, 1:-1],
+        }
+        near = {k: torch.where(inside[k], v, position) for k, v in near.items()}
+    normal = torch.linalg.cross(near["east"] - near["west"], near["south"] - near["north"], dim=1)
+    return F.normalize(normal, dim=1)
+
+
+def gather_points(uv_map: Tensor, kpt: Tensor) -> Tensor:
+    """Map values (B, K, C) at pixels ``kpt`` (K, 2) row, column of (B, C, H, W)."""
+    return uv_map[:, :, kpt[:, 0], kpt[:, 1]].transpose(1, 2)
+
+
+def sample_attention(attention: Tensor, xy: Tensor, size: int) -> Tensor:
+    """Attention (B, K) at points ``xy`` (B, K, 2) in pixels of a crop of ``size``.
+
+    Attention (B, 1, h, w) is read at the cell that holds the point (Eq 10, the floor);
+    points outside the crop read 0: nothing is seen of them.
+    """
+    height, width = attention.shape[-2:]
+    cell = torch.floor((xy.detach() + 0.5) * (width / size)).long()
+    x, y = cell[..., 0], cell[..., 1]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return attention.flatten(1).gather(1, index) * inside
+
+
+def visibility(position: Tensor, normals: Tensor, attention: Tensor | None, size: int) -> Tensor:
+    """Vis of Eq 10 for points: 0 where the normal points away, else the attention there.
+
+    position, normals: (B, K, 3), pixels of a crop of ``size`` with y down;
+    attention: (B, 1, h, w) in [0, 1], or None to use the normals alone. Returns (B, K).
+    """
+    facing = (normals[..., 2] >= 0).to(position.dtype)
+    if attention is None:
+        return facing
+    return facing * sample_attention(attention, position[..., :2], size)
+
+
+def weighted_similarity(
+    source: Tensor, target: Tensor, weights: Tensor, *, mode: str = "paper"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """f, R, t with target ~ f R source + t (Eqs 12-18), for points (B, K, 3), weights (B, K).
+
+    ``paper``: weighted centroids, f as the ratio of weighted summed distances to them, weighted
+    SVD, t = M_P - f R M_S (Eq 18 omits the f). The sums of Eq 14 carry the weights here, so that
+    a corrupted hidden landmark cannot change the scale.
+    ``official``: as the public code does; weighted centroids and unweighted sums for f, plain
+    means for H and t; a reflection is not excluded.
+
+    In ``paper`` mode R is proper, det R = +1, whatever the input. Returns (B,), (B, 3, 3), (B, 3).
+    """
+    if mode not in ("paper", "official"):
+        raise ValueError(f"alignment mode must be paper or official: {mode}")
+    w = weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
+    mean_s = (w[..., None] * source).sum(1)  # Eq 12
+    mean_p = (w[..., None] * target).sum(1)  # Eq 13
+    distance_weights = w if mode == "paper" else torch.ones_like(w)
+    reach_s = (distance_weights * _norm(source - mean_s[:, None])).sum(1)
+    reach_p = (distance_weights * _norm(target - mean_p[:, None])).sum(1)
+    scale = reach_p / reach_s.clamp_min(1e-12)  # Eq 14
+    if mode == "official":
+        mean_s, mean_p = source.mean(1), target.mean(1)
+    centred_s = scale[:, None, None] * (source - mean_s[:, None])  # Eq 15
+    centred_p = target - mean_p[:, None]  # Eq 16
+    h = torch.einsum("bki,bk,bkj->bij", centred_s, w, centred_p)
+    rotation = _nearest_rotation(h.transpose(1, 2), proper=mode == "paper")  # Eq 17
+    translation = mean_p - scale[:, None] * torch.einsum("bij,bj->bi", rotation, mean_s)  # Eq 18
+    return scale, rotation, translation
+
+
+def flip_y(points: Tensor, dim: int = -1) -> Tensor:
+    """Negate the second of three coordinates along ``dim``: y down <-> y up."""
+    shape = [1] * points.dim()
+    shape[dim] = 3
+    return points * points.new_tensor([1.0, -1.0, 1.0]).view(shape)
+
+
+def self_align(
+    pose_face: Tensor,
+    shape: Tensor,
+    attention: Tensor | None,
+    kpt: Tensor,
+    *,
+    size: int,
+    mask: Tensor | None = None,
+    mode: str = "paper",
+) -> Alignment:
+    """Align the shape S to the pose-dependent face P by the visible landmarks (Eqs 10-18).
+
+    pose_face: (B, 3, H, W) P in pixels of a crop of side ``size``, y down.
+    shape: (B, 3, H, W) S in the shape frame, y up.
+    attention: (B, 1, h, w) in [0, 1] or None.
+    kpt: (K, 2) row, column of the landmarks in the maps.
+    mask: (H, W) bool, the face pixels of the maps, for the normals.
+    """
+    landmarks_p = gather_points(pose_face, kpt)
+    landmarks_s = gather_points(shape, kpt)
+    if mode == "official":
+        weights = _official_weights(pose_face, landmarks_p, attention, kpt, size)
+    else:
+        normals = gather_points(surface_normals(pose_face.detach(), mask), kpt)
+        weights = landmark_weights(landmarks_p, normals, attention, size)
+    scale, rotation, translation = weighted_similarity(
+        landmarks_s, flip_y(landmarks_p), weights, mode=mode
+    )
+    return Alignment(
+        transform_map(shape, scale, rotation, translation), scale, rotation, translation, weights
+    )
+
+
+def landmark_weights(
+    landmarks: Tensor, normals: Tensor, attention: Tensor | None, size: int
+) -> Tensor:
+    """W of Eq 11 (B, K): visibility plus 0.1, never zero; arguments as in :func:`visibility`."""
+    return visibility(landmarks, normals, attention, size) + EPS_WEIGHT
+
+
+def _official_weights(
+    pose_face: Tensor, landmarks: Tensor, attention: Tensor | None, kpt: Tensor, size: int
+) -> Tensor:
+    """Weights of the public code: 1 or 0.1 by the normal of one corner, times the attention."""
+    here = pose_face.detach()
+    before = (kpt - 1).clamp_min(0)
+    west = gather_points(here, torch.stack([kpt[:, 0], before[:, 1]], 1)) - landmarks.detach()
+    north = gather_points(here, torch.stack([before[:, 0], kpt[:, 1]], 1)) - landmarks.detach()
+    facing = west[..., 0] * north[..., 1] - west[..., 1] * north[..., 0] >= 0
+    weights = facing.to(landmarks.dtype).clamp_min(EPS_WEIGHT)
+    if attention is None:
+        return weights
+    height, width = attention.shape[-2:]
+    x = (landmarks[..., 0].detach() * width / size).long().clamp(0, width - 1)
+    y = (landmarks[..., 1].detach() * height / size).long().clamp(0, height - 1)
+    return weights * attention.flatten(1).gather(1, y * width + x)
+
+
+def transform_map(shape: Tensor, scale: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:
+    """G = f R S + t (Eq 2) on maps (B, 3, H, W), returned with y down."""
+    up = torch.einsum("bij,bjhw->bihw", scale[:, None, None] * rotation, shape)
+    return flip_y(up + translation[:, :, None, None], dim=1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Length along the last axis with a finite gradient at zero."""
+    return torch.sqrt((x * x).sum(-1) + 1e-12)
+
+
+class _NearestRotation(torch.autograd.Function):
+    """Rotation nearest to M in the Frobenius sense, with a stable derivative.
+
+    With M = U diag(s) V', signs chosen so that det R = +1 (``proper``) and R = U diag(d) V', the
+    derivative is dR = U' Omega V with Omega = (U' dM V - V' dM' U) / (s_i + s_j), signed singular
+    values; the denominator vanishes only where R is not unique, and is floored there.
+    """
+
+    @staticmethod
+    def forward(ctx, m: Tensor, proper: bool) -> Tensor:  # type: ignore[no-untyped-def, override]
+        u, s, vh = torch.linalg.svd(m.double())
+        d = torch.ones_like(s)
+        if proper:
+            d[..., 2] = torch.where(torch.det(u @ vh) < 0, -1.0, 1.0)
+        v = vh.transpose(-1, -2)
+        ctx.save_for_backward(u, s * d, v * d[..., None, :])
+        return ((u * d[..., None, :]) @ vh).to(m.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
+        u, s, v = ctx.saved_tensors  # M = u diag(s) v', R = u v'
+        g = u.transpose(-1, -2) @ grad.double() @ v
+        total = s[..., :, None] + s[..., None, :]
+        floor = 1e-6 * s.abs().amax(-1)[..., None, None].clamp_min(1e-12)
+        omega = (g - g.transpose(-1, -2)) / torch.maximum(total, floor)
+        return (u @ omega @ v.transpose(-1, -2)).to(grad.dtype), None
+
+
+def _nearest_rotation(m: Tensor, proper: bool) -> Tensor:
+    return _NearestRotation.apply(m, proper)

@@ -1,0 +1,231 @@
+"""SADRNet: encoder, attention side branch, shared decoder, two heads (paper III-A, III-B, III-E).
+
+Parameter names and shapes at full width are those of the public checkpoint, so that its state
+dict loads without renaming. Width, input size and the parts of the paper's ablation (Table IV)
+are settings of the same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Channels of the paper at width 1 (III-E): encoder 256x256 -> 8x8, decoder 8x8 -> 64x64,
+# heads 64x64 -> 256x256. True marks a layer that halves (encoder) or doubles (decoder) the size.
+ENCODER = [(32, True), (32, False), (64, True), (64, False), (128, True), (128, False)]
+ENCODER_HIGH = [(256, True), (256, False), (512, True), (512, False)]
+DECODER = [
+    (512, False), (256, True), (256, False), (256, False), (128, True),
+    (128, False), (128, False), (64, True), (64, False), (64, False),
+]  # fmt: skip
+HEAD = [(32, True), (32, False), (16, True), (16, False), (3, False), (3, False), (3, False)]
+STEM, ATTENTION = 16, 256
+
+BN_EPS = 1e-3  # of plain and transposed convolutions; residual blocks keep torch's default
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and parts of a network.
+
+    input_size: side of the square RGB crop, a multiple of 32.
+    uv_size: side of the UV maps, input_size / 4, / 2 or the same (0: the same); a head doubles
+        its maps as often as that needs.
+    width: factor on all channel counts (1 = the paper's; 3-channel layers stay).
+    attention: features are multiplied by exp(A) (Eq 9); off for the ablation.
+    deformation: the shape head gives D, S = mean + D (Eq 3); off: it gives S itself.
+    """
+
+    input_size: int = 256
+    uv_size: int = 0
+    width: float = 1.0
+    attention: bool = True
+    deformation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.input_size < 64 or self.input_size % 32:
+            raise ValueError(f"input_size must be a multiple of 32, at least 64: {self.input_size}")
+        if self.uv_size == 0:
+            object.__setattr__(self, "uv_size", self.input_size)
+        if self.input_size not in (self.uv_size, 2 * self.uv_size, 4 * self.uv_size):
+            raise ValueError(f"uv_size must be input_size / 1, 2 or 4: {self.uv_size}")
+        if not 0 < self.width <= 4:
+            raise ValueError(f"width must lie in (0, 4]: {self.width}")
+
+    def channels(self, n: int) -> int:
+        """``n`` channels of the paper at this width, a multiple of 8."""
+        return n if n <= 3 else max(8, round(n * self.width / 8) * 8)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class NetworkOutput(NamedTuple):
+    """What one forward pass gives; maps are (B, 3, U, U), U = uv_size, in the network's scalings.
+
+    pose_map: P, x right and y down from the crop's top-left corner, divided by the position
+        scale (``Scaling.position``).
+    shape_map: D (or S without ``deformation``) in shape units.
+    attention: (B, 1, H / 8, H / 8) logits; None without attention.
+    features: (B, C, H / 32, H / 32) deepest features.
+    """
+
+    pose_map: Tensor
+    shape_map: Tensor
+    attention: Tensor | None
+    features: Tensor
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, padding: int) -> None:
+        super().__init__()
+        self.pipe = nn.Sequential(
+            nn.Conv2d(cin, cout, kernel, padding=padding, bias=False),
+            nn.BatchNorm2d(cout, eps=BN_EPS),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pipe(x)
+
+
+class ResidualBlock(nn.Module):
+    """1x1, 4x4, 1x1 bottleneck; the 4x4 pads circularly, 2 before and 1 after in each axis."""
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        mid = max(cout // 2, 4)
+        self.conv1 = nn.Conv2d(cin, mid, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(mid)
+        self.conv2 = nn.Conv2d(mid, mid, 4, stride=stride, bias=False)
+        self.bn2 = nn.BatchNorm2d(mid)
+        self.conv3 = nn.Conv2d(mid, cout, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(cout)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or cin != cout:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(cin, cout, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(cout),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.conv2(F.pad(y, (2, 1, 2, 1), mode="circular"))
+        y = F.relu(self.bn2(y), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x), inplace=True)
+
+
+class AttentionBranch(nn.Module):
+    """Four 3x3 convolutions and one more to a mask: logits (B, 1, h, w) of A (III-B)."""
+
+    def __init__(self, cin: int, mid: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(cin, mid, 3, 1)
+        self.conv2 = ConvNormAct(mid, mid, 3, 1)
+        self.conv3 = ConvNormAct(mid, mid, 3, 1)
+        self.conv4 = ConvNormAct(mid, mid, 3, 1)
+        self.conv5 = nn.Conv2d(mid, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))
+
+
+class TransposedConvNormAct(nn.Module):
+    """4x4 transposed convolution, first row and column cropped, batch norm, optional ReLU."""
+
+    def __init__(self, cin: int, cout: int, stride: int, act: bool = True) -> None:
+        super().__init__()
+        self.deconv = nn.ConvTranspose2d(
+            cin, cout, 4, stride=stride, padding=1, output_padding=stride - 1, bias=False
+        )
+        norm = nn.BatchNorm2d(cout, eps=BN_EPS)
+        self.BN_AC = nn.Sequential(norm, nn.ReLU(inplace=True)) if act else nn.Sequential(norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.BN_AC(self.deconv(x)[:, :, 1:, 1:])
+
+
+class SADRNet(nn.Module):
+    """The network; see :class:`NetworkConfig` for sizes and :class:`NetworkOutput` for results.
+
+    Buffer ``pose_bias`` (3, U, U) is added to P: a mean frontal position map lets training start
+    from a face instead of from noise; it is zero for the public checkpoint.
+    """
+
+    pose_bias: Tensor
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        c = config.channels
+        self.layer0 = ConvNormAct(3, c(STEM), 4, 1)
+        cin = c(STEM)
+        for i, (cout, down) in enumerate(ENCODER + ENCODER_HIGH, 1):
+            self.add_module(f"block{i}", ResidualBlock(cin, c(cout), 2 if down else 1))
+            cin = c(cout)
+        self.attention_branch: nn.Module | None = None
+        if config.attention:
+            self.attention_branch = AttentionBranch(c(ENCODER[-1][0]), c(ATTENTION))
+        self.decoder_low, cout = self._decoder(cin, DECODER, 3)
+        ups = {1: 2, 2: 1, 4: 0}[config.input_size // config.uv_size]
+        self.decoder_kpt, _ = self._decoder(cout, HEAD, ups)
+        self.decoder_offset, _ = self._decoder(cout, HEAD, ups)
+        size = config.uv_size
+        self.register_buffer("pose_bias", torch.zeros(3, size, size))
+
+    def _decoder(
+        self, cin: int, layers: list[tuple[int, bool]], ups: int
+    ) -> tuple[nn.Sequential, int]:
+        """Layers of which the first ``ups`` doubling ones double; and their output channels."""
+        modules: list[nn.Module] = []
+        for i, (n, up) in enumerate(layers):
+            cout = self.config.channels(n)
+            last = layers is HEAD and i == len(layers) - 1
+            doubles = up and ups > 0
+            ups -= doubles
+            modules.append(TransposedConvNormAct(cin, cout, 2 if doubles else 1, act=not last))
+            cin = cout
+        return nn.Sequential(*modules), cin
+
+    def encode(self, x: Tensor, attend: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Deepest features and attention logits of normalised crops (B, 3, H, H).
+
+        ``attend=False`` skips the attention branch (used to warm the encoder up).
+        """
+        x = self.layer0(x)
+        for i in range(1, len(ENCODER) + 1):
+            x = self.get_submodule(f"block{i}")(x)
+        logits = None
+        if self.attention_branch is not None and attend:
+            logits = self.attention_branch(x)
+            x = x * torch.exp(torch.sigmoid(logits))  # Eq 9
+        for i in range(len(ENCODER) + 1, len(ENCODER + ENCODER_HIGH) + 1):
+            x = self.get_submodule(f"block{i}")(x)
+        return x, logits
+
+    def decode(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """P / scale and D maps from the deepest features."""
+        y = self.decoder_low(features)
+        return self.decoder_kpt(y) + self.pose_bias, self.decoder_offset(y)
+
+    def forward(self, x: Tensor) -> NetworkOutput:
+        """Normalised RGB crops (B, 3, H, H) -> maps; see :class:`NetworkOutput`."""
+        features, logits = self.encode(x)
+        pose_map, shape_map = self.decode(features)
+        return NetworkOutput(pose_map, shape_map, logits, features)
+
+
+def normalize_input(rgb: Tensor) -> Tensor:
+    """Per image and channel, (x - mean) / sqrt(var + 0.001) of RGB / 255.
+
+    rgb: (B, 3, H, W) in [0, 255], uint8 or float; returns float of the same shape.
+    """
+    x = rgb.float() / 255
+    var, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
+    return (x - mean) * torch.rsqrt(var + 1e-3)

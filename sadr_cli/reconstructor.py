@@ -1,0 +1,331 @@
+"""Crops in, faces out: device, precision, batching. The library in three lines.
+
+from sadr_cli import Reconstructor
+faces = Reconstructor().reconstruct(image)       # (H, W, 3) uint8 RGB
+faces[0].vertices, faces[0].landmarks, faces[0].euler
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sadr_cli import alignment
+from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
+from sadr_cli.crop import crop_from_landmarks, crop_to_image, extract_crop
+from sadr_cli.errors import InputError, UsageError
+from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.network import NetworkOutput, normalize_input
+from sadr_cli.uv import SIZE, UVLayout
+from sadr_cli.uvgrid import upsample
+
+if TYPE_CHECKING:
+    from sadr_cli.detection import Detector
+
+# Mean distance of P and G at the landmarks, as a share of the crop, at which confidence is 1/e.
+# On photos P and G agree to 0.5-1 % of the crop; on crops without a face to several per cent.
+AGREEMENT = 0.03
+LOW_CONFIDENCE = 0.4
+MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What is loaded: name, file, SHA-256, side of the network's input, parameters."""
+
+    name: str
+    path: str
+    sha256: str
+    input_size: int
+    parameters: int
+    alignment: str
+    license: str
+
+
+def select_device(device: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; UsageError when the named one is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        mps = getattr(torch.backends, "mps", None)
+        return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps") from error
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise UsageError(
+                f"no device {device!r}: PyTorch sees {count} CUDA devices here; use --device cpu"
+            )
+    elif chosen.type == "mps":
+        mps = getattr(torch.backends, "mps", None)
+        if mps is None or not mps.is_available():
+            raise UsageError("no device 'mps' on this machine: use --device cpu")
+    elif chosen.type != "cpu":
+        raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps")
+    return chosen
+
+
+class Reconstructor:
+    """Reconstructs faces with one network on one device.
+
+    weights: path or name of a checkpoint, or None for the default (see ``find_weights``).
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    batch_size: crops a forward pass; None takes what suits the device. Halved, for good, when
+        memory runs out.
+    alignment: "paper" or "official" (see ``alignment``); None takes the checkpoint's own.
+    half: bfloat16 arithmetic in the network; None means on CUDA only.
+    detector: name of the detector used when a photo comes without detections.
+    two_pass: crop again from the first pass's landmarks.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | Checkpoint | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        alignment: str | None = None,
+        half: bool | None = None,
+        detector: str = "centerface",
+        two_pass: bool = True,
+    ) -> None:
+        self.device = select_device(device)
+        if isinstance(weights, Checkpoint):
+            self.checkpoint = weights
+        else:
+            self.checkpoint = load_checkpoint(find_weights(weights))
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1: {batch_size}")
+        mode = alignment or self.checkpoint.alignment
+        if mode not in ("paper", "official"):
+            raise UsageError(f"no alignment {mode!r}: use paper or official")
+        self.alignment = mode
+        self.batch_size = batch_size or MAX_BATCH[self.device.type]
+        self.half = self.device.type == "cuda" if half is None else half
+        self.detector_name = detector
+        self.two_pass = two_pass
+        network = self.checkpoint.network.to(self.device).eval()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        uv = self.checkpoint.uv
+        mean = np.moveaxis(uv.to_map(uv.mean_shape), 2, 0)[None]
+        self._mean = torch.from_numpy(np.ascontiguousarray(mean)).to(self.device)
+        self._kpt = torch.from_numpy(uv.kpt.astype(np.int64)).to(self.device)
+        self._mask = torch.from_numpy(uv.mask).to(self.device)
+        self._vertices = torch.from_numpy(np.flatnonzero(uv.mask)).to(self.device)
+
+    @property
+    def uv(self) -> UVLayout:
+        """The UV layout of the meshes: triangles, landmarks, mean shape."""
+        return self.checkpoint.uv
+
+    @property
+    def crop_resolution(self) -> int:
+        """Side in pixels of the crops the network takes."""
+        return self.network.config.input_size
+
+    @cached_property
+    def info(self) -> WeightsInfo:
+        c = self.checkpoint
+        return WeightsInfo(
+            name=c.name,
+            path=str(c.path or ""),
+            sha256=c.sha256,
+            input_size=self.crop_resolution,
+            parameters=sum(p.numel() for p in self.network.parameters()),
+            alignment=self.alignment,
+            license=c.license,
+        )
+
+    @cached_property
+    def detector(self) -> Detector:
+        from sadr_cli.detection import create_detector
+
+        return create_detector(self.detector_name)
+
+    def crop_for(self, detection: Detection) -> Crop:
+        """The network's crop for a detection, by its detector's calibration."""
+        from sadr_cli.detection import crop_for_detection
+
+        return crop_for_detection(detection)
+
+    def reconstruct(
+        self, image: NDArray[np.uint8], detections: Sequence[Detection] | None = None
+    ) -> list[Face]:
+        """Faces of a photo (H, W, 3) uint8 RGB, in the order of ``detections``.
+
+        Without detections the detector finds them, best score first. Returns [] when there is
+        no face. Raises InputError when the array is not a photo.
+        """
+        image = _as_photo(image)
+        if detections is None:
+            detections = self.detector.detect(image)
+        crops = [self.crop_for(d) for d in detections]
+        faces = self._cut_and_run(image, crops, detections)
+        if self.two_pass and faces:
+            again = [crop_from_landmarks(f.landmarks) for f in faces]
+            faces = self._cut_and_run(image, again, detections)
+        return faces
+
+    def _cut_and_run(
+        self, image: NDArray[np.uint8], crops: Sequence[Crop], detections: Sequence[Detection]
+    ) -> list[Face]:
+        cut = [extract_crop(image, c, self.crop_resolution) for c in crops]
+        return self.reconstruct_crops(cut, crops, detections)
+
+    def reconstruct_crops(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        crops: Sequence[Crop],
+        detections: Sequence[Detection | None] | None = None,
+    ) -> list[Face]:
+        """Faces of crops (n, n, 3) uint8 RGB, n = :attr:`crop_resolution`, one each.
+
+        crops: where each was cut from its photo; results are in the photo's pixels.
+        """
+        if len(images) != len(crops):
+            raise UsageError(f"{len(images)} images but {len(crops)} crops")
+        n = self.crop_resolution
+        for image in images:
+            if image.shape != (n, n, 3):
+                raise UsageError(f"a crop has shape {image.shape}, the network takes {(n, n, 3)}")
+        sources = list(detections) if detections is not None else [None] * len(crops)
+        faces: list[Face] = []
+        start = 0
+        while start < len(images):
+            stop = start + self.batch_size
+            try:
+                arrays = self._run(np.stack(images[start:stop]))
+            except RuntimeError as error:
+                if not _out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, self.batch_size // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            faces.extend(self._faces(arrays, crops[start:stop], sources[start:stop]))
+            start = stop
+        return faces
+
+    @torch.inference_mode()
+    def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """One forward pass and alignment of (B, n, n, 3) crops, as arrays in crop pixels."""
+        x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
+        x = normalize_input(x).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            output = self.network(x)
+        result = self.align(output)
+        return {k: v.float().cpu().numpy() for k, v in result.items()}
+
+    def align(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """Self-alignment of a network's output; see the keys below.
+
+        vertices, pose_face, shape: (B, V, 3); landmarks_p: (B, 68, 3); visibility: (B, V);
+        attention: (B, a, a); scale, rotation, translation: pose in the y-up crop frame.
+        Positions are pixels of a 256-pixel crop, y down.
+        """
+        scaling = self.checkpoint.scaling
+        pose_face = upsample(output.pose_map.float()) * scaling.position
+        shape = upsample(output.shape_map.float()) * scaling.shape
+        if self.network.config.deformation:
+            shape = shape + self._mean
+        attention = None
+        if output.attention is not None:
+            attention = torch.sigmoid(output.attention.float())
+        aligned = alignment.self_align(
+            pose_face, shape, attention, self._kpt, size=SIZE, mask=self._mask, mode=self.alignment
+        )
+        vertices = self._gather(aligned.face)
+        normals = self._gather(alignment.surface_normals(aligned.face, self._mask))
+        seen = alignment.visibility(vertices, normals, attention, SIZE)
+        if attention is None:
+            attention = torch.ones(len(vertices), 1, 1, 1, device=self.device)
+        return {
+            "vertices": vertices,
+            "pose_face": self._gather(pose_face),
+            "shape": self._gather(shape),
+            "visibility": seen,
+            "attention": attention[:, 0],
+            "scale": aligned.scale,
+            "rotation": aligned.rotation,
+            "translation": aligned.translation,
+        }
+
+    def _gather(self, uv_map: Tensor) -> Tensor:
+        """(B, 3, 256, 256) -> (B, V, 3)."""
+        return uv_map.flatten(2)[:, :, self._vertices].transpose(1, 2)
+
+    def _faces(
+        self,
+        arrays: dict[str, NDArray[Any]],
+        crops: Sequence[Crop],
+        detections: Sequence[Detection | None],
+    ) -> list[Face]:
+        index = self.uv.landmark_indices
+        faces = []
+        for i, (crop, detection) in enumerate(zip(crops, detections, strict=True)):
+            a = {k: v[i] for k, v in arrays.items()}
+            step = crop.size / SIZE
+            left = crop.center_x - crop.size / 2 + 0.5 * step
+            top = crop.center_y - crop.size / 2 + 0.5 * step
+            gap = np.linalg.norm(a["pose_face"][index] - a["vertices"][index], axis=1) / SIZE
+            seen = a["visibility"][index]
+            agreement = np.exp(-gap / AGREEMENT)
+            vertices = crop_to_image(a["vertices"], crop, SIZE).astype(np.float32)
+            faces.append(
+                Face(
+                    vertices=vertices,
+                    landmarks=vertices[index],
+                    shape=np.ascontiguousarray(a["shape"]),
+                    visibility=a["visibility"],
+                    landmark_visibility=seen,
+                    landmark_confidence=agreement * (0.5 + 0.5 * seen),
+                    attention=a["attention"],
+                    scale=float(a["scale"]) * step,
+                    rotation=a["rotation"].astype(np.float64),
+                    translation=np.array([left, -top, 0.0])
+                    + step * a["translation"].astype(np.float64),
+                    pose_face=crop_to_image(a["pose_face"], crop, SIZE).astype(np.float32),
+                    crop=crop,
+                    detection=detection,
+                    confidence=float(np.exp(-gap.mean() / AGREEMENT)),
+                )
+            )
+        return [replace(f, warnings=_warnings(f)) for f in faces]
+
+
+def _warnings(face: Face) -> tuple[str, ...]:
+    """What a user should know before relying on this face."""
+    out = []
+    if face.confidence < LOW_CONFIDENCE:
+        out.append("low confidence: the two regressed faces disagree")
+    if abs(face.euler[0]) > 60:
+        out.append("profile: the far side of the face is inferred")
+    if float((face.landmark_visibility > 0.5).mean()) < 0.3:
+        out.append("mostly hidden: less than a third of the landmarks is visible")
+    return tuple(out)
+
+
+def _as_photo(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
+        shape = getattr(image, "shape", type(image).__name__)
+        raise InputError(f"a photo is a (H, W, 3) uint8 RGB array, not {shape}")
+    if image.dtype != np.uint8:
+        raise InputError(f"a photo is a uint8 RGB array, not {image.dtype}")
+    if min(image.shape[:2]) < 1:
+        raise InputError("the photo is empty")
+    return image
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    kinds = (getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),)
+    return isinstance(error, kinds) or "out of memory" in str(error).lower()
