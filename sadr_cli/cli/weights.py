@@ -1,0 +1,108 @@
+"""``sadr weights``: what is installed, what a checkpoint holds, import of the public checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sadr_cli.cli.common import JsonOption, Output, QuietOption
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Installed weights, and the import of the public SADRNet checkpoint.",
+)
+
+
+@app.command("list")
+def list_weights(json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Names, files and sizes of the installed weights; the default one is marked.
+
+    Example: sadr weights list
+    """
+    from rich.table import Table
+
+    from sadr_cli.checkpoint import available_weights, find_weights
+    from sadr_cli.errors import MissingDataError
+
+    out = Output(quiet=quiet, json=json)
+    found = available_weights()
+    if not found:
+        raise MissingDataError("no weights are installed: reinstall sadr")
+    default = find_weights()
+    table = Table("name", "size", "file")
+    for name, path in sorted(found.items()):
+        size = path.stat().st_size
+        mark = " (default)" if path == default else ""
+        table.add_row(name + mark, f"{size / 1e6:.1f} MB", str(path))
+        out.emit({"name": name, "file": path, "bytes": size, "default": path == default})
+    out.print(table)
+
+
+@app.command("show")
+def show(
+    weights: Annotated[str, typer.Argument(metavar="PATH|NAME", help="Checkpoint or name.")],
+) -> None:
+    """Print what a checkpoint says of itself as JSON: sizes, scalings, provenance, licence.
+
+    Example: sadr weights show lite
+    """
+    import hashlib
+    import json
+
+    from sadr_cli.checkpoint import find_weights, load_checkpoint, read_metadata
+
+    path = find_weights(weights)
+    load_checkpoint(path)  # says what is wrong, if anything is
+    data = path.read_bytes()
+    document = {
+        "file": str(path),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **read_metadata(data),
+    }
+    typer.echo(json.dumps(document, indent=2))
+
+
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="The public checkpoint, net_021.pth.")],
+    name: Annotated[str, typer.Option("--name", help="What to call it.")] = "official",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the checkpoint; default: the cache."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace one of that name.")
+    ] = False,
+) -> None:
+    """Convert the public SADRNet checkpoint; then use it by name, --weights official.
+
+    It is read by torch's weights-only loader: nothing in the file is executed.
+
+    Example: sadr weights import net_021.pth
+    """
+    from sadr_cli.checkpoint import (
+        SUFFIX,
+        cache_folder,
+        find_weights,
+        import_public_file,
+        load_checkpoint,
+        save_checkpoint,
+    )
+    from sadr_cli.errors import UsageError
+
+    if Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name takes a plain name, not {name!r}")
+    target = (out or cache_folder()) / f"{name}{SUFFIX}"
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} is there already: use --overwrite or another --name")
+    layout = load_checkpoint(find_weights()).uv
+    checkpoint = import_public_file(file, layout, name)
+    # Full precision: what was published is kept to the last bit.
+    digest = save_checkpoint(checkpoint, target, half=False)
+    shown = name if out is None else str(target)
+    typer.echo(f"wrote {target} (SHA-256 {digest[:16]}); use it with --weights {shown}", err=True)

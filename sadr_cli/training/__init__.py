@@ -1,0 +1,1 @@
+"""Training of SADRNet: photos, synthesis of samples, losses, loop."""

@@ -1,0 +1,249 @@
+"""Labelled photos for training, decoded once and kept as tensors.
+
+Two sources: shards (``.npz`` with WebP pictures and fitted shapes) and 300W-LP-style folders
+(``.jpg`` beside ``.mat``). Both end as a :class:`PhotoSet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sadr_cli.errors import MissingDataError
+from sadr_cli.face_model import FaceModel
+from sadr_cli.pose import euler_to_matrix
+
+FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
+STORED_MARGIN = 2.0  # a folder's photos are cut at this times the landmark box
+
+
+@dataclass
+class PhotoSet:
+    """N photos with their fitted shapes, all of one side length n.
+
+    images: (N, 4, n, n) uint8 RGB and alpha; alpha 0 where the crop reaches past the photo.
+    coefficients: (N, K) of the face model, in standard deviations.
+    scale, rotation, translation: (N,), (N, 3, 3), (N, 2) with p = scale R S + t in the y-up
+        frame of the stored picture: x = p.x, y = -p.y, pixel centres at integers.
+    names: origin of each photo.
+    """
+
+    images: Tensor
+    coefficients: Tensor
+    scale: Tensor
+    rotation: Tensor
+    translation: Tensor
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def yaw(self) -> Tensor:
+        """(N,) degrees, |yaw| up to 90 and beyond for faces turned past the profile."""
+        r = self.rotation
+        yaw = torch.rad2deg(torch.asin((-r[:, 0, 2]).clamp(-1, 1)))
+        return torch.where(r[:, 2, 2] < 0, torch.sign(yaw) * 180 - yaw, yaw)
+
+    def to(self, device: torch.device) -> PhotoSet:
+        return PhotoSet(
+            self.images.to(device),
+            self.coefficients.to(device),
+            self.scale.to(device),
+            self.rotation.to(device),
+            self.translation.to(device),
+            self.names,
+        )
+
+    def select(self, index: Sequence[int]) -> PhotoSet:
+        i = torch.as_tensor(index)
+        return PhotoSet(
+            self.images[i],
+            self.coefficients[i],
+            self.scale[i],
+            self.rotation[i],
+            self.translation[i],
+            [self.names[k] for k in index],
+        )
+
+    @staticmethod
+    def concatenate(sets: Sequence[PhotoSet]) -> PhotoSet:
+        return PhotoSet(
+            torch.cat([s.images for s in sets]),
+            torch.cat([s.coefficients for s in sets]),
+            torch.cat([s.scale for s in sets]),
+            torch.cat([s.rotation for s in sets]),
+            torch.cat([s.translation for s in sets]),
+            [n for s in sets for n in s.names],
+        )
+
+
+def photo_alpha(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """255 inside the photo, 0 in black bands that touch the border of a crop (H, W, 3)."""
+    height, width = image.shape[:2]
+    dark = (image.max(2) <= 8).astype(np.uint8)
+    # A band runs along a whole side of the crop; a dark corner of a photo does not.
+    sides = [dark[0], dark[-1], dark[:, 0], dark[:, -1]]
+    alpha = np.full((height, width), 255, np.uint8)
+    if not any(side.mean() > 0.98 for side in sides):
+        return alpha
+    solid = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    rows, columns = solid.mean(1) > 0.97, solid.mean(0) > 0.97
+    top = int(np.argmin(rows)) if not rows.all() else 0
+    bottom = int(np.argmin(rows[::-1])) if not rows.all() else 0
+    inner = solid[top : height - bottom] if top + bottom < height else solid
+    columns = inner.mean(0) > 0.97
+    left = int(np.argmin(columns)) if not columns.all() else 0
+    right = int(np.argmin(columns[::-1])) if not columns.all() else 0
+    for band, extent in (
+        (np.s_[:top], top),
+        (np.s_[height - bottom :], bottom),
+        (np.s_[:, :left], left),
+        (np.s_[:, width - right :], right),
+    ):
+        if extent > 1:
+            alpha[band] = 0
+    return alpha
+
+
+def _store(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """BGR (H, H, 3) -> (4, side, side) RGB and alpha."""
+    alpha = photo_alpha(image)
+    shrink = image.shape[0] > side
+    how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    rgba = np.dstack([image[:, :, ::-1], alpha])
+    if image.shape[0] != side:
+        rgba = cv2.resize(rgba, (side, side), interpolation=how)
+    return np.ascontiguousarray(rgba.transpose(2, 0, 1))
+
+
+def _rescale(
+    scale: NDArray[Any], translation: NDArray[Any], ratio: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pose after resizing pictures by ``ratio``: pixel centres x -> (x + 0.5) ratio - 0.5."""
+    x = (translation[:, 0] + 0.5) * ratio - 0.5
+    y = (-translation[:, 1] + 0.5) * ratio - 0.5
+    return (scale * ratio).astype(np.float32), np.stack([x, -y], 1).astype(np.float32)
+
+
+def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
+    """Read shards; each picture is resized to ``side`` pixels. MissingDataError on a bad one."""
+    sets = []
+    for path in map(Path, paths):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                data = {k: file[k] for k in FIELDS}
+                names = file["source"].tolist() if "source" in file else []
+        except (KeyError, ValueError, OSError) as error:
+            raise MissingDataError(
+                f"{path} is not a training shard: an npz with {', '.join(FIELDS)} is expected"
+            ) from error
+        count = len(data["coeff"])
+        images = np.empty((count, 4, side, side), np.uint8)
+        offset, packed = data["offset"], data["webp"]
+
+        def decode(
+            i: int,
+            offset: NDArray[Any] = offset,
+            packed: NDArray[Any] = packed,
+            images: NDArray[np.uint8] = images,
+            path: Path = path,
+        ) -> None:
+            picture = cv2.imdecode(packed[offset[i] : offset[i + 1]], cv2.IMREAD_COLOR)
+            if picture is None:
+                raise MissingDataError(f"picture {i} of {path} is damaged: copy the shard again")
+            images[i] = _store(picture, side)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(decode, range(count)))
+        ratio = side / data["size"].astype(np.float64)
+        scale, translation = _rescale(data["scale"], data["translation"], ratio)
+        sets.append(
+            PhotoSet(
+                torch.from_numpy(images),
+                torch.from_numpy(data["coeff"].astype(np.float32)),
+                torch.from_numpy(scale),
+                torch.from_numpy(data["rotation"].astype(np.float32)),
+                torch.from_numpy(translation),
+                names or [f"{path.stem}/{i}" for i in range(count)],
+            )
+        )
+    if not sets:
+        raise MissingDataError("no training shards were given")
+    return PhotoSet.concatenate(sets)
+
+
+def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
+    """Read a folder of ``.jpg`` + ``.mat`` (300W-LP, AFLW2000-3D), recursively.
+
+    The coefficients the face model does not hold are left out. MissingDataError when nothing
+    fits; a picture without its ``.mat`` is skipped.
+    """
+    from scipy.io import loadmat
+
+    folder = Path(folder)
+    kpt = model.layout.landmark_indices
+    mean, basis = model.layout.mean_shape[kpt], model.basis[kpt]
+    n_id = model.identities
+    n_exp = len(model.sigma) - n_id
+    images, rows = [], []
+    for picture in sorted(folder.rglob("*.jpg")):
+        mat = picture.with_suffix(".mat")
+        if not mat.is_file():
+            continue
+        try:
+            data = loadmat(mat)
+            pitch, yaw, roll, tx, ty, _, f = data["Pose_Para"].ravel()[:7]
+            raw = np.r_[data["Shape_Para"].ravel()[:n_id], data["Exp_Para"].ravel()[:n_exp]]
+        except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
+            raise MissingDataError(
+                f"{mat} does not hold Pose_Para, Shape_Para and Exp_Para ({error})"
+            ) from error
+        image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
+        if image is None:
+            raise MissingDataError(f"{picture} cannot be read: remove it or copy it again")
+        c = raw / model.sigma
+        rotation = euler_to_matrix(*np.rad2deg([yaw, pitch, roll]))
+        scale = f * 1e3 / 0.015  # f acts on micrometres
+        points = scale * (mean + basis @ c) @ rotation.T
+        x, y = points[:, 0] + tx, image.shape[0] - (points[:, 1] + ty)
+        size = STORED_MARGIN * (np.ptp(x) + np.ptp(y)) / 2
+        left, top = (x.min() + x.max() - size) / 2, (y.min() + y.max() - size) / 2
+        step = size / side
+        matrix = np.array([[step, 0, left + 0.5 * step], [0, step, top + 0.5 * step]])
+        flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_AREA if step > 1 else cv2.INTER_LINEAR)
+        rgba = np.dstack([image[:, :, ::-1], np.full(image.shape[:2], 255, np.uint8)])
+        images.append(cv2.warpAffine(rgba, matrix, (side, side), flags=flags).transpose(2, 0, 1))
+        shift = np.array([(tx - left) / step - 0.5, -((image.shape[0] - ty - top) / step - 0.5)])
+        rows.append((c, scale / step, rotation, shift, str(picture.relative_to(folder))))
+    if not rows:
+        raise MissingDataError(
+            f"no .jpg with a .mat beside it under {folder}: give a 300W-LP-style folder"
+        )
+    return PhotoSet(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(np.stack([r[0] for r in rows]).astype(np.float32)),
+        torch.tensor([float(r[1]) for r in rows]),
+        torch.from_numpy(np.stack([r[2] for r in rows]).astype(np.float32)),
+        torch.from_numpy(np.stack([r[3] for r in rows]).astype(np.float32)),
+        [r[4] for r in rows],
+    )
+
+
+def balanced_weights(yaw: Tensor, flatten: float = 0.5) -> Tensor:
+    """(N,) sampling weights that flatten the distribution of |yaw| in 15-degree bins.
+
+    ``flatten`` 0 keeps the data's own distribution, 1 gives every bin the same share.
+    """
+    bins = (yaw.abs() / 15).long().clamp(0, 6)
+    count = torch.bincount(bins, minlength=7).float().clamp_min(1)
+    return count[bins] ** -flatten

@@ -1,0 +1,77 @@
+"""The six losses of the paper (III-D, Eqs 19-24) and the landmark loss beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors beta of Eq 24; ``landmarks`` and ``regressor`` are additions, zero in the paper.
+
+    landmarks: mean error of the 68 landmarks of P and G, in units of the position scale.
+    regressor: squared error of the training-only pose and shape regressor.
+    """
+
+    face: float = 0.1
+    deformation: float = 0.5
+    pose_face: float = 1.0
+    attention: float = 0.05
+    edge: float = 1.0
+    normal: float = 0.1
+    landmarks: float = 0.0
+    regressor: float = 0.0
+
+
+def position_loss(predicted: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Eq 19 as a weighted mean: ||N - N^||_2 over maps (B, 3, U, U), weight (U, U)."""
+    distance = torch.sqrt(((predicted - truth) ** 2).sum(1) + _EPS)
+    return (distance * weight).sum((1, 2)).mean() / weight.sum()
+
+
+def attention_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross entropy of the attention mask, logits and truth (B, 1, h, w)."""
+    return F.binary_cross_entropy_with_logits(logits, truth)
+
+
+def edge_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Eqs 20-21 as a mean: difference of edge lengths along rows and columns of S.
+
+    shape, truth: (B, 3, U, U); mask: (U, U) bool, edges count where both ends are face.
+    """
+    total, count = shape.new_zeros(()), 0.0
+    for dim in (2, 3):
+        lengths = [torch.sqrt((torch.diff(x, dim=dim) ** 2).sum(1) + _EPS) for x in (shape, truth)]
+        n = mask.shape[0] - 1
+        both = mask.narrow(dim - 2, 0, n) & mask.narrow(dim - 2, 1, n)
+        total = total + ((lengths[0] - lengths[1]).abs() * both).sum()
+        count += float(both.sum()) * len(shape)
+    return total / max(count, 1.0)
+
+
+def normal_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Eqs 22-23 as a mean over triangles: predicted unit edges along the true normals.
+
+    The true normal is meant where Eq 22 writes the triangle's own, to which its edges are
+    orthogonal by construction. shape, truth: (B, 3, U, U); mask: (U, U) bool.
+    """
+
+    def edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        right = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
+        down = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
+        return right, down, down - right
+
+    face = mask[:-1, :-1] & mask[:-1, 1:] & mask[1:, :-1]
+    right, down, _ = edges(truth)
+    normal = F.normalize(torch.linalg.cross(right, down, dim=1), dim=1, eps=1e-6)
+    total = shape.new_zeros(())
+    for edge in edges(shape):
+        unit = F.normalize(edge, dim=1, eps=1e-6)
+        total = total + ((unit * normal).sum(1).abs() * face).sum()
+    return total / max(float(face.sum()) * len(shape), 1.0)
