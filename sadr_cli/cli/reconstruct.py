@@ -1,0 +1,254 @@
+"""``sadr reconstruct``: faces -> meshes, landmarks, poses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sadr_cli.cli.common import (
+    BatchSizeOption,
+    BoxesOption,
+    DetectorOption,
+    DeviceOption,
+    FacesOption,
+    FailOnNoFaceOption,
+    FromFileOption,
+    Inputs,
+    JsonOption,
+    MaxPixelsOption,
+    Output,
+    OverwriteOption,
+    QuietOption,
+    RecursiveOption,
+    VerboseOption,
+    WeightsOption,
+    exit_code,
+    parse_batch_size,
+    parse_faces,
+)
+from sadr_cli.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from sadr_cli.detection import Detector
+    from sadr_cli.detection.boxes import BoxGroup
+    from sadr_cli.pipeline import Summary, Work
+
+_LISTED = 50  # failures in the closing summary; the manifest has them all
+
+
+def reconstruct(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; is made.")
+    ],
+    inputs: Inputs = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="LIST", help="Mesh formats, by commas: obj, ply, glb, stl, npz."
+        ),
+    ] = "obj",
+    frame: Annotated[
+        str,
+        typer.Option(
+            "--frame",
+            metavar="NAME",
+            help="image: photo pixels, y up; metric: millimetres of the model's prior, turned as "
+            "in the photo; canonical: frontal, without pose.",
+        ),
+    ] = "image",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
+    ] = False,
+    recursive: RecursiveOption = False,
+    from_file: FromFileOption = None,
+    boxes: BoxesOption = None,
+    faces: FacesOption = "all",
+    detector: DetectorOption = "centerface",
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Threads that read, and that write.",
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: MaxPixelsOption = 200,
+    overwrite: OverwriteOption = False,
+    fail_on_no_face: FailOnNoFaceOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Reconstruct every face: meshes, 68 landmarks, poses.
+
+    For a photo NAME.jpg: NAME.obj (further faces: NAME_face1.obj...), NAME.json with landmarks
+    and pose, a row a face in poses.csv, with --overlay a picture in overlays/; manifest.json
+    records what became of each input. Finished inputs are skipped when the command is repeated.
+    """  # fmt: skip
+    say = Output(quiet=quiet, verbose=verbose, json=json)
+    which, batch = parse_faces(faces), parse_batch_size(batch_size)
+    kinds = _parse_formats(formats, frame)
+    works = _peek(_works(inputs, recursive, from_file, boxes))
+
+    from sadr_cli.detection import create_detector
+    from sadr_cli.pipeline import RunSettings, StopFlag, run
+    from sadr_cli.reconstructor import Reconstructor
+
+    reconstructor = Reconstructor(weights, device=device, batch_size=batch)
+
+    def make_detector() -> Detector:
+        return create_detector(detector, str(reconstructor.device))
+
+    if boxes is None:
+        make_detector()  # a detector that cannot run is said now, not once a photo
+
+    settings = RunSettings(
+        out=out,
+        formats=kinds,
+        frame=frame,
+        overlay=overlay,
+        faces=which,
+        detector="boxes" if boxes is not None else detector,
+        two_pass=reconstructor.two_pass,
+        batch_size=reconstructor.batch_size,
+        jobs=jobs or min(max(os.cpu_count() or 2, 2), 8),
+        overwrite=overwrite,
+        max_pixels=max_pixels * 1_000_000,
+    )
+    say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
+    stop = StopFlag()
+    with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
+
+        def on_entry(entry: dict[str, Any]) -> None:
+            say.emit(_record(entry))
+            say.detail(_sentence(entry))
+            bar.advance()
+
+        summary = run(works, reconstructor, make_detector, settings, stop=stop, on_entry=on_entry)
+    _close(say, summary, out)
+    say.emit({"summary": {**summary.counts(), "out": str(out)}})
+    if summary.interrupted:
+        raise typer.Exit(int(ExitCode.INTERRUPTED))
+    done = summary.ok + summary.no_face
+    raise typer.Exit(
+        int(exit_code(done, summary.failed, summary.faces, summary.no_face, fail_on_no_face))
+    )
+
+
+def _parse_formats(text: str, frame: str) -> tuple[str, ...]:
+    """Known formats in the order given, once each; checks the frame as well."""
+    from sadr_cli.writers import FRAMES, create_writer
+
+    if frame not in FRAMES:
+        raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
+    names = [part for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError("--format needs at least one format, such as obj")
+    return tuple(dict.fromkeys(create_writer(name).format for name in names))
+
+
+def _works(
+    inputs: list[str] | None, recursive: bool, from_file: Path | None, boxes: str | None
+) -> Iterator[Work]:
+    """The run's inputs, from names or from the lines of ``--boxes``."""
+    from sadr_cli.pipeline import Work
+    from sadr_cli.sources import iter_sources
+
+    if boxes is None:
+        sources = iter_sources(inputs, recursive=recursive, from_file=from_file)
+        return (Work(source) for source in sources)
+    if inputs or from_file is not None:
+        raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
+    return _works_from_boxes(boxes)
+
+
+def _works_from_boxes(boxes: str) -> Iterator[Work]:
+    """From standard input as lines come in; from a file all lines of a photo together."""
+    from sadr_cli.detection import read_boxes
+    from sadr_cli.pipeline import Work
+    from sadr_cli.sources import Source, SourceList
+
+    def work(group: BoxGroup) -> Work:
+        source = sources.source(Path(group.file))
+        if group.frame is not None:
+            source = Source(source.label, source.name, source.path, kind="video")
+        return Work(source, tuple(group.detections), tuple(group.faces))
+
+    sources = SourceList()
+    if boxes == "-":
+        yield from (work(group) for group in read_boxes(sys.stdin, "--boxes -"))
+        return
+    merged: dict[str, BoxGroup] = {}
+    try:
+        with Path(boxes).open(encoding="utf-8", errors="surrogateescape") as lines:
+            for group in read_boxes(lines, f"--boxes {boxes}"):
+                known = merged.setdefault(group.file, group)
+                if known is not group:
+                    known.detections += group.detections
+                    known.faces += group.faces
+    except OSError as error:
+        raise UsageError(f"--boxes {boxes}: {error.strerror or error}") from error
+    yield from (work(group) for group in merged.values())
+
+
+def _peek(works: Iterator[Work]) -> Iterator[Work]:
+    """Find out that there is nothing to do before anything heavy is loaded."""
+    from itertools import chain
+
+    from sadr_cli.errors import NothingToDoError
+
+    first = next(works, None)
+    if first is None:
+        raise NothingToDoError("nothing to do: no input names a photo")
+    return chain([first], works)
+
+
+def _record(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a reader of --json wants of a manifest entry."""
+    return {k: v for k, v in entry.items() if k not in ("key", "settings", "stamp")}
+
+
+def _sentence(entry: dict[str, Any]) -> str:
+    faces = entry.get("faces", [])
+    words = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
+    reason = f" ({entry['reason']})" if entry.get("reason") else ""
+    skipped = ", done before" if entry.get("skipped") and entry["status"] != "skipped" else ""
+    status = words if entry["status"] == "ok" else entry["status"].replace("_", " ")
+    return f"{entry['source']}: {status}{reason}{skipped}"
+
+
+def _close(say: Output, summary: Summary, out: Path) -> None:
+    """The closing lines: what failed and why, then the counts."""
+    _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
+    _list(say, [f"{name}: no face found" for name in summary.faceless], out)
+    parts = [_count(summary.faces, "face"), f"in {_count(summary.ok, 'photo')}"]
+    tail = [
+        (summary.no_face, "without a face"),
+        (summary.failed, "failed"),
+        (summary.skipped, "done before"),
+    ]
+    more = "".join(f", {number} {what}" for number, what in tail if number)
+    end = "interrupted, run again to go on" if summary.interrupted else f"{summary.seconds:.1f} s"
+    say.info(f"{' '.join(parts)}{more} ({end}) -> {out}")
+
+
+def _list(say: Output, lines: Iterable[str], out: Path) -> None:
+    lines = list(lines)
+    for line in lines[:_LISTED]:
+        say.warn(line)
+    if len(lines) > _LISTED:
+        say.warn(f"and {len(lines) - _LISTED} more, see {out / 'manifest.json'}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

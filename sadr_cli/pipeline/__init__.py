@@ -1,0 +1,21 @@
+"""Chains the rooms: sources -> detection -> crop -> network -> alignment -> writers."""
+
+from sadr_cli.pipeline.engine import run
+from sadr_cli.pipeline.photo import Work
+from sadr_cli.pipeline.settings import (
+    FaceDetector,
+    FaceReconstructor,
+    RunSettings,
+    StopFlag,
+    Summary,
+)
+
+__all__ = [
+    "FaceDetector",
+    "FaceReconstructor",
+    "RunSettings",
+    "StopFlag",
+    "Summary",
+    "Work",
+    "run",
+]

@@ -1,0 +1,273 @@
+"""The two steps that run in threads: a photo in (decode, detect, crop), its files out."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli import __version__
+from sadr_cli.crop import extract_crop
+from sadr_cli.detection import select_faces
+from sadr_cli.errors import InputError, OutputError
+from sadr_cli.faces import Crop, Detection, Face, Frame
+from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings
+from sadr_cli.render import render_overlay
+from sadr_cli.sources import Source, load_frame
+from sadr_cli.texture import vertex_colors
+from sadr_cli.uv import UVLayout
+from sadr_cli.writers import create_writer, face_mesh
+from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.writers.landmarks_json import face_json, write_face_json
+from sadr_cli.writers.poses_csv import pose_row
+
+OVERLAYS = "overlays"  # subfolder, so that pictures never look like new input photos
+_COLORED = frozenset(("obj", "ply", "glb", "npz"))
+_JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Work:
+    """One input of a run.
+
+    detections: given faces, in their order; None: to be detected.
+    numbers: the number of each given face, its place in the photo's files and records.
+    """
+
+    source: Source
+    detections: tuple[Detection, ...] | None = None
+    numbers: tuple[int, ...] = ()
+
+    def number(self, index: int) -> int:
+        """The number of face ``index``: its place, unless all given faces have their own."""
+        given = self.numbers
+        unique = self.detections is not None and len(set(given)) == len(self.detections)
+        return given[index] if unique else index
+
+
+@dataclass
+class Photo:
+    """A photo on its way through the run."""
+
+    work: Work
+    key: str
+    name: str
+    settings: str
+    stamp: Any = None
+    frame: Frame | None = None
+    detections: list[Detection] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    faces: list[Face | None] = field(default_factory=list)
+    error: str | None = None
+    decoded: int = 0  # bytes of the decoded photo
+    seconds: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the photo that are kept until its files are written."""
+        return 0 if self.frame is None else self.frame.image.nbytes
+
+
+@dataclass(frozen=True)
+class FaceFiles:
+    """What :func:`write_face` made: file names, the row of poses.csv, the manifest's words."""
+
+    outputs: list[str]
+    row: list[str]
+    described: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What :func:`finish_photo` made: the manifest's entry and the rows of poses.csv."""
+
+    entry: dict[str, Any]
+    rows: list[list[str]]
+
+
+class Preparer:
+    """Decode, detect and crop; called from several threads, each with its own detector."""
+
+    def __init__(
+        self,
+        reconstructor: FaceReconstructor,
+        make_detector: Callable[[], FaceDetector],
+        settings: RunSettings,
+    ) -> None:
+        self._reconstructor = reconstructor
+        self._make_detector = make_detector
+        self._settings = settings
+        self._local = threading.local()
+
+    def __call__(self, photo: Photo) -> Photo:
+        """Fill ``photo`` in; a failure becomes its ``error``, never an exception."""
+        began = time.perf_counter()
+        try:
+            self._prepare(photo)
+        except InputError as error:
+            photo.error = reason_of(error, photo.work.source.label)
+        except MemoryError:
+            photo.error = "not enough memory to read it"
+        except Exception as error:  # one bad photo never stops a run
+            photo.error = f"{type(error).__name__}: {error}"
+        photo.seconds += time.perf_counter() - began
+        return photo
+
+    def _prepare(self, photo: Photo) -> None:
+        source = photo.work.source
+        if source.kind == "video" and source.error is None:
+            raise InputError(f"{source.label}: is a video; only photos can be reconstructed")
+        frame = load_frame(source, self._settings.max_pixels)
+        photo.decoded = frame.image.nbytes
+        if photo.work.detections is not None:
+            detections = list(photo.work.detections)
+        else:
+            found = self._detector.detect(frame.image)
+            detections = select_faces(found, self._settings.faces)
+        photo.detections = detections
+        photo.crops = [self._reconstructor.crop_for(d) for d in detections]
+        photo.images = [
+            extract_crop(frame.image, crop, self._reconstructor.crop_resolution)
+            for crop in photo.crops
+        ]
+        photo.faces = [None] * len(detections)
+        if detections:  # a photo without a face is not kept in memory
+            photo.frame = frame
+
+    @property
+    def _detector(self) -> FaceDetector:
+        detector: FaceDetector | None = getattr(self._local, "detector", None)
+        if detector is None:
+            detector = self._local.detector = self._make_detector()
+        return detector
+
+
+def face_name(name: str, number: int) -> str:
+    """Stem of the files of face ``number`` of a photo: ``name``, ``name_face1``..."""
+    return name if number == 0 else f"{name}_face{number}"
+
+
+def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) -> FaceFiles:
+    """Write the files of one face; afterwards only what an overlay needs of it is kept."""
+    began = time.perf_counter()
+    face, frame = photo.faces[index], photo.frame
+    if face is None or frame is None:
+        raise ValueError("the face has not been reconstructed")
+    if not (np.isfinite(face.vertices).all() and np.isfinite(face.landmarks).all()):
+        raise ValueError("the network gave coordinates that are not finite")
+    number = photo.work.number(index)
+    stem = face_name(photo.name, number)
+    colors = None
+    if _COLORED.intersection(settings.formats):
+        colors = vertex_colors(frame.image, face, uv)
+    mesh = face_mesh(face, uv, frame.height, settings.frame, colors)
+    files: dict[str, str] = {}
+    outputs: list[str] = []
+    for name in settings.formats:
+        writer = create_writer(name)
+        written = writer.write(settings.out / (stem + writer.suffix), mesh, face)
+        files[name] = written[0].name
+        outputs += [path.name for path in written]
+    named = replace(frame, name=photo.name)
+    record = face_json(face, named, number, mesh, files, __version__)
+    write_face_json(settings.out / f"{stem}.json", record)
+    described = {
+        "face": number,
+        "json": f"{stem}.json",
+        **files,
+        "confidence": record["confidence"],
+        "box": record["box"],
+        **{k: record["pose"][k] for k in ("yaw", "pitch", "roll")},
+        **({"warnings": record["warnings"]} if record["warnings"] else {}),
+    }
+    nothing = np.zeros((0, 3))
+    photo.faces[index] = replace(face, shape=nothing, pose_face=nothing, visibility=nothing[:, 0])
+    row = pose_row(face, frame.source, photo.name, number)
+    seconds = time.perf_counter() - began
+    return FaceFiles([*outputs, f"{stem}.json"], row, described, seconds)
+
+
+def finish_photo(
+    photo: Photo, files: Sequence[Future[FaceFiles]], uv: UVLayout, settings: RunSettings
+) -> Written:
+    """Collect the faces' files, draw the overlay, compose the manifest's entry.
+
+    OutputError passes and stops the run; anything else that goes wrong fails this photo alone.
+    """
+    done: list[FaceFiles] = []
+    outputs: list[str] = []
+    try:
+        for future in files:
+            try:
+                done.append(future.result())
+            except OutputError:
+                raise
+            except Exception as error:
+                photo.error = photo.error or f"{type(error).__name__}: {error}"
+        outputs = [name for face in done for name in face.outputs]
+        if settings.overlay and done and photo.frame is not None:
+            outputs.append(_write_overlay(photo, photo.frame, uv, settings))
+    except OutputError:
+        raise
+    except Exception as error:
+        photo.error = photo.error or f"{type(error).__name__}: {error}"
+    status = "failed" if photo.error is not None else "ok" if photo.detections else "no_face"
+    entry = {
+        "source": photo.work.source.label,
+        "key": photo.key,
+        "name": photo.name,
+        "status": status,
+        "reason": photo.error if photo.error is not None else _REASONS.get(status),
+        "outputs": outputs,
+        "faces": [face.described for face in done],
+        "seconds": round(photo.seconds + sum(face.seconds for face in done), 3),
+        "settings": photo.settings,
+        "stamp": photo.stamp,
+    }
+    return Written(entry, [face.row for face in done])
+
+
+_REASONS = {"no_face": "no face found"}
+
+
+def _write_overlay(photo: Photo, frame: Frame, uv: UVLayout, settings: RunSettings) -> str:
+    """Draw all faces of the photo; returns the file's name in the output folder."""
+    faces = [face for face in photo.faces if face is not None]
+    picture = render_overlay(frame.image, faces, uv)
+    path = settings.out / OVERLAYS / f"{photo.name}.jpg"
+    make_folder(path.parent)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    atomic_write(path, cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes())
+    return f"{OVERLAYS}/{path.name}"
+
+
+def identity(source: Source) -> tuple[str, Any]:
+    """(key, stamp) of an input: which one it is, and a sign that it has not changed since."""
+    if source.data is not None:
+        digest = hashlib.sha256(source.data).hexdigest()
+        return f"data:{digest}", digest[:16]
+    if source.path is None:
+        return f"missing:{source.label}", None
+    path = Path(source.path).absolute()
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path), None
+    return str(path), [status.st_size, status.st_mtime_ns]
+
+
+def reason_of(error: Exception, label: str) -> str:
+    """The error's sentence without the input's name in front, which reports put there."""
+    text = str(error)
+    return text.removeprefix(f"{label}: ")

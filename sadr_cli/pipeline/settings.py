@@ -1,0 +1,148 @@
+"""What a run is told, what it reports, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import ExitCode
+from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.uv import UVLayout
+
+
+class FaceReconstructor(Protocol):
+    """What the engine needs of :class:`sadr_cli.reconstructor.Reconstructor`."""
+
+    @property
+    def info(self) -> Any:
+        """A dataclass with name, sha256, alignment... of the weights."""
+        ...
+
+    @property
+    def uv(self) -> UVLayout: ...
+
+    @property
+    def crop_resolution(self) -> int:
+        """Pixels of a crop's side."""
+        ...
+
+    def crop_for(self, detection: Detection) -> Crop: ...
+
+    def reconstruct_crops(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        crops: Sequence[Crop],
+        detections: Sequence[Detection | None] | None = None,
+    ) -> list[Face]:
+        """Faces in the pixels of their photos, one a crop."""
+        ...
+
+
+class FaceDetector(Protocol):
+    """What the engine needs of a detector."""
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Detection]: ...
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run works and what it writes.
+
+    formats: mesh formats, of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
+    faces: ``largest``, ``all`` or how many of the largest faces of a photo.
+    two_pass: crop again around the first pass's landmarks.
+    batch_size: faces the network sees at once; jobs: threads that read, and that write.
+    memory: bytes of decoded photos in flight.
+    """
+
+    out: Path
+    formats: tuple[str, ...] = ("obj",)
+    frame: str = "image"
+    overlay: bool = False
+    faces: str | int = "all"
+    detector: str = "centerface"
+    two_pass: bool = True
+    batch_size: int = 8
+    jobs: int = 2
+    overwrite: bool = False
+    max_pixels: int = 500_000_000
+    memory: int = 512 * 1024**2
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what the files contain: other ones, and files are redone."""
+        return {
+            "formats": sorted(self.formats),
+            "frame": self.frame,
+            "overlay": self.overlay,
+            "faces": self.faces,
+            "detector": self.detector,
+            "two_pass": self.two_pass,
+            **self.extra,
+        }
+
+
+@dataclass
+class Summary:
+    """Counts of a run. ``failures``: (input, reason) of what failed."""
+
+    inputs: int = 0
+    ok: int = 0
+    no_face: int = 0
+    failed: int = 0
+    skipped: int = 0
+    faces: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    faceless: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, Any]:
+        """The numbers, for the manifest and JSON."""
+        names = ("inputs", "ok", "no_face", "failed", "skipped", "faces", "interrupted")
+        return {**{n: getattr(self, n) for n in names}, "seconds": round(self.seconds, 3)}
+
+
+class StopFlag:
+    """Set once: the run takes nothing new and finishes what is in flight."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    @contextmanager
+    def on_signals(self, say: Callable[[str], None]) -> Iterator[StopFlag]:
+        """Set by the first SIGINT or SIGTERM; the second ends the process at once.
+
+        Files are renamed into place and the journal is flushed line by line, so even that
+        leaves nothing half written.
+        """
+
+        def handle(number: int, _: FrameType | None) -> None:
+            if self:
+                os._exit(int(ExitCode.INTERRUPTED))
+            self.set()
+            say("stopping: finishing what is in flight (once more to stop at once)")
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {n: signal.signal(n, handle) for n in numbers}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,230 @@
+"""A z-buffer triangle rasteriser in plain numpy: no GPU, no display, no compiler.
+
+Instead of looping over triangles, all of them are unfolded at once: triangles into the picture's
+rows they touch, rows into the pixels between their two edges, and the nearest triangle of each
+pixel wins. The work is proportional to the pixels covered, whatever the triangles' sizes.
+
+Pixel coordinates as everywhere in the package: x right, y down, the centre of the top-left pixel
+is (0, 0), z towards the viewer.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.uv import UVLayout
+
+# Pixels whose centre lies on an edge belong to both triangles (the nearer one, then the lower
+# index, wins); this slack in pixels keeps rounding from opening cracks between neighbours.
+_EDGE_SLACK = 1e-7
+_MIN_AREA = 1e-12  # twice the area in square pixels below which a triangle is a line
+_CHUNK = 2_000_000  # pixels unfolded at a time: bounds memory to about 150 MB
+_DEPTH_STEPS = float(2**31 - 2)
+
+
+def rasterize(
+    vertices: NDArray[Any],
+    triangles: NDArray[Any],
+    height: int,
+    width: int,
+    *,
+    cull_backfaces: bool = False,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Nearest triangle at the centre of every pixel.
+
+    vertices: (V, 3) x, y in pixels (y down), z towards the viewer. Triangles with a vertex that
+        is not finite, or without area, are left out.
+    triangles: (T, 3) vertex indices.
+    cull_backfaces: leave out triangles that are counter-clockwise **on screen with y down**,
+        that is with a negative ``(b - a) x (c - a)``. Meshes of ``UVLayout`` need their winding
+        reversed first, ``triangles[:, ::-1]``, as for anything in the image frame.
+
+    Returns ``face_index`` (H, W) int32, -1 where there is nothing; ``barycentric`` (H, W, 3)
+    float32 weights of the triangle's three vertices, affine in the picture, 0 where nothing;
+    ``depth`` (H, W) float32 z, -inf where nothing.
+    """
+    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array an axis: faster gathers
+    t = np.ascontiguousarray(np.asarray(triangles).T)
+    face_index = np.full((height, width), -1, np.int32)
+    barycentric = np.zeros((height, width, 3), np.float32)
+    depth = np.full((height, width), -np.inf, np.float32)
+    kept, top, bottom = _candidates(v, t, height, width, cull_backfaces)
+    if kept.size == 0:
+        return face_index, barycentric, depth
+    x, y, z = (axis[t[:, kept]] for axis in v)  # (3, N) each
+    plane = _depth_plane(x, y, z)
+
+    # One 64-bit key a pixel: depth in the high bits, then the lower triangle index wins.
+    z_low, z_high = float(z.min()), float(z.max())
+    step = _DEPTH_STEPS / max(z_high - z_low, 1e-30)
+    keys = np.full(height * width, -1, np.int64)
+    last = t.shape[1]
+    row_count = bottom - top + 1
+    # An upper bound of a triangle's pixels, to cut the work into chunks.
+    x_extent = np.minimum(x.max(0) - x.min(0) + 1, width)
+    bound = np.cumsum(row_count * x_extent)
+    start = 0
+    while start < kept.size:
+        offset = bound[start - 1] if start else 0.0
+        stop = max(int(np.searchsorted(bound, offset + _CHUNK, "right")), start + 1)
+        part = slice(start, stop)
+        which, px, py = _unfold(x[:, part], y[:, part], top[part], row_count[part], width)
+        which += start
+        pz = plane[0][which] * px + plane[1][which] * py + plane[2][which]
+        key = np.clip((pz - z_low) * step, 0, _DEPTH_STEPS).astype(np.int64)
+        key = (key << 32) | (last - kept[which])
+        np.maximum.at(keys, py * width + px, key)
+        start = stop
+
+    pixels = np.flatnonzero(keys >= 0)
+    index = last - (keys[pixels] & 0xFFFFFFFF)
+    py, px = np.divmod(pixels, width)
+    corners = t[:, index]
+    weights = _barycentric(v[0][corners], v[1][corners], px, py)
+    face_index.reshape(-1)[pixels] = index
+    barycentric.reshape(-1, 3)[pixels] = weights.T
+    depth.reshape(-1)[pixels] = (weights * v[2][corners]).sum(0)
+    return face_index, barycentric, depth
+
+
+def interpolate(
+    values: NDArray[Any],
+    triangles: NDArray[Any],
+    face_index: NDArray[np.int32],
+    barycentric: NDArray[np.float32],
+    fill: float = 0.0,
+) -> NDArray[np.float32]:
+    """Values a vertex ``(V,)`` or ``(V, C)`` -> picture ``(H, W)`` or ``(H, W, C)`` float32."""
+    values = np.asarray(values, np.float32)
+    out = np.full((*face_index.shape, *values.shape[1:]), fill, np.float32)
+    covered = face_index >= 0
+    corners = values[np.asarray(triangles)[face_index[covered]]]
+    out[covered] = np.einsum("nk,nk...->n...", barycentric[covered], corners)
+    return out
+
+
+def vertex_normals(vertices: NDArray[Any], triangles: NDArray[Any]) -> NDArray[np.float64]:
+    """Unit normals ``(V, 3)``: the area-weighted mean of the triangles around each vertex.
+
+    They point to the side from which the triangles are counter-clockwise in a right-handed frame.
+    For image-frame vertices (y down) and the reversed winding of ``UVLayout.triangles`` that is
+    outwards again, z > 0 towards the viewer. Zero where a vertex has no triangle.
+    """
+    v = np.asarray(vertices, float)
+    t = np.asarray(triangles)
+    a, b, c = v[t[:, 0]], v[t[:, 1]], v[t[:, 2]]
+    normal = np.cross(b - a, c - a)
+    flat = t.T.ravel()
+    out = np.empty_like(v)
+    for axis in range(3):
+        out[:, axis] = np.bincount(flat, np.tile(normal[:, axis], 3), minlength=len(v))
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    return out / np.maximum(length, 1e-30)
+
+
+@lru_cache(maxsize=2)
+def coarse_triangles(uv: UVLayout) -> NDArray[np.int32]:
+    """(T, 3) like ``uv.triangles``, over every second row and column: a quarter of them.
+
+    For pictures in which the face is no more than about 500 pixels wide.
+    """
+    i = uv.index_map[::2, ::2]
+    a, b, c, d = i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]
+    both = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2).reshape(-1, 3)
+    return np.ascontiguousarray(both[(both >= 0).all(1)])
+
+
+def _candidates(
+    v: NDArray[np.float64],
+    t: NDArray[Any],
+    height: int,
+    width: int,
+    cull_backfaces: bool,
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+    """Triangles (of ``t`` (3, T)) that may cover a pixel, and their first and last rows."""
+    # Most triangles of a fine mesh lie between the pixels' centres: drop them cheaply.
+    keep = np.arange(t.shape[1])
+    finite = np.isfinite(v[0]) & np.isfinite(v[1]) & np.isfinite(v[2])
+    if not finite.all():
+        keep = keep[np.all(finite[t], axis=0)]
+        t = t[:, keep]
+    limit = 4.0 * max(height, width)
+    span: list[NDArray[np.float64]] = []
+    for axis, size in ((1, height), (0, width)):
+        a, b, c = v[axis][t]
+        low = np.ceil(np.minimum(np.minimum(a, b), c) - _EDGE_SLACK)
+        high = np.floor(np.maximum(np.maximum(a, b), c) + _EDGE_SLACK)
+        inside = np.flatnonzero((low <= high) & (high >= 0) & (low < size))
+        keep, t = keep[inside], t[:, inside]
+        span = [s[inside] for s in (*span, low, high)]
+    x, y = v[0][t], v[1][t]
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    good = np.flatnonzero((area if cull_backfaces else np.abs(area)) > _MIN_AREA)
+    top, bottom = (np.clip(s[good], -limit, limit) for s in span[:2])
+    top, bottom = np.maximum(top, 0), np.minimum(bottom, height - 1)
+    return keep[good], top.astype(np.int64), bottom.astype(np.int64)
+
+
+def _depth_plane(
+    x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(3, N): z = plane[0] x + plane[1] y + plane[2] over each triangle."""
+    x1, y1, z1 = x[1] - x[0], y[1] - y[0], z[1] - z[0]
+    x2, y2, z2 = x[2] - x[0], y[2] - y[0], z[2] - z[0]
+    area = x1 * y2 - y1 * x2
+    dx, dy = (z1 * y2 - z2 * y1) / area, (z2 * x1 - z1 * x2) / area
+    return np.stack([dx, dy, z[0] - dx * x[0] - dy * y[0]])
+
+
+def _unfold(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    first_row: NDArray[np.int64],
+    row_count: NDArray[np.int64],
+    width: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """All pixels of triangles with corners ``x``, ``y`` (3, N): index into N, column, row."""
+    which = np.repeat(np.arange(x.shape[1]), row_count)
+    row = first_row[which] + _counter(row_count)
+    low = np.full(len(which), -0.5)
+    high = np.full(len(which), width - 0.5)
+    for k in range(3):
+        # A row meets the triangle between its crossings with the edges' lines. Inside is the
+        # side of the third corner; of a level edge no side is.
+        i, j, opposite = k, (k + 1) % 3, (k + 2) % 3
+        dy = y[j] - y[i]
+        slope = np.divide(x[j] - x[i], dy, out=np.zeros_like(dy), where=dy != 0)
+        side = np.where(dy != 0, x[opposite] - x[i] - (y[opposite] - y[i]) * slope, 0.0)
+        at_zero = x[i] - y[i] * slope
+        cross = at_zero[which] + slope[which] * row
+        np.maximum(low, cross, out=low, where=(side > 0)[which])
+        np.minimum(high, cross, out=high, where=(side < 0)[which])
+    first = np.ceil(np.maximum(low - _EDGE_SLACK, 0)).astype(np.int64)
+    final = np.floor(np.minimum(high + _EDGE_SLACK, width - 1)).astype(np.int64)
+    count = np.maximum(final - first + 1, 0)
+    some = np.flatnonzero(count)
+    which, row, first, count = which[some], row[some], first[some], count[some]
+    return np.repeat(which, count), np.repeat(first, count) + _counter(count), np.repeat(row, count)
+
+
+def _counter(count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 .. count[0] - 1, 0 .. count[1] - 1, ... end to end."""
+    ends = np.cumsum(count)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) - np.repeat(ends - count, count)
+
+
+def _barycentric(
+    x: NDArray[np.float64], y: NDArray[np.float64], px: NDArray[np.int64], py: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Weights (3, N) of the corners ``x``, ``y`` (3, N) at px, py: clipped to the triangle."""
+    x1, y1, x2, y2 = x[1] - x[0], y[1] - y[0], x[2] - x[0], y[2] - y[0]
+    dx, dy = px - x[0], py - y[0]
+    area = x1 * y2 - y1 * x2
+    w1 = np.clip((dx * y2 - dy * x2) / area, 0, 1)
+    w2 = np.clip((x1 * dy - y1 * dx) / area, 0, 1 - w1)
+    return np.stack([1 - w1 - w2, w1, w2])

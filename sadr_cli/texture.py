@@ -1,0 +1,145 @@
+"""Colours of the face, sampled from its photo; what the photo does not show is filled in.
+
+A vertex counts as seen where its surface faces the viewer, nothing of the face lies before it,
+the network's attention says that nothing else does, and it lies inside the photo. The rest takes
+the mirrored side of the face where that is seen, adapted to the light on this side, and
+beyond that a smooth continuation. Background never ends up on the face.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.faces import Face
+from sadr_cli.rasterize import coarse_triangles, rasterize, vertex_normals
+from sadr_cli.uv import UVLayout
+
+_FACING = (0.2, 0.55)  # z of the normal: hidden below, fully seen above
+_DETAIL = 16.0  # texels: finer than this is mirrored, coarser is this side's own light
+_DEPTH_SIDE = 128  # pixels of the picture in which the face's self-occlusion is found
+_DEPTH_SLACK = 0.02  # of the face's size: nearer than this is the surface itself
+
+
+def vertex_colors(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
+    """(V, 3) uint8 sRGB a vertex; ``image`` (H, W, 3) is the face's photo."""
+    colors = sample(image, face.vertices)
+    weight = seen_weight(face, uv, image.shape[0], image.shape[1])
+    filled = fill_hidden(uv.to_map(colors), uv.to_map(weight), uv)
+    return np.clip(np.rint(uv.from_map(filled)), 0, 255).astype(np.uint8)
+
+
+def sample(image: NDArray[np.uint8], vertices: NDArray[Any]) -> NDArray[np.float32]:
+    """(V, 3) bilinear colours of ``image`` at the x, y of ``vertices``, clamped to its edge.
+
+    Where the face is much larger in the photo than the mesh is fine, the photo is averaged first.
+    """
+    xy = np.asarray(vertices, np.float64)[:, :2]
+    low = np.clip(np.floor(xy.min(0)).astype(int) - 2, 0, None)
+    high = np.ceil(xy.max(0)).astype(int) + 3
+    part = image[low[1] : high[1], low[0] : high[0]]
+    if part.size == 0:
+        return np.full((len(xy), 3), 127, np.float32)
+    xy = xy - low
+    # About 250 vertices lie across a face: more pixels than that would only be skipped.
+    step = float(np.ptp(xy, axis=0).max()) / 500
+    if step > 1:
+        size = (max(int(part.shape[1] / step), 1), max(int(part.shape[0] / step), 1))
+        ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        xy = (xy + 0.5) / ratio - 0.5
+    # remap takes at most 32,767 points a row.
+    points = np.resize(xy.astype(np.float32), (-(-len(xy) // 256), 256, 2))
+    out = cv2.remap(
+        part, points, None, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return out.reshape(-1, 3)[: len(xy)].astype(np.float32)
+
+
+def seen_weight(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np.float32]:
+    """(V,) in [0, 1]: how well the photo of ``height`` x ``width`` shows each vertex."""
+    vertices = np.asarray(face.vertices, np.float64)
+    facing = vertex_normals(vertices, uv.triangles[:, ::-1])[:, 2]
+    weight = _ramp(facing, *_FACING) * ~_self_occluded(vertices, uv)
+    x, y = vertices[:, 0], vertices[:, 1]
+    weight = weight * ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5))
+    # Attention: relative to the face's better part, as its absolute level differs from face to
+    # face; a vertex is distrusted below half of that.
+    shown = weight > 0.5
+    if shown.any():
+        level = float(np.percentile(face.visibility[shown], 75))
+        if level > 0:
+            weight = weight * _ramp(face.visibility / level, 0.3, 0.6)
+    if weight.max() < 0.5:  # attention leaves nothing: trust the geometry alone
+        weight = _ramp(facing, *_FACING)
+    return weight.astype(np.float32)
+
+
+def fill_hidden(
+    colors: NDArray[np.float32], weight: NDArray[np.float32], uv: UVLayout
+) -> NDArray[np.float32]:
+    """Fill a UV map of colours (S, S, 3) where ``weight`` (S, S) is low; float32 in [0, 255]."""
+    colors = np.asarray(colors, np.float32)
+    weight = np.where(uv.mask, weight, 0).astype(np.float32)
+    # Seams: let the photo fade out inside what it shows, never beyond.
+    soft = np.minimum(cv2.erode(weight, np.ones((5, 5), np.uint8)), _blur(weight, 2.0))
+    smooth = _blur(_pull_push(colors, soft), _DETAIL)
+    # The layout is symmetric: column c mirrors to 255 - c. Its detail on top of this side's light.
+    other, other_weight = colors[:, ::-1], soft[:, ::-1]
+    fade = other_weight * _blur(other_weight, 3.0)
+    filled = smooth + (other - smooth[:, ::-1]) * fade[..., None]
+    alpha = soft[..., None]
+    return np.clip(alpha * colors + (1 - alpha) * filled, 0, 255)
+
+
+def _self_occluded(vertices: NDArray[np.float64], uv: UVLayout) -> NDArray[np.bool_]:
+    """(V,) where another part of the face lies clearly nearer, or the silhouette a pixel away."""
+    low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
+    extent = float((high - low).max())
+    side = int(np.clip(extent, 32, _DEPTH_SIDE))
+    scale = (side - 3) / max(extent, 1e-6)
+    small = vertices * scale
+    small[:, :2] -= low * scale - 1
+    depth = rasterize(small, coarse_triangles(uv)[:, ::-1], side, side)[2]
+    column, row = np.rint(small[:, :2]).astype(int).clip(0, side - 1).T
+    covered = np.isfinite(depth)
+    # The farthest depth around the vertex: a steep surface must not hide itself.
+    around = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(covered, depth, 1e9), around)
+    edge = cv2.erode(covered.astype(np.uint8), around) == 0
+    behind = small[:, 2] < nearest[row, column] - _DEPTH_SLACK * side
+    return behind | edge[row, column]
+
+
+def _ramp(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """0 below ``low``, 1 above ``high``, smooth between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _blur(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def _pull_push(colors: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weighted colours continued smoothly to where there is no weight, over halved sizes."""
+    if min(weight.shape) <= 2:
+        total = max(float(weight.sum()), 1e-6)
+        mean = (colors * weight[..., None]).sum((0, 1)) / total
+        if total <= 1e-6:
+            mean = np.full(3, 127, np.float32)
+        return np.broadcast_to(mean, colors.shape).astype(np.float32)
+    sums = _quarter(weight)
+    small = _quarter(colors * weight[..., None]) / np.maximum(sums, 1e-6)[..., None]
+    coarse = _pull_push(small, np.minimum(sums, 1))
+    up = cv2.resize(coarse, (weight.shape[1], weight.shape[0]), interpolation=cv2.INTER_LINEAR)
+    alpha = np.minimum(weight, 1)[..., None]
+    return alpha * colors + (1 - alpha) * up
+
+
+def _quarter(values: NDArray[Any]) -> NDArray[Any]:
+    """Sums over squares of 2 x 2."""
+    return values[::2, ::2] + values[::2, 1::2] + values[1::2, ::2] + values[1::2, 1::2]

@@ -1,0 +1,48 @@
+"""Writers: one file a format, all whole or not at all.
+
+``create_writer("ply").write(path, mesh)`` writes a :class:`~sadr_cli.writers.mesh.Mesh`, made
+from a face by :func:`~sadr_cli.writers.mesh.face_mesh`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from sadr_cli.errors import UsageError
+from sadr_cli.faces import Face
+from sadr_cli.writers.glb import GLBWriter
+from sadr_cli.writers.mesh import FRAMES, Mesh, face_mesh
+from sadr_cli.writers.npz import NPZWriter
+from sadr_cli.writers.obj import OBJWriter
+from sadr_cli.writers.ply import PLYWriter
+from sadr_cli.writers.stl import STLWriter
+
+__all__ = ["FORMATS", "FRAMES", "Mesh", "MeshWriter", "create_writer", "face_mesh"]
+
+
+class MeshWriter(Protocol):
+    """What every format offers. ``suffix`` has its dot."""
+
+    format: str
+    suffix: str
+
+    def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
+        """Write ``mesh`` (and what else of ``face`` the format holds); returns the files."""
+        ...
+
+
+_WRITERS: dict[str, type[MeshWriter]] = {
+    writer.format: writer for writer in (OBJWriter, PLYWriter, GLBWriter, STLWriter, NPZWriter)
+}
+FORMATS = tuple(_WRITERS)
+
+
+def create_writer(name: str) -> MeshWriter:
+    """The writer of a format; UsageError with the known ones otherwise."""
+    try:
+        return _WRITERS[name.strip().lower()]()
+    except KeyError:
+        raise UsageError(
+            f"unknown format {name!r}: choose from {', '.join(FORMATS)}, separated by commas"
+        ) from None

@@ -1,0 +1,230 @@
+"""The command as a user meets it: files, streams, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_data import (
+    FakeNetwork,
+    name_of,
+    true_faces,
+    write_aflw2000,
+    write_face_model,
+    write_image,
+    write_predictions,
+    write_pts,
+)
+from typer.testing import CliRunner
+
+from sadr_cli.cli import app
+from sadr_cli.errors import ExitCode
+from sadr_cli.evaluation import aflw2000, run
+
+FACES = true_faces()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_aflw2000(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def network(monkeypatch) -> FakeNetwork:
+    fake = FakeNetwork(FACES)
+    monkeypatch.setattr(run, "make_network", lambda settings: fake)
+    return fake
+
+
+def sadr(*arguments: object):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def off_by(faces, pixels):
+    return [replace(f, landmarks=f.landmarks + np.array([pixels, 0, 0])) for f in faces]
+
+
+def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network):
+    model = write_face_model(tmp_path / "model.npz")
+    out = tmp_path / "out"
+    result = sadr("aflw2000", "--data", data, "--out", out, "--face-model", model, "--occlusion")
+    assert result.exit_code == ExitCode.OK, result.output
+    assert result.stdout == ""
+    for text in ("SADRNet [1]", "sadr fake (fitted)", "IEEE TIP 30 (2021)", "approximate truth"):
+        assert text in result.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert report["benchmark"]["image list sha256"] == aflw2000.load(data).list_sha256
+    assert report["methods"][0]["weights"]["sha256"] == "ab" * 32
+    results = report["methods"][0]["results"]
+    assert results["nme_2d"]["fitted"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert results["reconstruction"]["fitted"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert results["pose"]["plain"]["excluded"] == 1
+    assert "occlusion" in report
+    rows = list(csv.DictReader((out / "per_image.csv").read_text().splitlines()))
+    assert [r["name"] for r in rows] == [name_of(i) for i in range(6)]
+    assert rows[4]["bin"] == "60-90"
+    assert float(rows[2]["yaw"]) == pytest.approx(45)
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [v for k, v in attributes if k in ("src", "href", "srcset", "data")]
+
+
+def test_the_page_asks_nothing_of_the_network(data, tmp_path, network):
+    assert sadr("aflw2000", "--data", data, "--out", tmp_path).exit_code == 0
+    text = (tmp_path / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert {"svg", "img", "table"} <= set(page.tags)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(s.startswith("data:image/jpeg;base64,") for s in page.sources)
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert len(page.sources) == 12  # six faces, as the worst and as the median ones
+
+
+def test_predictions_and_json_lines(data, tmp_path):
+    path = write_predictions(tmp_path / "p.npz", off_by(FACES, 2.0))
+    result = sadr(
+        "aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o", "--json", "-q"
+    )
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["type"] for line in lines] == ["image"] * 6 + ["summary"]
+    size = np.sqrt(np.prod(np.ptp(FACES[0].landmarks[:, :2], axis=0)))
+    assert lines[0]["nme_2d"] == pytest.approx(200 / size, rel=1e-3)
+    method = lines[-1]["methods"][0]
+    assert method["left out"]["dense_2d"] == "no face model (--face-model)"
+    assert method["sha256"]
+    assert result.stderr == ""
+
+
+def test_predictions_need_no_images(data, tmp_path):
+    for image in data.glob("*.jpg"):
+        image.unlink()
+    path = write_predictions(tmp_path / "p.npz", FACES)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    assert result.exit_code == 0, result.output
+
+
+def test_two_sets_are_compared(data, tmp_path):
+    a = write_predictions(tmp_path / "a.npz", off_by(FACES, 2.0))
+    b = write_predictions(tmp_path / "b.npz", off_by(FACES, 1.0))
+    result = sadr("aflw2000", "--data", data, "--compare", a, b, "--out", tmp_path / "o")
+    assert result.exit_code == 0, result.output
+    assert "b minus a, paired bootstrap" in result.stderr
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    figures = report["comparison"]["nme_2d"]["balanced"]
+    assert figures["b"] == pytest.approx(figures["a"] / 2)
+    assert figures["high"] < 0
+    assert report["comparison"]["yaw_error"]["count"] == 5
+    header = (tmp_path / "o" / "per_image.csv").read_text().splitlines()[0]
+    assert header.startswith("name,method,")
+
+
+def test_the_count_of_missing_predictions_stands_in_the_table(data, tmp_path):
+    path = write_predictions(tmp_path / "p.npz", FACES[:4])
+    arguments = ("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    result = sadr(*arguments)
+    assert result.exit_code == ExitCode.MISSING
+    assert "no prediction for image00004" in result.stderr
+    assert not (tmp_path / "o").exists()
+    result = sadr(*arguments, "--allow-missing")
+    assert result.exit_code == 0, result.output
+    assert "p (fitted, 2 missing)" in " ".join(result.stderr.split())
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert report["methods"][0]["results"]["nme_2d"]["fitted"]["missing"] == 2
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_300w(tmp_path, header):
+    points = [f.landmarks[:, :2] for f in FACES]
+    for i, p in enumerate(points):
+        name = tmp_path / "data" / ("ibug" if i % 2 else "helen") / name_of(i)
+        name.parent.mkdir(parents=True, exist_ok=True)
+        write_pts(name.with_suffix(".pts"), p, header)
+        write_image(name.with_suffix(".png"), i)
+    names = [f"{'ibug' if i % 2 else 'helen'}/{name_of(i)}" for i in range(6)]
+    path = write_predictions(tmp_path / "p.npz", off_by(FACES, 1.0), names)
+    for target in (("300w", "--data", tmp_path / "data"), (tmp_path / "data",)):
+        result = sadr(*target, "--predictions", path, "--out", tmp_path / "o")
+        assert result.exit_code == 0, result.output
+        report = json.loads((tmp_path / "o" / "report.json").read_text())
+        results = report["methods"][0]["results"]
+        assert set(results["nme_box"]) == {"all", "helen", "ibug"}
+        want = np.mean([100 / np.linalg.norm(p[36] - p[45]) for p in points])
+        assert results["nme_inter_ocular"]["all"]["mean"] == pytest.approx(want, rel=1e-4)
+        assert results["nme_box"]["all"]["auc"] > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["aflw2000"], ExitCode.MISSING, "get AFLW2000-3D"),
+        (["300w"], ExitCode.MISSING, "get 300-W"),
+        (["florence"], ExitCode.MISSING, "Florence 2D/3D"),
+        (["/no/such/folder"], ExitCode.MISSING, "no folder /no/such/folder"),
+        (["aflw2000", "--data", "DATA", "--crop", "guess"], ExitCode.USAGE, "truth or detector"),
+        (["aflw2000", "--data", "DATA", "--align", "x"], ExitCode.USAGE, "procrustes or icp"),
+        (["aflw2000", "--data", "DATA", "--y-flip", "x"], ExitCode.USAGE, "--y-flip takes"),
+        (["300w", "--data", "DATA", "--pts-origin", "2"], ExitCode.USAGE, "0 or 1"),
+        (["DATA", "--data", "DATA"], ExitCode.USAGE, "a folder is named itself"),
+        (["aflw2000", "--data", "DATA", "--batch-size", "0"], ExitCode.USAGE, "--batch-size"),
+        (["aflw2000", "--data", "DATA", "--predictions", "/none.npz"], ExitCode.MISSING,
+         "no predictions at /none.npz"),
+        (["aflw2000", "--data", "DATA", "--predictions", "p", "--compare", "a", "b"],
+         ExitCode.USAGE, "exclude each other"),
+        (["aflw2000", "--data", "DATA", "--face-model", "/none.npz"], ExitCode.MISSING,
+         "no face model at /none.npz"),
+        (["aflw2000", "--data", "DATA", "--face-model", "BFM.mat"], ExitCode.USAGE, "--bfm-uv"),
+        (["aflw2000", "--data", "DATA", "--bfm-uv", "UV.mat"], ExitCode.USAGE, "--face-model"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_sentence(
+    data, tmp_path, network, monkeypatch, arguments, code, message
+):
+    monkeypatch.delenv("SADR_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = sadr(*(str(data) if a == "DATA" else a for a in arguments))
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") <= 1
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_a_truncated_image_names_the_file(data, tmp_path, network):
+    path = data / f"{name_of(2)}.jpg"
+    path.write_bytes(path.read_bytes()[:1500])
+    arguments = ("aflw2000", "--data", data, "--out", tmp_path / "o")
+    result = sadr(*arguments)
+    assert result.exit_code == ExitCode.SOME_FAILED
+    assert "image00002.jpg cannot be read" in result.stderr
+    assert sadr(*arguments, "--allow-missing").exit_code == 0
+
+
+def test_a_detector_that_finds_nothing(data, tmp_path, network, monkeypatch):
+    class Blind:
+        name = "blind"
+
+        def detect(self, image):
+            return []
+
+    monkeypatch.setattr(run, "make_detector", lambda settings: Blind)
+    result = sadr("aflw2000", "--data", data, "--out", tmp_path / "o", "--crop", "detector")
+    assert result.exit_code == ExitCode.NOTHING
+    assert "no face was found" in result.stderr
