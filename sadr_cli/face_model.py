@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def load_face_model(path: str | Path) -> FaceModel:
             region=data["region"].astype(np.uint8),
             mean_shape=data["mean"].astype(np.float32),
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
         raise MissingDataError(
             f"{path} is not a face model: an npz with {', '.join(FIELDS)} is expected ({error})"
         ) from error

@@ -18,6 +18,9 @@ from sadr_cli.pose import matrix_to_euler, matrix_to_quaternion
 
 FloatArray = NDArray[np.floating[Any]]
 
+# Distance of P and G, as a share of the crop, at which confidence has fallen to 1/e.
+AGREEMENT = 0.03
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -92,14 +95,14 @@ class Face:
     visibility: (V,) in [0, 1]: attention where the surface faces the viewer, else 0 (Eq 10).
     landmark_visibility: (68,) the same at the landmarks.
     landmark_confidence: (68,) in [0, 1]: agreement of P and G at the landmark, times
-        (0.5 + 0.5 visibility); see ``reconstructor``.
+        (0.5 + 0.5 visibility): exp(-|P - G| / (AGREEMENT crop size)).
     attention: (A, A) attention mask over the crop, in [0, 1].
     scale, rotation, translation: pose of the photo in the y-up image frame,
         p = scale * rotation @ S + translation, then x = p.x, y = -p.y, z = p.z (Eq 2).
     pose_face: (V, 3) pose-dependent face P in image pixels, the network's direct regression.
     crop: the square it was computed from.
     detection: the detection it came from.
-    confidence: one number in [0, 1] for the face.
+    confidence: one number in [0, 1] for the face, the agreement over all landmarks.
     """
 
     vertices: FloatArray

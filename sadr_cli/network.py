@@ -193,16 +193,13 @@ class SADRNet(nn.Module):
             cin = cout
         return nn.Sequential(*modules), cin
 
-    def encode(self, x: Tensor, attend: bool = True) -> tuple[Tensor, Tensor | None]:
-        """Deepest features and attention logits of normalised crops (B, 3, H, H).
-
-        ``attend=False`` skips the attention branch (used to warm the encoder up).
-        """
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Deepest features and attention logits of normalised crops (B, 3, H, H)."""
         x = self.layer0(x)
         for i in range(1, len(ENCODER) + 1):
             x = self.get_submodule(f"block{i}")(x)
         logits = None
-        if self.attention_branch is not None and attend:
+        if self.attention_branch is not None:
             logits = self.attention_branch(x)
             x = x * torch.exp(torch.sigmoid(logits))  # Eq 9
         for i in range(len(ENCODER) + 1, len(ENCODER + ENCODER_HIGH) + 1):

@@ -53,8 +53,9 @@ def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array
     """Euler angles ``(..., 3)`` = yaw, pitch, roll in degrees from ``(..., 3, 3)`` rotations.
 
     By default yaw lies in [-90, 90], the reading of AFLW2000-3D. With ``beyond_profile`` the
-    equivalent triple ``(180 - yaw, pitch +- 180, roll +- 180)`` is returned where it has the
-    smaller |pitch| + |roll|: a face seen from behind the profile then reads as |yaw| > 90.
+    equivalent triple ``(180 - yaw, pitch +- 180, roll +- 180)`` is returned for a face that looks
+    away from the viewer (R[2, 2] < 0) where that one has the smaller |pitch| + |roll|: a face
+    turned past the profile then reads as |yaw| > 90.
     At |yaw| = 90 exactly only pitch +- roll is determined; roll is then set to zero.
     """
     m = np.asarray(matrix, float)
@@ -71,7 +72,8 @@ def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array
             [_wrap(180 - angles[..., 0]), _wrap(angles[..., 1] + 180), _wrap(angles[..., 2] + 180)],
             -1,
         )
-        better = np.abs(other[..., 1:]).sum(-1) < np.abs(angles[..., 1:]).sum(-1)
+        away = m[..., 2, 2] < 0
+        better = away & (np.abs(other[..., 1:]).sum(-1) < np.abs(angles[..., 1:]).sum(-1))
         angles = np.where(better[..., None], other, angles)
     return angles
 

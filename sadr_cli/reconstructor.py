@@ -22,7 +22,7 @@ from sadr_cli import alignment
 from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.crop import crop_from_landmarks, crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
-from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.faces import AGREEMENT, Crop, Detection, Face
 from sadr_cli.network import NetworkOutput, normalize_input
 from sadr_cli.uv import SIZE, UVLayout
 from sadr_cli.uvgrid import upsample
@@ -30,9 +30,6 @@ from sadr_cli.uvgrid import upsample
 if TYPE_CHECKING:
     from sadr_cli.detection import Detector
 
-# Mean distance of P and G at the landmarks, as a share of the crop, at which confidence is 1/e.
-# On photos P and G agree to 0.5-1 % of the crop; on crops without a face to several per cent.
-AGREEMENT = 0.03
 LOW_CONFIDENCE = 0.4
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}
 

@@ -175,7 +175,7 @@ def test_safe_when_everything_is_hidden_or_outside(uv: UVLayout, mode: str) -> N
 
 
 def test_normals_point_at_the_viewer_and_ignore_what_is_outside_the_mask(uv: UVLayout) -> None:
-    shape, kpt, mask = maps(uv)
+    shape, _, mask = maps(uv)
     posed = pose_map(shape, 0.0)
     normals = surface_normals(posed, mask)[0]
     assert (normals[2][mask] > 0).float().mean() > 0.99

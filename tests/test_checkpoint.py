@@ -181,9 +181,9 @@ def test_public_alignment_is_reproduced(shared_data: Path) -> None:
 def test_other_state_dicts_are_refused_by_name(uv: UVLayout) -> None:
     state = public_state(np.zeros((3, 256, 256)))
     without = {k: v for k, v in state.items() if k != "block3.conv2.weight"}
-    with pytest.raises(MissingDataError, match=r"block3.conv2.weight is missing"):
+    with pytest.raises(MissingDataError, match=r"block3\.conv2\.weight is missing"):
         cp.import_public(without, uv)
-    with pytest.raises(MissingDataError, match="extra.weight is unknown"):
+    with pytest.raises(MissingDataError, match=r"extra\.weight is unknown"):
         cp.import_public({**state, "extra.weight": torch.zeros(1)}, uv)
     with pytest.raises(MissingDataError, match="has shape"):
         cp.import_public({**state, "block1.conv1.weight": torch.zeros(2, 2)}, uv)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -143,7 +144,7 @@ def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
             with np.load(path, allow_pickle=False) as file:
                 data = {k: file[k] for k in FIELDS}
                 names = file["source"].tolist() if "source" in file else []
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise MissingDataError(
                 f"{path} is not a training shard: an npz with {', '.join(FIELDS)} is expected"
             ) from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -119,7 +120,7 @@ def load_backgrounds(path: Path, side: int) -> Tensor:
     try:
         with np.load(path, allow_pickle=False) as file:
             packed, offset = file["webp"], file["offset"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise MissingDataError(f"{path} is not a background file: webp and offset") from error
     pictures = []
     for begin, end in itertools.pairwise(offset):

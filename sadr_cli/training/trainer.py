@@ -192,11 +192,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.network.train()
-        encoder_only = self.step < config.encoder_steps
         x = normalize_input(batch.images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            features, logits = self.network.encode(x, attend=not encoder_only)
-            maps = None if encoder_only else self.network.decode(features)
+            features, logits = self.network.encode(x)
+            maps = None if self.step < config.encoder_steps else self.network.decode(features)
         regressed = self.regressor(features.float())
         parts = compute_losses(config, self.grid, batch, maps, logits, regressed)
         total = sum(parts.values(), torch.zeros((), device=self.device))
@@ -376,14 +375,29 @@ def _align(grid: UVGrid, pose_face: Tensor, shape: Tensor, attention: Tensor | N
 
 @torch.no_grad()
 def initialise(network: SADRNet, grid: UVGrid) -> None:
-    """P starts as a frontal mean face and D as zero: bias map and small last gains."""
+    """Starting weights that let the decoder leave the mean pose early.
+
+    P starts as a frontal mean face (the bias map) and D as zero, by small last gains. Decoder
+    layers that keep size and channels start near the identity, and the three-channel layers at
+    the end of each head, where ReLU would cut half of every coordinate, start with a positive
+    bias: seventeen random layers in a row would scramble the pose the encoder has found.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.ConvTranspose2d):
+    for part in (network.decoder_low, network.decoder_kpt, network.decoder_offset):
+        for module in part:
+            deconv = cast(nn.ConvTranspose2d, module.get_submodule("deconv"))
+            norm = cast(nn.BatchNorm2d, module.get_submodule("BN_AC.0"))
+            cin, cout = deconv.in_channels, deconv.out_channels
             # What one output pixel sums: k^2 / stride^2 taps of every input channel.
-            taps = module.in_channels * (module.kernel_size[0] // module.stride[0]) ** 2
-            nn.init.normal_(module.weight, std=math.sqrt(2 / taps))
+            taps = cin * (deconv.kernel_size[0] // deconv.stride[0]) ** 2
+            if cin == cout and deconv.stride[0] == 1:
+                nn.init.normal_(deconv.weight, std=(0.5 if cout > 3 else 0.1) / math.sqrt(taps))
+                deconv.weight[:, :, 2, 2] += torch.eye(cin, device=deconv.weight.device)
+            else:
+                nn.init.normal_(deconv.weight, std=math.sqrt(2 / taps))
+            nn.init.constant_(norm.bias, 0.3 if cout > 3 else 2.0)
     for head in (network.decoder_kpt, network.decoder_offset):
         norm = cast(nn.BatchNorm2d, head[-1].get_submodule("BN_AC.0"))
         nn.init.constant_(norm.weight, 0.1)
