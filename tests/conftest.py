@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from synthetic import layout
 
 from sadr_cli.uv import UVLayout
@@ -25,3 +27,29 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs research data that is not shipped")
     return folder
+
+
+PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
+
+
+def photo(name: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: a photo of ``examples/photos``."""
+    return np.asarray(Image.open(PHOTOS / f"{name}.jpg").convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """512 x 512, one frontal face of about 100 pixels, see ``examples/README.md``."""
+    return photo("astronaut")
+
+
+@pytest.fixture(scope="session")
+def group() -> np.ndarray:
+    """1760 x 1000, six faces from about 200 down to 30 pixels."""
+    return photo("group")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of the photographs that come with the project."""
+    return PHOTOS

@@ -78,11 +78,13 @@ class TestReadImage:
             pytest.skip("this Pillow has no AVIF")
         exif = Image.Exif()
         exif[0x0112] = orientation
-        data = encode(STORED[orientation](QUARTERS), format, exif=exif, quality=95)
+        stored = STORED[orientation](QUARTERS)
+        data = encode(stored, format, exif=exif if format == "TIFF" else exif.tobytes(), quality=95)
         read = read_image(data)
         assert read.shape == QUARTERS.shape
         assert np.abs(read.astype(int) - QUARTERS).mean() < 8
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
     def test_a_broken_exif_block_does_not_spoil_the_photo(self) -> None:
         data = encode(QUARTERS, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage", quality=95)
         assert read_image(data).shape == QUARTERS.shape
@@ -157,7 +159,7 @@ class TestReadImage:
         # A header that promises 60000 x 60000 pixels, and nothing behind it.
         bomb = bytearray(encode(QUARTERS, "BMP"))
         bomb[18:26] = (60000).to_bytes(4, "little") * 2
-        with pytest.raises(InputError, match="3600 megapixels, the limit is 200 .--max-pixels"):
+        with pytest.raises(InputError, match=r"3600 megapixels, the limit is 200 \(--max-pixels"):
             read_image(bytes(bomb), label="bomb.bmp")
         with pytest.raises(InputError, match="too large: 60 x 40"):
             read_image(encode(QUARTERS), max_pixels=2399)
@@ -198,7 +200,7 @@ class TestReadImage:
 
     def test_impossible_names(self) -> None:
         for name in ("a\0b.jpg", "\ud800.jpg", "x" * 5000 + ".jpg"):
-            with pytest.raises(InputError, match="not a possible file name|name is too long"):
+            with pytest.raises(InputError, match=r"not a possible file name|name is too long"):
                 read_image(name)
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")

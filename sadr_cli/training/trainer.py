@@ -94,7 +94,9 @@ PRESETS: dict[str, TrainConfig] = {
         encoder_steps=2_000,
         flatten_yaw=0.5,
         loss=LossWeights(landmarks=0.5, regressor=0.1),
-        augment=AugmentConfig(rotation_wide=0.2, occlusion=0.3),
+        augment=AugmentConfig(
+            rotation=75.0, rotation_wide=0.15, shift=0.06, blur=0.15, noise=0.1, occlusion=0.25
+        ),
     ),
 }
 

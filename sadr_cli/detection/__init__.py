@@ -1,0 +1,65 @@
+"""Face detection: a protocol, one file a detector, and each one's way to the network's crop.
+
+    detector = create_detector("centerface")
+    faces = select_faces(detector.detect(image), "largest")  # image (H, W, 3) uint8 RGB
+    crop = crop_for_detection(faces[0])
+
+A detector's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from sadr_cli.detection.base import Detector, non_maximum_suppression, select_faces
+from sadr_cli.detection.boxes import detection_to_record, read_boxes
+from sadr_cli.detection.calibration import crop_for_detection
+from sadr_cli.errors import UsageError
+
+__all__ = [
+    "DEFAULT_DETECTOR",
+    "DETECTORS",
+    "Detector",
+    "available_detectors",
+    "create_detector",
+    "crop_for_detection",
+    "detection_to_record",
+    "non_maximum_suppression",
+    "read_boxes",
+    "select_faces",
+]
+
+DEFAULT_DETECTOR = "centerface"
+DETECTORS = ("centerface", "sfd", "blazeface", "yunet", "retinaface", "none")
+
+
+def create_detector(name: str = DEFAULT_DETECTOR, device: str = "cpu") -> Detector:
+    """The detector ``name``, ready to use.
+
+    device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.
+    Raises UsageError for an unknown name, MissingDataError when its weights are not there.
+    """
+    if name == "centerface":
+        from sadr_cli.detection.centerface import CenterFace
+
+        return CenterFace()
+    if name == "none":
+        from sadr_cli.detection.none import WholeImage
+
+        return WholeImage()
+    if name in DETECTORS:
+        from sadr_cli.detection.face_alignment import FaceAlignmentDetector
+
+        return FaceAlignmentDetector(name, device)
+    raise UsageError(f"unknown detector {name!r}: choose one of {', '.join(DETECTORS)}")
+
+
+def available_detectors() -> dict[str, str | None]:
+    """Every detector's name -> None when it can run here, else one sentence saying why not."""
+    centerface = import_module("sadr_cli.detection.centerface")
+    others = import_module("sadr_cli.detection.face_alignment")
+    return {
+        "centerface": centerface.why_unavailable(),
+        **{name: others.why_unavailable(name) for name in others.NAMES},
+        "none": None,
+    }

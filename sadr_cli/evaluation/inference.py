@@ -1,0 +1,256 @@
+"""The network over a benchmark: decoded in threads, batched, kept part by part, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.crop import crop_from_landmarks, extract_crop
+from sadr_cli.errors import InputError, UsageError
+from sadr_cli.evaluation.benchmark import MISSING_HINT, Benchmark, read_image
+from sadr_cli.evaluation.predictions import Predictions, box_iou
+from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.writers.atomic import atomic_write, make_folder
+
+PART = 64  # images a part: what an interruption costs at most
+MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
+NO_FACE = "the detector found no face at the true one"
+
+
+class NetworkLike(Protocol):
+    """What is used of :class:`sadr_cli.reconstructor.Reconstructor`."""
+
+    @property
+    def info(self) -> Any: ...
+    @property
+    def crop_resolution(self) -> int: ...
+    def crop_for(self, detection: Detection) -> Crop: ...
+    def reconstruct_crops(
+        self, images: Sequence[NDArray[np.uint8]], crops: Sequence[Crop]
+    ) -> list[Face]: ...
+
+
+class DetectorLike(Protocol):
+    name: str
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Detection]: ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image, ready for the network; ``reason`` says why it is not."""
+
+    index: int
+    image: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8] | None = None
+    crop: Crop | None = None
+    reason: str = ""
+
+
+def predict(
+    benchmark: Benchmark,
+    network: NetworkLike,
+    cache: Path,
+    *,
+    detector: DetectorLike | None = None,
+    dense: bool = False,
+    allow_missing: bool = False,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Predictions:
+    """Faces of all images of ``benchmark``.
+
+    cache: folder for the parts; a later call with the same weights, images and crops goes on
+        where this one stopped, and a finished one is read back.
+    detector: None crops around the true landmarks (the paper's setting); with a detector, its
+        face nearest to the true one is cropped by its calibration and once more from the
+        landmarks of the first pass, as `sadr reconstruct` does. A face it misses is a miss.
+    dense: keep all vertices, 0.5 MB a face.
+    """
+    key = _key(benchmark, network, detector, dense)
+    folder = cache / key
+    make_folder(folder)
+    starts = range(0, len(benchmark), PART)
+    paths = {start: folder / f"part-{start:06d}.npz" for start in starts}
+    parts: dict[int, dict[str, NDArray[Any]]] = {}
+    for start, path in paths.items():
+        part = _read_part(path)
+        if part is not None:
+            parts[start] = part
+            progress(len(part["reason"]))
+    todo = [start for start in starts if start not in parts]
+    worker = _Worker(benchmark, network, detector, allow_missing)
+    for start, jobs in worker.prepare(todo):
+        part = _run_part(jobs, network, detector is not None, dense)
+        buffer = io.BytesIO()
+        np.savez(buffer, **part)  # type: ignore[arg-type]
+        atomic_write(paths[start], buffer.getbuffer())
+        parts[start] = part
+        progress(len(jobs))
+    merged = {
+        name: np.concatenate([parts[start].pop(name) for start in starts])
+        for name in list(parts[0])
+    }
+    reasons = {
+        name: str(reason)
+        for name, reason in zip(benchmark.names, merged.pop("reason"), strict=True)
+        if reason
+    }
+    _write_predictions(cache.parent / "predictions.npz", benchmark, merged)
+    return Predictions(
+        landmarks=merged["landmarks"].astype(float),
+        rotation=merged["rotation"].astype(float),
+        vertices=merged.get("vertices"),
+        reasons=reasons,
+        details={"crop": "truth" if detector is None else f"detector {detector.name}"},
+    )
+
+
+class _Worker:
+    """Reads, detects and crops in threads, a part ahead of the network."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        network: NetworkLike,
+        detector: DetectorLike | None,
+        allow_missing: bool,
+    ) -> None:
+        self.benchmark = benchmark
+        self.network = network
+        self.detector = detector
+        self.allow_missing = allow_missing
+
+    def prepare(self, starts: list[int]) -> Iterator[tuple[int, list[_Job]]]:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            queue: list[tuple[int, list[Future[_Job]]]] = []
+            try:
+                for start in starts:
+                    indices = range(start, min(start + PART, len(self.benchmark)))
+                    queue.append((start, [pool.submit(self._job, i) for i in indices]))
+                    if len(queue) > 1:
+                        first, futures = queue.pop(0)
+                        yield first, [f.result() for f in futures]
+                for first, futures in queue:
+                    yield first, [f.result() for f in futures]
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _job(self, index: int) -> _Job:
+        path = self.benchmark.images[index]
+        truth = self.benchmark.landmarks[index]
+        try:
+            if path is None:
+                raise InputError(f"no picture of {self.benchmark.names[index]}")
+            image = read_image(path)
+            if self.detector is None:
+                crop = crop_from_landmarks(truth)
+            else:
+                found = matching_detection(self.detector.detect(image), truth)
+                if found is None:
+                    return _Job(index, reason=NO_FACE)
+                crop = self.network.crop_for(found)
+        except InputError as error:
+            if not self.allow_missing:
+                raise InputError(f"{error}; {MISSING_HINT}") from error
+            return _Job(index, reason=str(error))
+        pixels = extract_crop(image, crop, self.network.crop_resolution)
+        # The photo itself is needed again only for the second pass.
+        return _Job(index, image if self.detector is not None else None, pixels, crop)
+
+
+def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Detection | None:
+    """The detection whose box meets that of the true landmarks best, if it does at all."""
+
+    def overlap(detection: Detection) -> float:
+        return box_iou(np.asarray(detection.box, float).reshape(2, 2), truth)
+
+    best = max(detections, key=overlap, default=None)
+    return best if best is not None and overlap(best) >= MIN_OVERLAP else None
+
+
+def _run_part(
+    jobs: list[_Job], network: NetworkLike, second_pass: bool, dense: bool
+) -> dict[str, NDArray[Any]]:
+    ready = [job for job in jobs if job.pixels is not None and job.crop is not None]
+    crops = [job.crop for job in ready if job.crop is not None]
+    pixels = [job.pixels for job in ready if job.pixels is not None]
+    faces = network.reconstruct_crops(pixels, crops) if ready else []
+    if second_pass and ready:
+        crops = [crop_from_landmarks(face.landmarks) for face in faces]
+        size = network.crop_resolution
+        images = [job.image for job in ready if job.image is not None]
+        pixels = [extract_crop(i, c, size) for i, c in zip(images, crops, strict=True)]
+        faces = network.reconstruct_crops(pixels, crops)
+    row = {job.index: k for k, job in enumerate(ready)}
+    n = len(jobs)
+    out: dict[str, NDArray[Any]] = {
+        "reason": np.array([job.reason for job in jobs], dtype=str),
+        "landmarks": np.full((n, 68, 3), np.nan, np.float32),
+        "rotation": np.full((n, 3, 3), np.nan),
+        "landmark_visibility": np.full((n, 68), np.nan, np.float32),
+        "confidence": np.full(n, np.nan, np.float32),
+        "crop": np.full((n, 3), np.nan),
+    }
+    if dense:
+        count = len(faces[0].vertices) if faces else 0
+        out["vertices"] = np.full((n, count, 3), np.nan, np.float32)
+    for k, job in enumerate(jobs):
+        if job.index not in row:
+            continue
+        face = faces[row[job.index]]
+        out["landmarks"][k] = face.landmarks
+        out["rotation"][k] = face.rotation
+        out["landmark_visibility"][k] = face.landmark_visibility
+        out["confidence"][k] = face.confidence
+        out["crop"][k] = face.crop.center_x, face.crop.center_y, face.crop.size
+        if dense:
+            out["vertices"][k] = face.vertices
+    return out
+
+
+def _key(
+    benchmark: Benchmark, network: NetworkLike, detector: DetectorLike | None, dense: bool
+) -> str:
+    """Folder name that changes with anything that changes the predictions."""
+    sha = network.info.sha256
+    if not sha:
+        raise UsageError("the weights have no checksum: results could not be told apart")
+    what = {
+        "weights": sha,
+        "alignment": str(getattr(network, "alignment", "")),
+        "images": benchmark.list_sha256,
+        "folder": str(benchmark.folder.resolve()),
+        "truth": benchmark.truth_sha256,
+        "crop": "truth" if detector is None else detector.name,
+        "dense": dense,
+        "part": PART,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_part(path: Path) -> dict[str, NDArray[Any]] | None:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        return None
+    except Exception:  # damaged by a disk error: compute it again
+        return None
+
+
+def _write_predictions(path: Path, benchmark: Benchmark, arrays: dict[str, NDArray[Any]]) -> None:
+    """The landmarks and poses as the documented npz, for ``--predictions`` and ``--compare``."""
+    buffer = io.BytesIO()
+    small = {key: value for key, value in arrays.items() if key != "vertices"}
+    np.savez_compressed(buffer, name=np.array(benchmark.names), **small)  # type: ignore[arg-type]
+    atomic_write(path, buffer.getbuffer())

