@@ -226,7 +226,10 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        # The average starts anew with the decoder, which does not move before.
+        behind = self.step - self.config.encoder_steps
+        age = behind if behind > 0 else self.step
+        decay = min(self.config.average, (1 + age) / (10 + age))
         for key, value in self.network.state_dict().items():
             if value.is_floating_point():
                 self.average[key].lerp_(value, 1 - decay)
