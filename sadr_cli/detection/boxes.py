@@ -97,6 +97,8 @@ def record_to_detection(record: dict[str, Any]) -> Detection:
     score = record.get("score", 1.0)
     score = _numbers([score], 1, "'score' must be a number").item()
     detector = record.get("detector") or "landmarks"
+    if not isinstance(detector, str):
+        raise ValueError(f"'detector' must be a detector's name, not {detector!r}")
     if detector not in CALIBRATIONS and detector != WHOLE_CROP:
         known = ", ".join([*CALIBRATIONS, WHOLE_CROP])
         raise ValueError(f"unknown 'detector' {detector!r}: one of {known}")

@@ -12,7 +12,6 @@ Beside them, where present:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from sadr_cli.evaluation.benchmark import (
     Parameters,
     data_folder,
     list_files,
+    read_truth,
     settle,
 )
 
@@ -48,12 +48,7 @@ def find_folder(data: Path | None) -> Path:
 
     The published archive holds one more folder, ``AFLW2000``: that is looked into as well.
     """
-    if data is None:
-        root = os.environ.get("SADR_DATA")
-        if not root:
-            raise MissingDataError(f"no benchmark data: {HINT}")
-        data = Path(root) / FOLDER
-    folder = data_folder(data, HINT)
+    folder = data_folder(data, HINT, FOLDER)
     for candidate in (folder, folder / "AFLW2000", folder / FOLDER):
         if candidate.is_dir() and list_files(candidate, (".mat",)):
             return candidate
@@ -72,21 +67,7 @@ def load(
     mats = list_files(folder, (".mat",))
     pictures = list_files(folder, IMAGE_SUFFIXES)
     names = sorted({*mats, *pictures})
-    problems: dict[str, str] = {}
-    records: dict[str, dict[str, Array]] = {}
-    for key in names:
-        if key not in mats:
-            problems[key] = f"{pictures[key][0]} has no {key}.mat beside it"
-        elif need_images and key not in pictures:
-            problems[key] = f"{mats[key][0]} has no image beside it"
-        elif len(pictures.get(key, [])) > 1:
-            both = " and ".join(p.name for p in pictures[key])
-            problems[key] = f"{folder}: {both} share one {key}.mat; keep one of them"
-        else:
-            try:
-                records[key] = read_mat(mats[key][0])
-            except MissingDataError as error:
-                problems[key] = str(error)
+    records, problems = read_truth(mats, pictures, ".mat", read_mat, need_images)
     settle(problems, len(names), allow_missing)
     kept = tuple(records)
     keep = np.array([key in records for key in names])

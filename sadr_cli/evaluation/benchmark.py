@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import InputError, MissingDataError
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MISSING_HINT = "give --allow-missing to leave such images out and count them"
@@ -78,8 +81,13 @@ class Benchmark:
         return hashlib.sha256(np.ascontiguousarray(self.landmarks, "<f8").tobytes()).hexdigest()
 
 
-def data_folder(path: Path, hint: str) -> Path:
-    """``path`` if it is a folder, else MissingDataError with ``hint``."""
+def data_folder(path: Path | None, hint: str, name: str = "") -> Path:
+    """``path``, or SADR_DATA/``name`` for None, if it is a folder; else MissingDataError."""
+    if path is None:
+        root = os.environ.get("SADR_DATA")
+        if not root:
+            raise MissingDataError(f"no benchmark data: {hint}")
+        path = Path(root) / name
     if not path.is_dir():
         raise MissingDataError(f"no folder {path}: {hint}")
     return path
@@ -95,6 +103,37 @@ def list_files(
             name = path.relative_to(folder).with_suffix("").as_posix()
             found.setdefault(name, []).append(path)
     return dict(sorted(found.items()))
+
+
+def read_truth(
+    truths: dict[str, list[Path]],
+    pictures: dict[str, list[Path]],
+    suffix: str,
+    read: Callable[[Path], T],
+    need_images: bool,
+) -> tuple[dict[str, T], dict[str, str]]:
+    """What ``read`` makes of each truth file, and name -> why an image cannot be used.
+
+    truths, pictures: of :func:`list_files`; a picture without truth and, with ``need_images``, a
+    truth without picture are problems, as are two pictures of one name.
+    """
+    records: dict[str, T] = {}
+    problems: dict[str, str] = {}
+    for name in sorted({*truths, *pictures}):
+        if name not in truths:
+            picture = pictures[name][0]
+            problems[name] = f"{picture} has no {picture.stem}{suffix} beside it"
+        elif need_images and name not in pictures:
+            problems[name] = f"{truths[name][0]} has no image beside it"
+        elif len(pictures.get(name, [])) > 1:
+            both = " and ".join(p.name for p in pictures[name])
+            problems[name] = f"{truths[name][0]} has two images, {both}: keep one of them"
+        else:
+            try:
+                records[name] = read(truths[name][0])
+            except MissingDataError as error:
+                problems[name] = str(error)
+    return records, problems
 
 
 def settle(problems: dict[str, str], total: int, allow_missing: bool) -> None:

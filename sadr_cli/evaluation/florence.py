@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,12 +180,7 @@ def find_landmarks(scan: Scan, network: Any, detector: Any) -> tuple[Scan, ScanL
 
 def find_scans(data: Path | None) -> tuple[Path, dict[str, Path]]:
     """The folder and its subjects: name -> scan file."""
-    if data is None:
-        root = os.environ.get("SADR_DATA")
-        if not root:
-            raise MissingDataError(f"no benchmark data: {HINT}")
-        data = Path(root) / FOLDER
-    folder = data_folder(data, HINT)
+    folder = data_folder(data, HINT, FOLDER)
     files = list_files(folder, SCAN_SUFFIXES, recursive=True)
     if not files:
         raise MissingDataError(f"no OBJ, PLY or WRL scan in {folder}: {HINT}")

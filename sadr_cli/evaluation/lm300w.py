@@ -8,7 +8,6 @@ NMEs use the numbers as written, and so does the default here (``origin`` 1 subt
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sadr_cli.evaluation.benchmark import (
     Benchmark,
     data_folder,
     list_files,
+    read_truth,
     settle,
 )
 
@@ -41,40 +41,20 @@ def load(
     name: str = "300w",
 ) -> Benchmark:
     """Read the truth; ``origin``: coordinate of the first pixel's centre in the ``.pts``."""
-    if data is None:
-        root = os.environ.get("SADR_DATA")
-        if not root:
-            raise MissingDataError(f"no benchmark data: {HINT}")
-        data = Path(root) / FOLDER
-    folder = data_folder(data, HINT)
+    folder = data_folder(data, HINT, FOLDER)
     points = list_files(folder, (".pts",), recursive=True)
     if not points:
         raise MissingDataError(f"no .pts file in {folder}: {HINT}")
     pictures = list_files(folder, IMAGE_SUFFIXES, recursive=True)
-    names = sorted({*points, *pictures})
-    problems: dict[str, str] = {}
-    truth: dict[str, Array] = {}
-    for key in names:
-        if key not in points:
-            problems[key] = f"{pictures[key][0]} has no .pts file beside it"
-        elif need_images and key not in pictures:
-            problems[key] = f"{points[key][0]} has no image beside it"
-        elif len(pictures.get(key, [])) > 1:
-            both = " and ".join(p.name for p in pictures[key])
-            problems[key] = f"{folder}: {both} share one .pts file; keep one of them"
-        else:
-            try:
-                truth[key] = read_pts(points[key][0]) - origin
-            except MissingDataError as error:
-                problems[key] = str(error)
-    settle(problems, len(names), allow_missing)
+    truth, problems = read_truth(points, pictures, ".pts", read_pts, need_images)
+    settle(problems, len(truth) + len(problems), allow_missing)
     groups = tuple(str(Path(key).parent.as_posix()) for key in truth)
     return Benchmark(
         name=name,
         folder=folder,
         names=tuple(truth),
         images=tuple(pictures[k][0] if k in pictures else None for k in truth),
-        landmarks=np.stack(list(truth.values())),
+        landmarks=np.stack(list(truth.values())) - origin,
         groups=groups if len(set(groups)) > 1 else (),
         excluded=problems,
         choices={

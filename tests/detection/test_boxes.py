@@ -112,6 +112,7 @@ def test_malformed_lines_are_named_with_number_and_reason(text: str, reason: str
         list(read_boxes([line(), text], "--boxes -"))
 
 
-def test_detector_of_the_wrong_type() -> None:
-    with pytest.raises(UsageError, match="unknown 'detector'"):
-        list(read_boxes([line(detector={"a": 1})]))
+@pytest.mark.parametrize("detector", [{"a": 1}, ["centerface"], 5, True])
+def test_detector_of_the_wrong_type(detector: object) -> None:
+    with pytest.raises(UsageError, match="line 1: 'detector' must be a detector's name, not"):
+        list(read_boxes([line(detector=detector)]))
