@@ -31,6 +31,7 @@ Options (``Annotated`` types; give the default in the signature)
 Parsers (raise UsageError)
     parse_faces(text) -> "largest" | "all" | int
     parse_batch_size(text) -> int | None      None = auto
+    parse_formats(text, frame, texture_size) -> tuple of names of writers
 
 Output(quiet, verbose, json)
     .info(text)    stderr, unless --quiet
@@ -137,6 +138,16 @@ MaxPixelsOption = Annotated[
     int,
     typer.Option("--max-pixels", min=1, metavar="MEGAPIXELS", help="Refuse larger photos."),
 ]
+TextureSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--texture-size",
+        metavar="N",
+        help="Texture of N x N texels in GLB and OBJ; 0: vertex colours. By default 512 in GLB "
+        "and vertex colours in OBJ.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON lines on standard output, the last one a summary.")
@@ -172,6 +183,20 @@ def parse_batch_size(text: str) -> int | None:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise UsageError(f"--batch-size takes auto or a number of at least 1, not {text!r}")
+
+
+def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tuple[str, ...]:
+    """Known formats in the order given, once each; checks frame and texture size as well."""
+    from sadr_cli.writers import FRAMES, create_writer
+    from sadr_cli.writers.compose import check_texture_size
+
+    if frame not in FRAMES:
+        raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
+    check_texture_size(texture_size)
+    names = [part for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError("--format needs at least one format, such as obj")
+    return tuple(dict.fromkeys(create_writer(name).format for name in names))
 
 
 def exit_code(

@@ -25,11 +25,13 @@ from sadr_cli.cli.common import (
     OverwriteOption,
     QuietOption,
     RecursiveOption,
+    TextureSizeOption,
     VerboseOption,
     WeightsOption,
     exit_code,
     parse_batch_size,
     parse_faces,
+    parse_formats,
 )
 from sadr_cli.errors import ExitCode, UsageError
 
@@ -49,7 +51,10 @@ def reconstruct(
     formats: Annotated[
         str,
         typer.Option(
-            "--format", metavar="LIST", help="Mesh formats, by commas: obj, ply, glb, stl, npz."
+            "--format",
+            metavar="LIST",
+            help="By commas. Meshes: obj, ply, glb, stl, npz. Also: pts, csv, camera, texture, "
+            "uvmap, attention, visibility, depth, normals, pncc.",
         ),
     ] = "obj",
     frame: Annotated[
@@ -61,6 +66,7 @@ def reconstruct(
             "in the photo; canonical: frontal, without pose.",
         ),
     ] = "image",
+    texture_size: TextureSizeOption = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
@@ -97,7 +103,7 @@ def reconstruct(
     """  # fmt: skip
     say = Output(quiet=quiet, verbose=verbose, json=json)
     which, batch = parse_faces(faces), parse_batch_size(batch_size)
-    kinds = _parse_formats(formats, frame)
+    kinds = parse_formats(formats, frame, texture_size)
     works = _peek(_works(inputs, recursive, from_file, boxes))
 
     from sadr_cli.detection import create_detector
@@ -116,6 +122,7 @@ def reconstruct(
         out=out,
         formats=kinds,
         frame=frame,
+        texture_size=texture_size,
         overlay=overlay,
         faces=which,
         detector="boxes" if boxes is not None else detector,
@@ -143,18 +150,6 @@ def reconstruct(
     raise typer.Exit(
         int(exit_code(done, summary.failed, summary.faces, summary.no_face, fail_on_no_face))
     )
-
-
-def _parse_formats(text: str, frame: str) -> tuple[str, ...]:
-    """Known formats in the order given, once each; checks the frame as well."""
-    from sadr_cli.writers import FRAMES, create_writer
-
-    if frame not in FRAMES:
-        raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
-    names = [part for part in text.split(",") if part.strip()]
-    if not names:
-        raise UsageError("--format needs at least one format, such as obj")
-    return tuple(dict.fromkeys(create_writer(name).format for name in names))
 
 
 def _works(

@@ -23,15 +23,13 @@ from sadr_cli.faces import Crop, Detection, Face, Frame
 from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings
 from sadr_cli.render import render_overlay
 from sadr_cli.sources import Source, load_frame
-from sadr_cli.texture import vertex_colors
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers import create_writer, face_mesh
 from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.writers.compose import compose_mesh, write_formats
 from sadr_cli.writers.landmarks_json import face_json, write_face_json
 from sadr_cli.writers.poses_csv import pose_row
 
 OVERLAYS = "overlays"  # subfolder, so that pictures never look like new input photos
-_COLORED = frozenset(("obj", "ply", "glb", "npz"))
 _JPEG_QUALITY = 92
 
 
@@ -168,17 +166,9 @@ def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) ->
         raise ValueError("the network gave coordinates that are not finite")
     number = photo.work.number(index)
     stem = face_name(photo.name, number)
-    colors = None
-    if _COLORED.intersection(settings.formats):
-        colors = vertex_colors(frame.image, face, uv)
-    mesh = face_mesh(face, uv, frame.height, settings.frame, colors)
-    files: dict[str, str] = {}
-    outputs: list[str] = []
-    for name in settings.formats:
-        writer = create_writer(name)
-        written = writer.write(settings.out / (stem + writer.suffix), mesh, face)
-        files[name] = written[0].name
-        outputs += [path.name for path in written]
+    look, size = settings.look, (frame.height, frame.width)
+    mesh = compose_mesh(face, uv, look, size, frame.image)
+    files, outputs = write_formats(settings.out, stem, mesh, face, look)
     named = replace(frame, name=photo.name)
     record = face_json(face, named, number, mesh, files, __version__)
     write_face_json(settings.out / f"{stem}.json", record)

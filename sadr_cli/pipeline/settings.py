@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import ExitCode
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.uv import UVLayout
+from sadr_cli.writers.compose import Look
 
 
 class FaceReconstructor(Protocol):
@@ -58,7 +59,7 @@ class FaceDetector(Protocol):
 class RunSettings:
     """How a run works and what it writes.
 
-    formats: mesh formats, of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
+    formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
     faces: ``largest``, ``all`` or how many of the largest faces of a photo.
     two_pass: crop again around the first pass's landmarks.
     batch_size: faces the network sees at once; jobs: threads that read, and that write.
@@ -77,13 +78,19 @@ class RunSettings:
     overwrite: bool = False
     max_pixels: int = 500_000_000
     memory: int = 512 * 1024**2
+    texture_size: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def look(self) -> Look:
+        return Look(self.formats, self.frame, self.texture_size)
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what the files contain: other ones, and files are redone."""
         return {
             "formats": sorted(self.formats),
             "frame": self.frame,
+            "texture_size": self.texture_size,
             "overlay": self.overlay,
             "faces": self.faces,
             "detector": self.detector,

@@ -1,7 +1,8 @@
 """Writers: one file a format, all whole or not at all.
 
 ``create_writer("ply").write(path, mesh)`` writes a :class:`~sadr_cli.writers.mesh.Mesh`, made
-from a face by :func:`~sadr_cli.writers.mesh.face_mesh`.
+from a face by :func:`~sadr_cli.writers.mesh.face_mesh`. Formats are meshes and what else can be
+said of a face: landmarks, camera, maps over the photo and over the UV layout.
 """
 
 from __future__ import annotations
@@ -11,18 +12,40 @@ from typing import Protocol
 
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
+from sadr_cli.writers.camera import CameraWriter
 from sadr_cli.writers.glb import GLBWriter
+from sadr_cli.writers.landmark_files import CSVWriter, PTSWriter
+from sadr_cli.writers.maps import (
+    AttentionWriter,
+    DepthWriter,
+    NormalsWriter,
+    PNCCWriter,
+    UVMapWriter,
+    VisibilityWriter,
+)
 from sadr_cli.writers.mesh import FRAMES, Mesh, face_mesh
 from sadr_cli.writers.npz import NPZWriter
 from sadr_cli.writers.obj import OBJWriter
+from sadr_cli.writers.pictures import TextureWriter
 from sadr_cli.writers.ply import PLYWriter
 from sadr_cli.writers.stl import STLWriter
 
-__all__ = ["FORMATS", "FRAMES", "Mesh", "MeshWriter", "create_writer", "face_mesh"]
+__all__ = [
+    "FORMATS",
+    "FRAMES",
+    "MESH_FORMATS",
+    "Mesh",
+    "MeshWriter",
+    "create_writer",
+    "face_mesh",
+]
 
 
 class MeshWriter(Protocol):
-    """What every format offers. ``suffix`` has its dot."""
+    """What every format offers. ``suffix`` has its dot.
+
+    Formats other than meshes raise UsageError for a mesh that lacks what they show.
+    """
 
     format: str
     suffix: str
@@ -32,10 +55,22 @@ class MeshWriter(Protocol):
         ...
 
 
-_WRITERS: dict[str, type[MeshWriter]] = {
-    writer.format: writer for writer in (OBJWriter, PLYWriter, GLBWriter, STLWriter, NPZWriter)
-}
+_MESHES: tuple[type[MeshWriter], ...] = (OBJWriter, PLYWriter, GLBWriter, STLWriter, NPZWriter)
+_OTHERS: tuple[type[MeshWriter], ...] = (
+    PTSWriter,
+    CSVWriter,
+    CameraWriter,
+    TextureWriter,
+    UVMapWriter,
+    AttentionWriter,
+    VisibilityWriter,
+    DepthWriter,
+    NormalsWriter,
+    PNCCWriter,
+)
+_WRITERS: dict[str, type[MeshWriter]] = {w.format: w for w in (*_MESHES, *_OTHERS)}
 FORMATS = tuple(_WRITERS)
+MESH_FORMATS = tuple(w.format for w in _MESHES)
 
 
 def create_writer(name: str) -> MeshWriter:

@@ -7,13 +7,13 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.pictures import encode_png, write_real
 
 _ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963
 _COMPONENT = {"float32": 5126, "uint16": 5123, "uint32": 5125}
@@ -33,14 +33,14 @@ class GLBWriter:
     suffix = ".glb"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh``; returns the files written."""
+        """Write ``mesh``; returns the files written, ``NAME.real.png`` beside a baked texture."""
         atomic_write(path, encode_glb(mesh))
-        return [path]
+        return [path, *write_real(path, mesh)]
 
 
 def encode_glb(mesh: Mesh) -> bytes:
     vertices, to_photo, frame = _in_metres(mesh)
-    textured = mesh.texture is not None and mesh.uv is not None
+    textured = mesh.textured
     chunks = _Buffer()
     attributes = {
         "POSITION": chunks.accessor(vertices, "VEC3", _ARRAY_BUFFER, bounds=True),
@@ -57,7 +57,7 @@ def encode_glb(mesh: Mesh) -> bytes:
         uv = mesh.uv.astype(np.float32).copy()
         uv[:, 1] = 1 - uv[:, 1]  # glTF counts v from the top
         attributes["TEXCOORD_0"] = chunks.accessor(uv, "VEC2", _ARRAY_BUFFER)
-        view = chunks.view(cv2.imencode(".png", mesh.texture[..., ::-1])[1].tobytes())
+        view = chunks.view(encode_png(mesh.texture))
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
         document["images"] = [{"bufferView": view, "mimeType": "image/png"}]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071}]

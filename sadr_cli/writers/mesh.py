@@ -50,6 +50,9 @@ class Mesh:
     to_photo: (4, 4) takes homogeneous file coordinates to photo pixels (y down), or None.
     metric_origin: for frame ``image``: the model's origin in the file's pixels (3,) and
         pixels a millimetre, the way to ``metric``; None when unknown.
+    real: (N, N) in [0, 1], the share of each texel of ``texture`` that the photo gave, or None.
+    layout: the UV layout whose vertices, all of them and in order, these are; else None.
+    photo_size: (height, width) of the photo in pixels, or None.
     """
 
     vertices: NDArray[np.float32]
@@ -63,7 +66,14 @@ class Mesh:
     landmarks: NDArray[np.int32] | None = None
     to_photo: NDArray[np.float64] | None = None
     metric_origin: tuple[NDArray[np.float64], float] | None = None
+    real: NDArray[np.float32] | None = None
+    layout: UVLayout | None = None
+    photo_size: tuple[int, int] | None = None
     name: str = "face"
+
+    @property
+    def textured(self) -> bool:
+        return self.texture is not None and self.uv is not None
 
     @property
     def units(self) -> str:
@@ -104,6 +114,7 @@ def face_mesh(
     frame: str = "image",
     colors: NDArray[np.uint8] | None = None,
     texture: NDArray[np.uint8] | None = None,
+    image_width: int | None = None,
 ) -> Mesh:
     """The mesh of ``face`` in ``frame``; ``image_height`` is that of its photo in pixels."""
     if frame not in FRAMES:
@@ -139,6 +150,8 @@ def face_mesh(
         landmarks=uv.landmark_indices,
         to_photo=to_photo,
         metric_origin=metric_origin,
+        layout=uv,
+        photo_size=None if image_width is None else (image_height, image_width),
     )
 
 

@@ -6,13 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.pictures import write_texture
 
 # "0" to "1" in four decimals: enough to bring each of the 256 steps back.
 _COLOR_TEXT = np.array([f" {c / 255:.4f}".encode() for c in range(256)], "S7")
@@ -21,7 +21,8 @@ _COLOR_TEXT = np.array([f" {c / 255:.4f}".encode() for c in range(256)], "S7")
 class OBJWriter:
     """Text; opens everywhere. Vertex colours are read by MeshLab, Blender (3.3+), Open3D, trimesh.
 
-    With a texture three files are written: the OBJ, ``.mtl`` and ``.png`` of the same name.
+    With a texture there are also ``NAME.mtl`` and ``NAME.texture.png``, and where it is known
+    which texels are the photo's own, ``NAME.real.png``.
     """
 
     format = "obj"
@@ -29,17 +30,18 @@ class OBJWriter:
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
         """Write ``mesh``; returns the files written, the mesh first."""
-        textured = mesh.texture is not None and mesh.uv is not None
+        textured = mesh.textured
         head = "".join(f"# {line}\n" for line in mesh.comments)
         written = [path]
         if textured:
             assert mesh.texture is not None
-            material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
-            atomic_write(picture, cv2.imencode(".png", mesh.texture[..., ::-1])[1].tobytes())
+            material = path.with_suffix(".mtl")
+            pictures = write_texture(path, mesh)
+            picture = pictures[0]
             lines = ["newmtl face", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", f"map_Kd {picture.name}"]
             atomic_write(material, ("\n".join(lines) + "\n").encode())
             head += f"mtllib {material.name}\nusemtl face\n"
-            written += [material, picture]
+            written += [material, *pictures]
         atomic_write(path, head.encode("utf-8", "surrogateescape") + self._body(mesh, textured))
         return written
 

@@ -85,7 +85,7 @@ def test_obj_with_texture(tmp_path, uv, face):
     texture = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mesh = face_mesh(face, uv, HEIGHT, "canonical", texture=texture)
     files = create_writer("obj").write(tmp_path / "x.obj", mesh)
-    assert [f.name for f in files] == ["x.obj", "x.mtl", "x.png"]
+    assert [f.name for f in files] == ["x.obj", "x.mtl", "x.texture.png"]
     other = load(files[0])
     np.testing.assert_allclose(other.visual.uv, uv.uv_coordinates, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(other.visual.material.image.convert("RGB")), texture)
@@ -205,10 +205,10 @@ def test_bytes_do_not_change_from_run_to_run(tmp_path, uv, face, colors):
     for name in FORMATS:
         written = []
         for k in range(2):
-            mesh = face_mesh(face, uv, HEIGHT, "image", colors)
-            path = tmp_path / f"{k}.{name}"
-            create_writer(name).write(path, mesh, face)
-            written.append(path.read_bytes())
+            texture = np.full((8, 8, 3), 100, np.uint8)
+            mesh = face_mesh(face, uv, HEIGHT, "image", colors, texture, image_width=220)
+            files = create_writer(name).write(_made(tmp_path / str(k)) / f"a.{name}", mesh, face)
+            written.append([file.read_bytes() for file in files])
         assert written[0] == written[1], name
 
 
@@ -247,3 +247,8 @@ def glb_json(path):
     assert struct.unpack_from("<4sII", data) == (b"glTF", 2, len(data))
     size = struct.unpack_from("<I", data, 12)[0]
     return json.loads(data[20 : 20 + size])
+
+
+def _made(folder):
+    folder.mkdir(exist_ok=True)
+    return folder

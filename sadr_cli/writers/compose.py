@@ -1,0 +1,87 @@
+"""One face -> its files in every format asked for, with colours and texture where they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import UsageError
+from sadr_cli.faces import Face
+from sadr_cli.texture import MAX_TEXTURE, MIN_TEXTURE, TEXTURE_SIZE, bake_texture, vertex_colors
+from sadr_cli.uv import UVLayout
+from sadr_cli.writers import create_writer
+from sadr_cli.writers.mesh import Mesh, face_mesh
+
+_COLORED = frozenset(("obj", "ply", "glb", "npz"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the files of a face look like.
+
+    formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
+    texture_size: side of the texture in texels; 0: vertex colours instead; None: a texture of
+        512 in GLB, vertex colours in OBJ.
+    """
+
+    formats: tuple[str, ...]
+    frame: str = "image"
+    texture_size: int | None = None
+
+    def textures(self, name: str) -> bool:
+        """Whether the format ``name`` gets a texture."""
+        if name == "texture":
+            return True
+        return name == "glb" if self.texture_size is None else self.texture_size > 0
+
+    @property
+    def wants_texture(self) -> bool:
+        able = [name for name in self.formats if name in ("glb", "obj", "texture")]
+        return any(self.textures(name) for name in able)
+
+    @property
+    def wants_colors(self) -> bool:
+        able = _COLORED.intersection(self.formats)
+        return any(not (name in ("glb", "obj") and self.textures(name)) for name in able)
+
+
+def check_texture_size(size: int | None) -> None:
+    """UsageError for a size that no texture can have."""
+    if size is not None and size != 0 and not MIN_TEXTURE <= size <= MAX_TEXTURE:
+        raise UsageError(
+            f"--texture-size takes {MIN_TEXTURE} to {MAX_TEXTURE}, or 0 for vertex colours: {size}"
+        )
+
+
+def compose_mesh(
+    face: Face, uv: UVLayout, look: Look, size: tuple[int, int], image: NDArray[np.uint8] | None
+) -> Mesh:
+    """The mesh of ``face`` with what ``look`` shows; ``size`` is (height, width) of its photo."""
+    colors = texture = None
+    if image is not None and look.wants_colors:
+        colors = vertex_colors(image, face, uv)
+    if image is not None and look.wants_texture:
+        texture = bake_texture(image, face, uv, look.texture_size or TEXTURE_SIZE)
+    mesh = face_mesh(face, uv, size[0], look.frame, colors, image_width=size[1])
+    if texture is not None:
+        mesh = replace(mesh, texture=texture.pixels, real=texture.real)
+    return mesh
+
+
+def write_formats(
+    folder: Path, stem: str, mesh: Mesh, face: Face | None, look: Look
+) -> tuple[dict[str, str], list[str]]:
+    """Write ``mesh`` in every format; returns format -> main file's name, and all names."""
+    plain = replace(mesh, texture=None, real=None) if mesh.textured else mesh
+    files: dict[str, str] = {}
+    outputs: dict[str, None] = {}
+    for name in look.formats:
+        writer = create_writer(name)
+        shown = mesh if look.textures(name) else plain
+        written = writer.write(folder / (stem + writer.suffix), shown, face)
+        files[name] = written[0].name
+        outputs.update((path.name, None) for path in written)
+    return files, list(outputs)
