@@ -45,6 +45,7 @@ def load_face_model(path: str | Path) -> FaceModel:
     try:
         with np.load(path, allow_pickle=False) as file:
             data = {k: file[k] for k in FIELDS}
+            identities = int(file["identities"]) if "identities" in file else 40
         layout = UVLayout(
             mask=data["mask"].astype(bool),
             kpt=data["kpt"].astype(np.int64),
@@ -55,4 +56,5 @@ def load_face_model(path: str | Path) -> FaceModel:
         raise MissingDataError(
             f"{path} is not a face model: an npz with {', '.join(FIELDS)} is expected ({error})"
         ) from error
-    return FaceModel(layout, data["basis"].astype(np.float32), data["sigma"].astype(np.float32))
+    basis, sigma = data["basis"].astype(np.float32), data["sigma"].astype(np.float32)
+    return FaceModel(layout, basis, sigma, identities)

@@ -27,12 +27,11 @@ Y_FLIPS = {"height": 0.0, "height-1": -1.0, "height+1": 1.0}
 class DenseTruth:
     """Decodes the true surface of each image.
 
-    model: linear model over the UV layout. identities: how many of its coefficients are
-    identity. y_flip: key of :data:`Y_FLIPS`. sha256: of the model file, for the report.
+    model: linear model over the UV layout. y_flip: key of :data:`Y_FLIPS`. sha256: of the
+    model file, for the report.
     """
 
     model: FaceModel
-    identities: int = 40
     y_flip: str = "height"
     sha256: str = ""
     details: dict[str, Any] = field(default_factory=dict)
@@ -40,20 +39,25 @@ class DenseTruth:
     @property
     def approximate(self) -> bool:
         """Whether the basis is shorter than the coefficients of the ``.mat`` files."""
-        k = self.model.basis.shape[2]
-        return (self.identities, k - self.identities) != FULL
+        return self._columns != FULL
 
     @property
     def note(self) -> str:
-        k = self.model.basis.shape[2]
+        identity, expression = self._columns
         kind = "approximate truth, truncated basis" if self.approximate else "truth from the basis"
-        return f"{kind}: {self.identities} identity + {k - self.identities} expression"
+        return f"{kind}: {identity} identity + {expression} expression"
+
+    @property
+    def _columns(self) -> tuple[int, int]:
+        """Identity and expression columns of the basis."""
+        identity = self.model.identities
+        return identity, self.model.basis.shape[2] - identity
 
     def shape(self, parameters: Parameters, index: int) -> NDArray[np.float32]:
         """(V, 3) S of one image in the shape frame (y up, 1 unit = 66.67 mm)."""
-        expressions = self.model.basis.shape[2] - self.identities
+        identity, expression = self._columns
         coefficients = np.concatenate(
-            [parameters.shape[index, : self.identities], parameters.expression[index, :expressions]]
+            [parameters.shape[index, :identity], parameters.expression[index, :expression]]
         )
         return self.model.decode(coefficients / self.model.sigma)[0]
 

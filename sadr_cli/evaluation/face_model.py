@@ -47,9 +47,7 @@ _BLOCK = 8  # basis columns rasterised at a time
 def load_dense_truth(path: Path, y_flip: str = "height") -> DenseTruth:
     """The decoder of the dense truth from a face-model npz."""
     model = load_face_model(path)
-    with np.load(path, allow_pickle=False) as file:
-        identities = int(file["identities"]) if "identities" in file.files else 40
-    k = model.basis.shape[-1]
+    k, identities = model.basis.shape[-1], model.identities
     good = (
         model.basis.shape == (model.layout.vertex_count, 3, k)
         and model.sigma.shape == (k,)
@@ -63,7 +61,7 @@ def load_dense_truth(path: Path, y_flip: str = "height") -> DenseTruth:
             f"{model.sigma.shape} with {identities} identities"
         )
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    return DenseTruth(model, identities, y_flip, sha)
+    return DenseTruth(model, y_flip, sha)
 
 
 def convert_bfm(bfm: Path, uv: Path, layout: UVLayout, out: Path) -> Path:

@@ -12,10 +12,11 @@ from sadr_cli.errors import InputError
 from sadr_cli.evaluation.benchmark import Array, read_image
 from sadr_cli.evaluation.charts import ced_chart, yaw_chart
 from sadr_cli.evaluation.pictures import PREDICTION, TRUTH, face_jpeg
-from sadr_cli.evaluation.report import Entry, Report
+from sadr_cli.evaluation.report import Entry, Report, citation
 from sadr_cli.evaluation.tables import MEASURES, Table, build
 
 WORST, MEDIAN = 10, 5
+_NOT_DRAWN = ("nme_3d_p", "nme_2d_reannotated_p")  # too many curves tell nothing
 
 _STYLE = """
 :root{--ink:#1c2330;--soft:#5d6878;--line:#dfe4ea;--paper:#fff;--ground:#f5f7f9;--ours:#e8f1f8}
@@ -59,6 +60,9 @@ def render(report: Report) -> str:
         f'<p class="soft">sadr {escape(report.version)} evaluate, {len(b)} images, '
         f"{b.landmarks.shape[1]} points; image list SHA-256 <code>{b.list_sha256}</code></p>",
         *(_table(table) for table in build(report)),
+        '<div class="card"><b>To cite</b>'
+        + "".join(f"<p>{escape(citation(report, e))}</p>" for e in report.entries)
+        + "</div>",
         "<h2>Errors</h2>",
         _charts(report),
         *(_faces(report, entry) for entry in report.entries),
@@ -94,7 +98,8 @@ def _charts(report: Report) -> str:
     curves: dict[str, Array] = {}
     for entry in report.entries:
         for key, name in MEASURES.items():
-            if key in entry.scores.per_image and (not several or key in (first, "nme_3d")):
+            chosen = key in (first, "nme_3d") if several else key not in _NOT_DRAWN
+            if chosen and key in entry.scores.per_image:
                 label = f"{entry.label}, {name}" if several else name
                 curves[label] = entry.scores.per_image[key]
     charts = [ced_chart(curves)]
@@ -170,9 +175,18 @@ def _details(report: Report) -> list[str]:
     return out
 
 
+def _plain(value: Any) -> str:
+    """Text of a value of report.json."""
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(v) for v in value)
+    return str(value)
+
+
 def _list(items: dict[str, Any]) -> str:
     rows = "".join(
-        f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>"
+        f"<dt>{escape(str(k))}</dt><dd>{escape(_plain(v))}</dd>"
         for k, v in items.items()
         if v not in (None, "")
     )

@@ -20,10 +20,12 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.benchmark import MISSING_HINT, Benchmark, read_image
 from sadr_cli.evaluation.predictions import Predictions, box_iou
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.uv import UVLayout
 from sadr_cli.writers.atomic import atomic_write, make_folder
 
 PART = 64  # images a part: what an interruption costs at most
 MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
+CONTENT = 2  # counts up when what a part holds changes
 NO_FACE = "the detector found no face at the true one"
 
 
@@ -34,6 +36,8 @@ class NetworkLike(Protocol):
     def info(self) -> Any: ...
     @property
     def crop_resolution(self) -> int: ...
+    @property
+    def uv(self) -> UVLayout: ...
     def crop_for(self, detection: Detection) -> Crop: ...
     def reconstruct_crops(
         self, images: Sequence[NDArray[np.uint8]], crops: Sequence[Crop]
@@ -70,7 +74,7 @@ def predict(
     """Faces of all images of ``benchmark``.
 
     cache: folder for the parts; a later call with the same weights, images and crops goes on
-        where this one stopped, and a finished one is read back.
+        where this one stopped, and a finished one is read back. Changed pictures run again.
     detector: None crops around the true landmarks (the paper's setting); with a detector, its
         face nearest to the true one is cropped by its calibration and once more from the
         landmarks of the first pass, as `sadr reconstruct` does. A face it misses is a miss.
@@ -82,15 +86,17 @@ def predict(
     starts = range(0, len(benchmark), PART)
     paths = {start: folder / f"part-{start:06d}.npz" for start in starts}
     parts: dict[int, dict[str, NDArray[Any]]] = {}
+    stamps = np.array([_stamp(path) for path in benchmark.images])
     for start, path in paths.items():
         part = _read_part(path)
-        if part is not None:
+        if part is not None and np.array_equal(part["stamp"], stamps[start : start + PART]):
             parts[start] = part
             progress(len(part["reason"]))
     todo = [start for start in starts if start not in parts]
     worker = _Worker(benchmark, network, detector, allow_missing)
     for start, jobs in worker.prepare(todo):
         part = _run_part(jobs, network, detector is not None, dense)
+        part["stamp"] = stamps[start : start + PART]
         buffer = io.BytesIO()
         np.savez(buffer, **part)  # type: ignore[arg-type]
         atomic_write(paths[start], buffer.getbuffer())
@@ -100,6 +106,7 @@ def predict(
         name: np.concatenate([parts[start].pop(name) for start in starts])
         for name in list(parts[0])
     }
+    del merged["stamp"]
     reasons = {
         name: str(reason)
         for name, reason in zip(benchmark.names, merged.pop("reason"), strict=True)
@@ -110,6 +117,7 @@ def predict(
         landmarks=merged["landmarks"].astype(float),
         rotation=merged["rotation"].astype(float),
         vertices=merged.get("vertices"),
+        landmarks_p=merged["landmarks_p"].astype(float),
         reasons=reasons,
         details={"crop": "truth" if detector is None else f"detector {detector.name}"},
     )
@@ -196,6 +204,7 @@ def _run_part(
     out: dict[str, NDArray[Any]] = {
         "reason": np.array([job.reason for job in jobs], dtype=str),
         "landmarks": np.full((n, 68, 3), np.nan, np.float32),
+        "landmarks_p": np.full((n, 68, 3), np.nan, np.float32),
         "rotation": np.full((n, 3, 3), np.nan),
         "landmark_visibility": np.full((n, 68), np.nan, np.float32),
         "confidence": np.full(n, np.nan, np.float32),
@@ -209,6 +218,7 @@ def _run_part(
             continue
         face = faces[row[job.index]]
         out["landmarks"][k] = face.landmarks
+        out["landmarks_p"][k] = face.pose_face[network.uv.landmark_indices]
         out["rotation"][k] = face.rotation
         out["landmark_visibility"][k] = face.landmark_visibility
         out["confidence"][k] = face.confidence
@@ -234,8 +244,20 @@ def _key(
         "crop": "truth" if detector is None else detector.name,
         "dense": dense,
         "part": PART,
+        "content": CONTENT,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path | None) -> tuple[int, int]:
+    """Size and time of a picture: when they change, its part is computed anew."""
+    try:
+        if path is not None:
+            status = path.stat()
+            return status.st_size, status.st_mtime_ns
+    except OSError:
+        pass
+    return -1, -1
 
 
 def _read_part(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.crop import crop_from_landmarks, extract_crop, image_to_crop
-from sadr_cli.errors import InputError, UsageError
+from sadr_cli.errors import InputError
 from sadr_cli.evaluation import metrics
 from sadr_cli.evaluation.benchmark import MISSING_HINT, Array, Benchmark, read_image
 from sadr_cli.evaluation.dense import DenseTruth
@@ -58,8 +58,7 @@ def measure(
     truth: decodes each image's true surface; without it the network's mean template is fitted
     to the 68 true points by one similarity. Needs three-dimensional true landmarks.
     """
-    if benchmark.dimensions != 3:
-        raise UsageError("--occlusion needs 3-D landmarks (AFLW2000-3D): 300-W has none")
+    assert benchmark.dimensions == 3
     rows: list[dict[str, float]] = []
     visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     todo: list[_Sample] = []

@@ -5,7 +5,8 @@ Two forms are read:
 npz, one row a face
     ``name`` (N,) image names without suffix, ``landmarks`` (N, 68, 2 or 3) pixels of the image,
     y down; optional ``rotation`` (N, 3, 3) proper rotations (frame of :mod:`sadr_cli.pose`),
-    ``vertices`` (N, V, 3) the dense face in image pixels, ``shape`` (N, V, 3).
+    ``vertices`` (N, V, 3) the dense face in image pixels, ``shape`` (N, V, 3), ``landmarks_p``
+    (N, 68, 2 or 3) those of the pose-dependent face P, scored beside the others.
 folder
     of landmark JSON files as ``sadr reconstruct`` writes them.
 """
@@ -17,6 +18,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +26,15 @@ from numpy.typing import NDArray
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
 
+SMALL = ("landmarks", "rotation", "landmarks_p")  # arrays that must be finite to count as a face
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Faces in the order of a benchmark's names; NaN rows are missing.
 
     landmarks: (N, 68, 2 or 3); rotation: (N, 3, 3) or None; vertices, shape: (N, V, 3) or None.
+    landmarks_p: (N, 68, 2 or 3) of the face before self-alignment, or None.
     reasons: name -> why it is missing. extra: predicted names the benchmark does not have.
     details: where they come from, for the report.
     """
@@ -38,6 +43,7 @@ class Predictions:
     rotation: Array | None = None
     vertices: NDArray[Any] | None = None
     shape: NDArray[Any] | None = None
+    landmarks_p: Array | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
@@ -59,9 +65,10 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
     else:
         raise MissingDataError(f"no predictions at {path}: give an npz or a landmark JSON folder")
     row = _row_of(names, benchmark, path)
-    bad = ~np.isfinite(arrays["landmarks"]).all((1, 2))
-    if "rotation" in arrays:
-        bad |= ~np.isfinite(arrays["rotation"]).all((1, 2))
+    bad = np.zeros(len(names), bool)
+    for key in SMALL:
+        if key in arrays:
+            bad |= ~np.isfinite(arrays[key]).all((1, 2))
     reasons: dict[str, str] = {}
     for name in benchmark.names:
         if name not in row:
@@ -91,37 +98,31 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
 
 
 def _read_npz(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    if not is_zipfile(path):
+        raise MissingDataError(f"{path} is damaged or no npz")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            data = {
-                key: file[key]
-                for key in ("name", "landmarks", "rotation", "vertices", "shape")
-                if key in file
-            }
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise MissingDataError(f"{path} is no predictions npz: {error}") from error
+            data = {key: file[key] for key in ("name", *SMALL, "vertices", "shape") if key in file}
     except Exception as error:  # zipfile and zlib have types of their own
         raise MissingDataError(f"{path} is damaged: {error}") from error
     for key in ("name", "landmarks"):
         if key not in data:
             raise MissingDataError(f"{path} has no array {key!r}: it is no predictions npz")
     names = [str(n) for n in data.pop("name").ravel()]
-    wanted: dict[str, tuple[int, ...]] = {"rotation": (3, 3)}
     n = len(names)
     for key, values in data.items():
         shape = values.shape
         if shape[:1] != (n,):
             raise MissingDataError(f"{path}: {key} has {shape[:1]} rows for {n} names")
-        if key == "landmarks":
-            good = shape[1:] in ((68, 2), (68, 3))
-        elif key in wanted:
-            good = shape[1:] == wanted[key]
+        if key in ("landmarks", "landmarks_p"):
+            good, need = shape[1:] in ((68, 2), (68, 3)), "(N, 68, 2 or 3)"
+        elif key == "rotation":
+            good, need = shape[1:] == (3, 3), "(N, 3, 3)"
         else:
-            good = len(shape) == 3 and shape[2] == 3
+            good, need = len(shape) == 3 and shape[2] == 3, "(N, V, 3)"
         if not good or values.dtype.kind != "f":
-            need = {"landmarks": "(N, 68, 2 or 3)", "rotation": "(N, 3, 3)"}.get(key, "(N, V, 3)")
             raise MissingDataError(f"{path}: {key} must be {need} floats, not {shape}")
-    for key in ("landmarks", "rotation"):
+    for key in SMALL:
         if key in data:
             data[key] = data[key].astype(np.float64)
     return names, data

@@ -45,10 +45,11 @@ def _rows(table: str, source: str, lines: str) -> list[Row]:
     return out
 
 
-ALIGNMENT = _rows(
-    "alignment",
-    f"Table I of {PAPER}",
-    """
+ALIGNMENT = (
+    _rows(
+        "alignment",
+        f"Table I of {PAPER}",
+        """
     3DDFA      | 3.78 4.54 7.93 5.42 6.03 7.50 5.06 6.55
     3DFAN      | 2.77 3.48 4.61 3.62 -    -    -    -
     DeFA       | -    -    -    4.50 4.36 6.23 4.44 6.04
@@ -61,10 +62,17 @@ ALIGNMENT = _rows(
     3DDFA_V2   | 2.63 3.42 4.48 3.51 -    -    -    4.18
     SADRNet    | 2.66 3.30 4.42 3.46 3.05 4.33 2.93 4.02
     """,
-) + _rows(
-    "alignment",
-    "Wu et al., SynergyNet, 3DV 2021",
-    "SynergyNet | 2.66 3.32 4.27 3.41 - - - -",
+    )
+    + _rows(
+        "alignment",
+        "Wu et al., SynergyNet, 3DV 2021",
+        "SynergyNet | 2.66 3.32 4.27 3.41 - - - -",
+    )
+    + _rows(
+        "alignment",
+        "Li et al., DSFNet, CVPR 2023 (abstract)",
+        "DSFNet | - - - - - - - 3.80",
+    )
 )
 
 RECONSTRUCTION = _rows(

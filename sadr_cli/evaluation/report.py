@@ -35,6 +35,8 @@ PROTOCOL_POSED = {
     "geodesic": "acos((trace(R1' R2) - 1) / 2) over the images of the plain pose error",
     "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
     "missing": "faces not found are left out of the averages and counted beside them",
+    "P": "measures ending in _p are those of the network's pose-dependent face before "
+    "self-alignment",
 }
 PROTOCOL_DENSE = {
     "dense": "all vertices of the UV layout, normaliser from the box of those true points",
@@ -98,6 +100,7 @@ class Report:
                 "choices": b.choices,
             },
             "protocol": {**self._protocol(), **self.protocol},
+            "to cite": [citation(self, entry) for entry in self.entries],
             "methods": [
                 {
                     "label": entry.label,
@@ -162,22 +165,55 @@ class Report:
         return header, rows
 
 
+def citation(report: Report, entry: Entry) -> str:
+    """One sentence with the main figures and everything that makes them comparable."""
+    b, results = report.benchmark, entry.scores.results
+    weights = entry.method.get("weights", {})
+    by = f"sadr {report.version}, {entry.label}"
+    for source in (weights.get("sha256"), entry.predictions.details.get("sha256")):
+        by += f" (SHA-256 {source[:12]})" if source else ""
+    images = f"{b.name}, {len(b)} images (list SHA-256 {b.list_sha256[:12]})"
+    crop = entry.predictions.details.get("crop")
+    crop = f", {crop} crop" if crop else ""
+    if report.main == "reconstruction":
+        s = results["reconstruction"]["all"]
+        what = "mean distance to the scan after rigid ICP over the 3-D outer-eye distance"
+        figures = f"{s['mean']:.2f} %"
+    elif b.angles is None:
+        s = results["nme_box"]["all"]
+        what = "68 points, 2-D, NME over sqrt(w h) of the true points"
+        figures = (
+            f"mean {s['mean']:.2f} %, AUC@8 % {s['auc']:.2f}, failures {s['failure_rate']:.2f} %"
+        )
+    else:
+        s = results["nme_2d"]["fitted"]
+        what = "68 points, 2-D, NME over sqrt(w h) of the true points, original truth, fitted yaw"
+        figures = " / ".join(f"{v:.2f}" for v in s["bins"].values())
+        figures += f" %, balanced {s['balanced']:.2f}, mean {s['mean']:.2f}"
+    missed = f", {s['missing']} faces missed and left out of the averages" if s["missing"] else ""
+    return f"{images}, {what}{crop}: {figures}{missed} ({by})."
+
+
 def write_files(report: Report, out: Path) -> list[Path]:
     """report.json, per_image.csv and report.html in ``out``; returns them."""
     from sadr_cli.evaluation.html import render
 
-    make_folder(out)
-    paths = [out / "report.json", out / "per_image.csv", out / "report.html"]
+    # All three are made before the first is written: a report is never there by halves.
     text = json.dumps(report.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
-    atomic_write(paths[0], (text + "\n").encode("utf-8", "surrogateescape"))
     header, rows = report.rows()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([[_cell(value) for value in row] for row in rows])
-    atomic_write(paths[1], buffer.getvalue().encode("utf-8", "surrogateescape"))
-    atomic_write(paths[2], render(report).encode("utf-8", "replace"))
-    return paths
+    contents = {
+        "report.json": (text + "\n").encode("utf-8", "surrogateescape"),
+        "per_image.csv": buffer.getvalue().encode("utf-8", "surrogateescape"),
+        "report.html": render(report).encode("utf-8", "replace"),
+    }
+    make_folder(out)
+    for name, content in contents.items():
+        atomic_write(out / name, content)
+    return [out / name for name in contents]
 
 
 def clean(value: Any) -> Any:

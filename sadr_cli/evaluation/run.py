@@ -49,6 +49,8 @@ def evaluate(settings: Settings, progress: Progress = lambda stage, done, total:
     check_settings(settings)
     given = settings.compare or ((settings.predictions,) if settings.predictions else ())
     benchmark = load_benchmark(settings, need_images=not given)
+    if settings.occlusion and benchmark.dimensions != 3:
+        raise UsageError("--occlusion needs 3-D landmarks (AFLW2000-3D): 300-W has none")
     network: Any = None
     if not given or settings.occlusion or settings.bfm_uv is not None:
         network = make_network(settings)
@@ -59,7 +61,10 @@ def evaluate(settings: Settings, progress: Progress = lambda stage, done, total:
             for path in given
         ]
         if len(sets) == 2 and sets[0][0] == sets[1][0]:
-            sets = [(str(path), p) for path, (_, p) in zip(given, sets, strict=True)]
+            labels = [str(path) for path in given]
+            if labels[0] == labels[1]:
+                raise UsageError(f"--compare needs two prediction sets, not {labels[0]} twice")
+            sets = [(label, p) for label, (_, p) in zip(labels, sets, strict=True)]
         methods: list[dict[str, Any]] = [{"kind": "predictions"} for _ in sets]
     else:
         sets = [_predict(settings, benchmark, network, truth is not None, progress)]
@@ -116,6 +121,8 @@ def load_benchmark(settings: Settings, *, need_images: bool = True) -> Benchmark
     if settings.data is not None:
         raise UsageError("--data goes with aflw2000, florence and 300w; a folder is named itself")
     path = Path(settings.target)
+    if not path.exists():
+        raise MissingDataError(f"{path} is neither aflw2000, florence, 300w nor a folder")
     return folder.load(path, origin=origin, allow_missing=missing, need_images=need_images)
 
 
@@ -200,7 +207,8 @@ def _predict(
     )
     if found.missing.all():
         raise NothingToDoError(f"no face was found in any of the {len(benchmark)} images")
-    return f"sadr {network.info.name}", found
+    label = f"sadr {network.info.name}"
+    return label if detector is None else f"{label}, {detector.name} crop", found
 
 
 def weights_info(network: Any) -> dict[str, Any]:

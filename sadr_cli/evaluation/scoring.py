@@ -70,6 +70,9 @@ def _score_posed(
 ) -> Scores:
     assert benchmark.angles is not None
     per_image = landmark_errors(benchmark, predictions.landmarks)
+    if predictions.landmarks_p is not None:
+        before = landmark_errors(benchmark, predictions.landmarks_p)
+        per_image.update({f"{key}_p": errors for key, errors in before.items()})
     left_out: dict[str, str] = {}
     if "nme_3d" not in per_image:
         left_out["nme_3d"] = "the predictions have no depth"

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 # How measures are called in front of people.
 MEASURES = {
     "nme_2d": "2D 68",
+    "nme_2d_p": "2D 68 of P",
     "nme_3d": "3D 68",
+    "nme_3d_p": "3D 68 of P",
     "nme_2d_reannotated": "2D 68 re-annotated",
+    "nme_2d_reannotated_p": "2D 68 of P re-annotated",
     "dense_2d": "2D dense",
     "dense_3d": "3D dense",
     "reconstruction": "reconstruction",
@@ -29,6 +32,9 @@ MEASURES = {
     "nme_inter_pupil": "inter-pupil",
     "noise_floor": "noise floor",
 }
+
+
+FACES = (("", ""), (", P", "_p"))  # behind the method's label, behind the measure's key
 
 
 @dataclass
@@ -106,15 +112,17 @@ def _alignment(report: Report) -> Table:
             table.add([_cite(row), *(row.values.get(key) for key in keys)])
     for entry in report.entries:
         r = entry.scores.results
-        for yaw in r["nme_2d"]:
-            two, three = r["nme_2d"][yaw], r.get("nme_3d", {}).get(yaw, {})
-            cells = [_label(entry.label, yaw, two["missing"])]
-            cells += [two["bins"][b] for b in BIN_NAMES] + [two["balanced"], two["mean"]]
-            cells += [three.get("mean")]
-            cells += [r.get(key, {}).get(yaw, {}).get("mean") for key in ("dense_2d", "dense_3d")]
-            table.add(cells, ours=True)
+        for face, suffix in FACES:
+            for yaw, two in r.get(f"nme_2d{suffix}", {}).items():
+                cells = [_label(entry.label + face, yaw, two["missing"])]
+                cells += [two["bins"][b] for b in BIN_NAMES] + [two["balanced"], two["mean"]]
+                others = (f"nme_3d{suffix}", f"dense_2d{suffix}", f"dense_3d{suffix}")
+                cells += [r.get(key, {}).get(yaw, {}).get("mean") for key in others]
+                table.add(cells, ours=True)
     floor = report.entries[0].scores.results.get("noise_floor", {}).get("fitted")
     notes = _published_notes(report, published.ALIGNMENT)
+    if any("nme_2d_p" in e.scores.results for e in report.entries):
+        notes.append("P: the network's pose-dependent face, before self-alignment.")
     if floor:
         table.add(
             [
@@ -135,10 +143,11 @@ def _second_truth(report: Report) -> Table:
     )
     for entry in report.entries:
         for key, name in (("nme_3d", "3D"), ("nme_2d_reannotated", "2D re-annotated")):
-            for yaw, s in entry.scores.results.get(key, {}).items():
-                cells = [f"{entry.label}, {name} ({yaw})"]
-                cells += [*(s["bins"][b] for b in BIN_NAMES), s["balanced"], s["mean"]]
-                table.add(cells, ours=True)
+            for face, suffix in FACES:
+                for yaw, s in entry.scores.results.get(key + suffix, {}).items():
+                    cells = [f"{entry.label}{face}, {name} ({yaw})"]
+                    cells += [*(s["bins"][b] for b in BIN_NAMES), s["balanced"], s["mean"]]
+                    table.add(cells, ours=True)
     return table
 
 

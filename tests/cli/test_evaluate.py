@@ -67,6 +67,11 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
     assert results["reconstruction"]["fitted"]["mean"] == pytest.approx(0, abs=1e-3)
     assert results["pose"]["plain"]["excluded"] == 1
     assert "occlusion" in report
+    assert results["nme_2d_p"]["fitted"]["mean"] > 0.5  # P of the made-up network is off
+    assert "sadr fake, P (fitted)" in result.stderr
+    cite = report["to cite"][0]
+    for text in ("6 images", "truth crop", "balanced 0.00", "SHA-256 abababababab"):
+        assert text in cite
     rows = list(csv.DictReader((out / "per_image.csv").read_text().splitlines()))
     assert [r["name"] for r in rows] == [name_of(i) for i in range(6)]
     assert rows[4]["bin"] == "60-90"
@@ -136,6 +141,38 @@ def test_two_sets_are_compared(data, tmp_path):
     assert header.startswith("name,method,")
 
 
+def test_a_set_is_not_compared_with_itself(data, tmp_path):
+    path = write_predictions(tmp_path / "p.npz", FACES)
+    result = sadr("aflw2000", "--data", data, "--compare", path, path, "--out", tmp_path / "o")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--compare needs two prediction sets" in result.stderr
+
+
+def test_occlusion_without_depth_is_refused_before_the_network_runs(tmp_path, network):
+    for i, face in enumerate(FACES):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        write_pts(tmp_path / "data" / f"{name_of(i)}.pts", face.landmarks[:, :2], True)
+        write_image(tmp_path / "data" / f"{name_of(i)}.png", i)
+    result = sadr("300w", "--data", tmp_path / "data", "--occlusion", "--out", tmp_path / "o")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--occlusion needs 3-D landmarks" in result.stderr
+    assert network.calls == 0
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_report_is_never_there_by_halves(data, tmp_path, monkeypatch):
+    from sadr_cli.evaluation import html
+
+    def broken(report):
+        raise RuntimeError("the page cannot be made")
+
+    monkeypatch.setattr(html, "render", broken)
+    path = write_predictions(tmp_path / "p.npz", FACES)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    assert result.exit_code == ExitCode.INTERNAL
+    assert not (tmp_path / "o").exists()
+
+
 def test_the_count_of_missing_predictions_stands_in_the_table(data, tmp_path):
     path = write_predictions(tmp_path / "p.npz", FACES[:4])
     arguments = ("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
@@ -178,7 +215,11 @@ def test_300w(tmp_path, header):
         (["300w"], ExitCode.MISSING, "get 300-W"),
         (["florence"], ExitCode.MISSING, "Florence 2D/3D"),
         (["florence", "--predictions", "p"], ExitCode.USAGE, "does not go with florence"),
-        (["/no/such/folder"], ExitCode.MISSING, "no folder /no/such/folder"),
+        (["/no/such/folder"], ExitCode.MISSING, "/no/such/folder is neither"),
+        (["aflw2000", "--data", "DATA", "--compare", "a.npz", "a.npz"], ExitCode.MISSING,
+         "no predictions at a.npz"),
+        (["aflw2000", "--data", "DATA", "--predictions", "DATA/image00001.jpg"],
+         ExitCode.MISSING, "image00001.jpg is damaged or no npz"),
         (["aflw2000", "--data", "DATA", "--crop", "guess"], ExitCode.USAGE, "truth or detector"),
         (["aflw2000", "--data", "DATA", "--align", "x"], ExitCode.USAGE, "procrustes or icp"),
         (["aflw2000", "--data", "DATA", "--y-flip", "x"], ExitCode.USAGE, "--y-flip takes"),
@@ -200,7 +241,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
 ):
     monkeypatch.delenv("SADR_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    result = sadr(*(str(data) if a == "DATA" else a for a in arguments))
+    result = sadr(*(a.replace("DATA", str(data)) for a in arguments))
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert result.stderr.startswith("error: ")

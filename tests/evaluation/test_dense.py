@@ -104,8 +104,12 @@ def test_without_a_face_model_the_rows_say_why(setup):
 def test_a_truncated_basis_is_called_approximate(setup, tmp_path):
     assert setup[2].approximate
     assert "approximate" in setup[2].note
-    small = replace(setup[2], identities=199)
-    assert small.approximate
+    model = setup[2].model
+    for identities, columns, approximate in ((199, 199, True), (199, 228, False), (40, 228, True)):
+        basis = np.zeros((model.layout.vertex_count, 3, columns), np.float16)
+        truth = replace(setup[2], model=replace(model, basis=basis, identities=identities))
+        assert truth.approximate == approximate
+        assert ("approximate" in truth.note) == approximate
 
 
 def made_up_bfm(folder, layout, names="face3d", k=(3, 2)):
@@ -140,7 +144,7 @@ def test_a_bfm_pair_is_converted(tmp_path, names):
     arrays = made_up_bfm(tmp_path, SMALL, names)
     out = convert_bfm(tmp_path / "BFM.mat", tmp_path / "BFM_UV.mat", SMALL, tmp_path / "m.npz")
     truth = load_dense_truth(out)
-    assert truth.identities == 3
+    assert truth.model.identities == 3
     np.testing.assert_allclose(truth.model.layout.mean_shape, SMALL.mean_shape, atol=1e-5)
     column = (arrays["expPC"][:, 1] * arrays["expEV"][1]).reshape(-1, 3) * UNIT
     np.testing.assert_allclose(truth.model.basis[..., 4], column, rtol=1e-4, atol=1e-9)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from evaluation_data import FakeNetwork, name_of, write_aflw2000
+from evaluation_data import FakeNetwork, name_of, write_aflw2000, write_image
 
 from sadr_cli.errors import InputError
 from sadr_cli.evaluation import aflw2000, inference, predictions
 from sadr_cli.evaluation.inference import matching_detection, predict
+from sadr_cli.evaluation.metrics import box_size
+from sadr_cli.evaluation.scoring import score
 from sadr_cli.faces import Detection
 
 
@@ -48,6 +50,19 @@ def test_faces_come_back_in_order(setup):
     again = predictions.load(cache.parent / "predictions.npz", benchmark)
     np.testing.assert_array_equal(again.landmarks, found.landmarks)
     np.testing.assert_array_equal(again.rotation, found.rotation)
+    np.testing.assert_array_equal(again.landmarks_p, found.landmarks_p)
+
+
+def test_the_face_before_self_alignment_is_kept_too(setup):
+    benchmark, network, cache = setup
+    found = predict(benchmark, network, cache)
+    np.testing.assert_allclose(found.landmarks_p, benchmark.landmarks + 0.5, atol=1e-3)
+    measured = score(benchmark, found)
+    want = 100 * np.sqrt(0.5) / box_size(benchmark.landmarks)  # half a pixel in x and in y
+    np.testing.assert_allclose(measured.per_image["nme_2d_p"], want, rtol=1e-3)
+    np.testing.assert_allclose(measured.per_image["nme_3d_p"], want, rtol=1e-3)  # depth apart
+    assert measured.results["nme_2d_p"]["fitted"]["count"] == 6
+    np.testing.assert_allclose(measured.per_image["nme_2d"], 0, atol=1e-3)
 
 
 def test_a_finished_run_is_read_back_and_other_weights_are_not(setup):
@@ -97,6 +112,10 @@ def test_a_truncated_image_stops_the_run_unless_allowed(setup):
     found = predict(benchmark, network, cache, allow_missing=True)
     assert found.missing.tolist() == [False] * 3 + [True] + [False] * 2
     assert "cannot be read" in found.reasons[name_of(3)]
+    write_image(path, 3)  # repaired: its part runs again, the others do not
+    network.calls = 0
+    assert not predict(benchmark, network, cache).missing.any()
+    assert network.calls == 1
 
 
 def test_a_face_the_detector_misses_is_a_miss(setup, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from evaluation_data import FakeNetwork, write_aflw2000
 
-from sadr_cli.errors import InputError, UsageError
+from sadr_cli.errors import InputError
 from sadr_cli.evaluation import aflw2000, occlusion
 from sadr_cli.evaluation.occlusion import add_occluder, measure
 
@@ -90,11 +90,8 @@ def test_a_blind_network_does_not(setup):
     assert "seed 0" in result["protocol"]
 
 
-def test_two_dimensional_truth_is_refused_and_bad_images_count(setup):
+def test_images_that_are_not_there_count(setup):
     benchmark, faces = setup
-    flat = replace(benchmark, landmarks=benchmark.landmarks[..., :2])
-    with pytest.raises(UsageError, match="3-D landmarks"):
-        measure(flat, Oracle(faces))
     gone = replace(benchmark, images=(None, *benchmark.images[1:]))
     with pytest.raises(InputError, match="no picture of image00000"):
         measure(gone, Oracle(faces, blind=True))

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sadr_cli.cli import app
 from sadr_cli.evaluation import aflw2000, predictions
 from sadr_cli.evaluation.scoring import score
 
@@ -16,11 +18,18 @@ DATA = SHARED / "data" / "eval" / "aflw2000_dev"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no shared data here")
 
 
-@pytest.fixture(scope="module")
-def scores():
-    benchmark = aflw2000.load(DATA)
-    found = predictions.load(DATA / "predictions_3ddfa_v2.npz", benchmark)
-    return score(benchmark, found)
+@pytest.fixture(scope="module", params=["library", "command"])
+def results(request, tmp_path_factory):
+    """The figures, from the functions and from report.json of the command."""
+    path = DATA / "predictions_3ddfa_v2.npz"
+    if request.param == "library":
+        benchmark = aflw2000.load(DATA)
+        return score(benchmark, predictions.load(path, benchmark)).results
+    out = tmp_path_factory.mktemp("report")
+    command = ["evaluate", "aflw2000", "--data", DATA, "--predictions", path, "--out", out, "-q"]
+    done = CliRunner().invoke(app, [str(part) for part in command])
+    assert done.exit_code == 0, done.output
+    return json.loads((out / "report.json").read_text("utf-8"))["methods"][0]["results"]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +39,9 @@ def expected():
 
 @pytest.mark.parametrize("key", ["nme2d", "nme3d", "nme2d_reannotated"])
 @pytest.mark.parametrize("yaw", ["fitted", "new"])
-def test_every_nme_of_the_independent_scorer(scores, expected, key, yaw):
+def test_every_nme_of_the_independent_scorer(results, expected, key, yaw):
     want = expected[key if yaw == "fitted" else f"{key}_new_yaw_bins"]
-    got = scores.results[key.replace("nme", "nme_")][yaw]
+    got = results[key.replace("nme", "nme_")][yaw]
     assert list(got["bins"].values()) == pytest.approx(want["bins"], abs=1e-6)
     assert got["balanced"] == pytest.approx(want["balanced"], abs=1e-6)
     if "mean" in want:
@@ -40,8 +49,8 @@ def test_every_nme_of_the_independent_scorer(scores, expected, key, yaw):
     assert got["count"] == expected["n"]
 
 
-def test_every_pose_figure_of_the_independent_scorer(scores, expected):
-    got = scores.results["pose"]["plain"]
+def test_every_pose_figure_of_the_independent_scorer(results, expected):
+    got = results["pose"]["plain"]
     want = dict(expected["pose"])
     assert got["count"] == want.pop("n")
     for key, value in want.items():
