@@ -1,0 +1,216 @@
+"""Every accuracy figure of a model card from one command, as Markdown on standard output.
+
+    python benchmarks/evaluate.py --weights lite --face-model bfm_uv.npz --out runs/accuracy
+
+Benchmarks are looked for in SADR_DATA (AFLW2000-3D, 300W, Florence) unless a folder is named;
+those that are not there are left out. The reports of ``sadr evaluate`` are written below --out,
+and an interrupted run goes on where it stopped. What the figures mean: docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sadr_cli.errors import SadrError
+from sadr_cli.evaluation import aflw2000, florence, lm300w, published
+from sadr_cli.evaluation.metrics import BIN_NAMES
+from sadr_cli.evaluation.report import Report, citation, write_files
+from sadr_cli.evaluation.run import Settings, evaluate
+
+YAW_COLUMNS = [*BIN_NAMES, "balanced", "mean"]
+# Row name -> key in the results; G is the final face, P the one before self-alignment.
+ROWS = {
+    "G, 2D 68": "nme_2d",
+    "P, 2D 68": "nme_2d_p",
+    "G, 3D 68": "nme_3d",
+    "P, 3D 68": "nme_3d_p",
+    "G, 2D 68, re-annotated truth": "nme_2d_reannotated",
+    "P, 2D 68, re-annotated truth": "nme_2d_reannotated_p",
+    "G, 2D dense": "dense_2d",
+    "G, 3D dense": "dense_3d",
+    "reconstruction": "reconstruction",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        print("\n".join(summary(options)))
+    except SadrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--weights", help="checkpoint or name of installed weights")
+    parser.add_argument("--aflw2000", type=Path, help="folder instead of SADR_DATA/AFLW2000-3D")
+    parser.add_argument("--300w", dest="lm300w", type=Path, help="instead of SADR_DATA/300W")
+    parser.add_argument("--florence", type=Path, help="scans, instead of SADR_DATA/Florence")
+    parser.add_argument("--face-model", type=Path, help="npz for dense truth and reconstruction")
+    parser.add_argument("--icp", action="store_true", help="also reconstruction after rigid ICP")
+    parser.add_argument("--detector", default="centerface", help="of the detector's crop")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="of the synthetic occlusion")
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    return parser.parse_args(arguments)
+
+
+def summary(options: argparse.Namespace) -> Iterator[str]:
+    """Lines of Markdown, as soon as the runs behind them are done."""
+    common = Settings(
+        "", weights=options.weights, device=options.device, detector=options.detector,
+        face_model=options.face_model, seed=options.seed,
+    )  # fmt: skip
+    data = find(options.aflw2000, aflw2000.FOLDER)
+    scenes = find(options.lm300w, lm300w.FOLDER)
+    scans = find(options.florence, florence.FOLDER)
+    if not (data or scenes or scans):
+        raise SystemExit("no benchmark: set SADR_DATA, or name a folder (see --help)")
+    if data:
+        yield from _aflw2000(replace(common, target="aflw2000", data=data), options)
+    if scenes:
+        plain = replace(common, target="300w", data=scenes, face_model=None)
+        truth = run(plain, options.out / "300w")
+        found = run(replace(plain, crop="detector"), options.out / "300w_detector")
+        yield from _300w([truth, found])
+    if scans:
+        plain = replace(common, target="florence", data=scans, face_model=None)
+        yield from _florence(run(plain, options.out / "florence"))
+
+
+def find(given: Path | None, name: str) -> Path | None:
+    """The folder named, else that in SADR_DATA if it is there."""
+    root = os.environ.get("SADR_DATA")
+    if given is not None or not root:
+        return given
+    folder = Path(root) / name
+    return folder if folder.is_dir() else None
+
+
+def run(settings: Settings, out: Path) -> Report:
+    """One ``sadr evaluate``, with its files in ``out``."""
+    print(f"{settings.target}, {settings.crop} crop -> {out}", file=sys.stderr)
+    settings = replace(settings, out=out)
+    run_it = florence.evaluate_florence if settings.target == "florence" else evaluate
+    report = run_it(settings)
+    write_files(report, out)
+    return report
+
+
+def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
+    out = options.out
+    truth = run(replace(settings, occlusion=True), out / "aflw2000")
+    found = run(replace(settings, crop="detector", face_model=None), out / "aflw2000_detector")
+    icp = None
+    if options.icp and settings.face_model is not None:
+        # The same folder: the network's results are read back from its cache.
+        icp = evaluate(replace(settings, align="icp", out=out / "aflw2000"))
+        write_files(icp, out / "aflw2000_icp")
+    results = [r.entries[0].scores.results for r in (truth, found)]
+    missed = results[1]["nme_2d"]["fitted"]["missing"]
+    yield f"### AFLW2000-3D, {len(truth.benchmark)} images: NME (%) by yaw\n"
+    yield from _head("", *YAW_COLUMNS)
+    yield from _by_yaw(results[0], "truth crop")
+    yield from _by_yaw(results[1], f"{options.detector} crop, {missed} missed")
+    if icp:
+        figures = icp.entries[0].scores.results["reconstruction"]
+        yield _row("reconstruction after rigid ICP, truth crop", *_yaw_cells(figures["fitted"]))
+    if "noise_floor" in results[0]:
+        floor = results[0]["noise_floor"]["fitted"]
+        yield _row("noise floor: re-annotated against original truth", *_yaw_cells(floor))
+    for row in published.ALIGNMENT:
+        if row.method == "SADRNet":
+            cells = [row.values.get(f"2d_{c}") for c in YAW_COLUMNS]
+            yield _row(f"SADRNet, 2D 68, as published, {published.AFLW2000_IMAGES} images", *cells)
+    counts = results[0]["nme_2d"]["fitted"]["counts"]
+    bins = ", ".join(f"{n} at {name}" for name, n in counts.items())
+    yield f"\nBins by the yaw of Pose_Para: {bins}. Balanced: mean of the three bins."
+    if "dense truth" in truth.protocol:
+        yield f"Dense and reconstruction: {truth.protocol['dense truth']}."
+    yield "\n### Head pose, mean absolute error (degrees)\n"
+    columns = ("yaw", "pitch", "roll", "mean", "geodesic", "count", "excluded")
+    yield from _head("", *columns)
+    for crop, r in zip(("truth crop", f"{options.detector} crop"), results, strict=True):
+        for kind, name in (("plain", crop), ("fix", f"{crop}, fix")):
+            yield _row(name, *(r["pose"][kind][c] for c in columns))
+    occlusion = truth.extras["occlusion"]
+    yield "\n### Synthetic occlusion\n"
+    yield from _head("", "value")
+    for name, value in occlusion["figures"].items():
+        yield _row(name, f"{value:.3f}")
+    yield f"\n{occlusion['protocol']}\n"
+    yield from _citations(truth, found)
+
+
+def _by_yaw(results: dict[str, Any], crop: str) -> Iterator[str]:
+    for name, key in ROWS.items():
+        if key in results:
+            yield _row(f"{name}, {crop}", *_yaw_cells(results[key]["fitted"]))
+
+
+def _yaw_cells(figures: dict[str, Any]) -> list[float]:
+    return [*(figures["bins"][name] for name in BIN_NAMES), figures["balanced"], figures["mean"]]
+
+
+def _300w(reports: list[Report]) -> Iterator[str]:
+    yield f"\n### 300-W, {len(reports[0].benchmark)} images: NME (%), 68 points in 2-D\n"
+    columns = ("mean", "median", "auc", "failure_rate", "count", "missing")
+    yield from _head("", "mean", "median", "AUC@8 %", "failures %", "images", "missed")
+    for report in reports:
+        entry = report.entries[0]
+        for key in ("nme_box", "nme_inter_ocular", "nme_inter_pupil"):
+            s = entry.scores.results[key]["all"]
+            name = (
+                f"{key.removeprefix('nme_').replace('_', '-')}, {entry.predictions.details['crop']}"
+            )
+            yield _row(f"{name} crop", *(s[c] for c in columns))
+    yield ""
+    yield from _citations(*reports)
+
+
+def _florence(report: Report) -> Iterator[str]:
+    results = report.entries[0].scores.results["reconstruction"]
+    yield f"\n### Scans, {len(report.benchmark)} views: reconstruction error (%)\n"
+    yaws = results["by yaw"]
+    yield from _head("", *(f"yaw {name}" for name in yaws), "mean")
+    every = [*yaws.values(), results["all"]["mean"]]
+    yield _row("all scans", *every)
+    for name, value in results["by subject"].items():
+        yield _row(name, *([None] * len(yaws)), value)
+    yield ""
+    yield from _citations(report)
+
+
+def _citations(*reports: Report) -> Iterator[str]:
+    for report in reports:
+        yield f"- {citation(report, report.entries[0])}"
+
+
+def _head(*columns: str) -> Iterator[str]:
+    yield _row(*columns)
+    yield "|" + "---|" * len(columns)
+
+
+def _row(*cells: Any) -> str:
+    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.2f}" if math.isfinite(cell) else "-"
+    return "-" if cell is None else str(cell)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
