@@ -14,6 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPS_WEIGHT = 0.1  # eps of Eq 11
+# Where G comes from: self-alignment as in the paper or in the public code, or, for networks of
+# the ablation (Fig. 9), P itself or a pose regressed from the features.
+MODES = ("paper", "official", "direct", "regressed")
+SELF_ALIGNMENTS = MODES[:2]
 
 
 class Alignment(NamedTuple):
@@ -160,6 +164,36 @@ def self_align(
     return Alignment(
         transform_map(shape, scale, rotation, translation), scale, rotation, translation, weights
     )
+
+
+def take_direct(
+    pose_face: Tensor,
+    template: Tensor,
+    attention: Tensor | None,
+    kpt: Tensor,
+    *,
+    size: int,
+    mask: Tensor | None = None,
+) -> tuple[Alignment, Tensor]:
+    """P as the result (Figs. 9a, 9d): G = P, its pose against the template, and S (B, 3, H, W).
+
+    Arguments as of :func:`self_align`, with the mean template (1, 3, H, W) for S.
+    """
+    template = template.expand(len(pose_face), -1, -1, -1)
+    found = self_align(pose_face, template, attention, kpt, size=size, mask=mask)
+    up = flip_y(pose_face, 1) - found.translation[:, :, None, None]
+    shape = torch.einsum("bji,bjhw->bihw", found.rotation, up) / found.scale[:, None, None, None]
+    return found._replace(face=pose_face), shape
+
+
+def take_regressed(pose: Tensor, shape: Tensor) -> Alignment:
+    """The regressed pose (B, 3, 4) = f R | t, nearly, applied to S (Fig. 9b); weights are one."""
+    matrix = pose[:, :, :3]
+    rotation = _nearest_rotation(matrix, proper=True)
+    scale = torch.einsum("bij,bij->b", rotation, matrix) / 3  # least squares, given R
+    translation = pose[:, :, 3]
+    face = transform_map(shape, scale, rotation, translation)
+    return Alignment(face, scale, rotation, translation, torch.ones_like(pose[:, 0]))
 
 
 def landmark_weights(

@@ -55,3 +55,9 @@ class OutputError(SadrError):
     """The output cannot be written (read-only folder, full disk...): the run stops, resumable."""
 
     exit_code = ExitCode.INTERNAL
+
+
+class TrainingError(SadrError):
+    """A training went wrong (the loss is no number any more): the last good state is kept."""
+
+    exit_code = ExitCode.INTERNAL

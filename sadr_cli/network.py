@@ -38,6 +38,7 @@ class NetworkConfig:
     width: factor on all channel counts (1 = the paper's; 3-channel layers stay).
     attention: features are multiplied by exp(A) (Eq 9); off for the ablation.
     deformation: the shape head gives D, S = mean + D (Eq 3); off: it gives S itself.
+    pose_head: a linear layer regresses the pose from the deepest features (Fig. 9b).
     """
 
     input_size: int = 256
@@ -45,6 +46,7 @@ class NetworkConfig:
     width: float = 1.0
     attention: bool = True
     deformation: bool = True
+    pose_head: bool = False
 
     def __post_init__(self) -> None:
         if self.input_size < 64 or self.input_size % 32:
@@ -72,12 +74,15 @@ class NetworkOutput(NamedTuple):
     shape_map: D (or S without ``deformation``) in shape units.
     attention: (B, 1, H / 8, H / 8) logits; None without attention.
     features: (B, C, H / 32, H / 32) deepest features.
+    pose: (B, 3, 4) f R and t that place S, y up, from the crop's centre, divided by the position
+        scale; None without ``pose_head``.
     """
 
     pose_map: Tensor
     shape_map: Tensor
     attention: Tensor | None
     features: Tensor
+    pose: Tensor | None = None
 
 
 class ConvNormAct(nn.Module):
@@ -176,6 +181,9 @@ class SADRNet(nn.Module):
         ups = {1: 2, 2: 1, 4: 0}[config.input_size // config.uv_size]
         self.decoder_kpt, _ = self._decoder(cout, HEAD, ups)
         self.decoder_offset, _ = self._decoder(cout, HEAD, ups)
+        self.pose_head: nn.Linear | None = None
+        if config.pose_head:
+            self.pose_head = nn.Linear(cin * (config.input_size // 32) ** 2, 12)
         size = config.uv_size
         self.register_buffer("pose_bias", torch.zeros(3, size, size))
 
@@ -209,13 +217,33 @@ class SADRNet(nn.Module):
     def decode(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """P / scale and D maps from the deepest features."""
         y = self.decoder_low(features)
-        return self.decoder_kpt(y) + self.pose_bias, self.decoder_offset(y)
+        return self._head(self.decoder_kpt, y) + self.pose_bias, self._head(self.decoder_offset, y)
+
+    @staticmethod
+    def _head(head: nn.Module, y: Tensor) -> Tensor:
+        """A head, its three-channel layers in full precision: half a step of bfloat16 at the
+        far side of a crop would be half a pixel."""
+        layers = list(head.children())
+        for layer in layers[:-3]:
+            y = layer(y)
+        if y.dtype == torch.float32:
+            return layers[-1](layers[-2](layers[-3](y)))
+        with torch.autocast(y.device.type, enabled=False):
+            return layers[-1](layers[-2](layers[-3](y.float())))
 
     def forward(self, x: Tensor) -> NetworkOutput:
         """Normalised RGB crops (B, 3, H, H) -> maps; see :class:`NetworkOutput`."""
         features, logits = self.encode(x)
         pose_map, shape_map = self.decode(features)
-        return NetworkOutput(pose_map, shape_map, logits, features)
+        pose = None
+        if self.pose_head is not None:
+            flat = features.flatten(1)
+            if flat.dtype == torch.float32:
+                pose = self.pose_head(flat).view(-1, 3, 4)
+            else:
+                with torch.autocast(flat.device.type, enabled=False):
+                    pose = self.pose_head(flat.float()).view(-1, 3, 4)
+        return NetworkOutput(pose_map, shape_map, logits, features, pose)
 
 
 def normalize_input(rgb: Tensor) -> Tensor:

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sadr_cli import alignment
+from sadr_cli.alignment import MODES, SELF_ALIGNMENTS
 from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.crop import crop_from_landmarks, crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
@@ -73,6 +75,19 @@ def select_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+class Maps(NamedTuple):
+    """A network's output in pixels of a 256-pixel crop and shape units, at 256 x 256.
+
+    pose_face, shape: (B, 3, 256, 256) P and S; attention: (B, 1, a, a) in [0, 1] or None;
+    pose: (B, 3, 4) f R and t of the y-up crop frame, if the network regresses it.
+    """
+
+    pose_face: Tensor
+    shape: Tensor
+    attention: Tensor | None
+    pose: Tensor | None
+
+
 class Reconstructor:
     """Reconstructs faces with one network on one device.
 
@@ -84,6 +99,7 @@ class Reconstructor:
     half: bfloat16 arithmetic in the network; None means on CUDA only.
     detector: name of the detector used when a photo comes without detections.
     two_pass: crop again from the first pass's landmarks.
+    flip: look at every crop a second time, mirrored, and take the mean of both (twice the work).
     """
 
     def __init__(
@@ -95,6 +111,7 @@ class Reconstructor:
         half: bool | None = None,
         detector: str = "centerface",
         two_pass: bool = True,
+        flip: bool = False,
     ) -> None:
         self.device = select_device(device)
         if isinstance(weights, Checkpoint):
@@ -104,13 +121,16 @@ class Reconstructor:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"the batch size must be at least 1: {batch_size}")
         mode = alignment or self.checkpoint.alignment
-        if mode not in ("paper", "official"):
-            raise UsageError(f"no alignment {mode!r}: use paper or official")
+        own = self.checkpoint.alignment
+        known = SELF_ALIGNMENTS if own in SELF_ALIGNMENTS else (own,)
+        if mode not in known or mode not in MODES:
+            raise UsageError(f"no alignment {mode!r} for this network: use {' or '.join(known)}")
         self.alignment = mode
         self.batch_size = batch_size or MAX_BATCH[self.device.type]
         self.half = self.device.type == "cuda" if half is None else half
         self.detector_name = detector
         self.two_pass = two_pass
+        self.flip = flip
         network = self.checkpoint.network.to(self.device).eval()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         uv = self.checkpoint.uv
@@ -220,27 +240,38 @@ class Reconstructor:
         x = normalize_input(x).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             output = self.network(x)
-        result = self.align(output)
+            mirrored = self.network(x.flip(3)) if self.flip else None
+        result = self.align(output, mirrored)
         return {k: v.float().cpu().numpy() for k, v in result.items()}
 
-    def align(self, output: NetworkOutput) -> dict[str, Tensor]:
+    def align(
+        self, output: NetworkOutput, mirrored: NetworkOutput | None = None
+    ) -> dict[str, Tensor]:
         """Self-alignment of a network's output; see the keys below.
 
         vertices, pose_face, shape: (B, V, 3); landmarks_p: (B, 68, 3); visibility: (B, V);
         attention: (B, a, a); scale, rotation, translation: pose in the y-up crop frame.
-        Positions are pixels of a 256-pixel crop, y down.
+        Positions are pixels of a 256-pixel crop, y down. ``mirrored``: the output for the
+        mirrored crops, averaged with the other before the alignment.
         """
-        scaling = self.checkpoint.scaling
-        pose_face = upsample(output.pose_map.float()) * scaling.position
-        shape = upsample(output.shape_map.float()) * scaling.shape
-        if self.network.config.deformation:
-            shape = shape + self._mean
-        attention = None
-        if output.attention is not None:
-            attention = torch.sigmoid(output.attention.float())
-        aligned = alignment.self_align(
-            pose_face, shape, attention, self._kpt, size=SIZE, mask=self._mask, mode=self.alignment
-        )
+        maps = self._maps(output)
+        if mirrored is not None:
+            maps = mean_of_mirrored(maps, self._maps(mirrored))
+        pose_face, shape, attention, pose = maps
+        if self.alignment == "direct":
+            aligned, shape = alignment.take_direct(
+                pose_face, self._mean, attention, self._kpt, size=SIZE, mask=self._mask
+            )
+        elif self.alignment == "regressed":
+            if pose is None:
+                raise UsageError(f"{self.checkpoint.name} regresses no pose: its alignment is off")
+            aligned = alignment.take_regressed(pose, shape)
+            pose_face = aligned.face
+        else:
+            aligned = alignment.self_align(
+                pose_face, shape, attention, self._kpt,
+                size=SIZE, mask=self._mask, mode=self.alignment,
+            )  # fmt: skip
         vertices = self._gather(aligned.face)
         normals = self._gather(alignment.surface_normals(aligned.face, self._mask))
         seen = alignment.visibility(vertices, normals, attention, SIZE)
@@ -256,6 +287,25 @@ class Reconstructor:
             "rotation": aligned.rotation,
             "translation": aligned.translation,
         }
+
+    def _maps(self, output: NetworkOutput) -> Maps:
+        """P and S at 256 x 256, attention and pose, in crop pixels and shape units."""
+        scaling = self.checkpoint.scaling
+        pose_face = upsample(output.pose_map.float()) * scaling.position
+        shape = upsample(output.shape_map.float()) * scaling.shape
+        if self.network.config.deformation:
+            shape = shape + self._mean
+        attention = None
+        if output.attention is not None:
+            attention = torch.sigmoid(output.attention.float())
+        pose = None
+        if output.pose is not None:
+            pose = output.pose.float() * scaling.position
+            middle = (SIZE - 1) / 2
+            pose = torch.cat(
+                [pose[:, :, :3], pose[:, :, 3:] + pose.new_tensor([[middle], [-middle], [0]])], 2
+            )
+        return Maps(pose_face, shape, attention, pose)
 
     def _gather(self, uv_map: Tensor) -> Tensor:
         """(B, 3, 256, 256) -> (B, V, 3)."""
@@ -298,6 +348,26 @@ class Reconstructor:
                 )
             )
         return [replace(f, warnings=_warnings(f)) for f in faces]
+
+
+def mean_of_mirrored(maps: Maps, mirrored: Maps) -> Maps:
+    """The mean of what was seen in a crop and in its mirror image.
+
+    Mirroring swaps the two halves of the UV map and turns x around: in the crop's pixels
+    255 - x, in the shape frame -x.
+    """
+    sign = maps.pose_face.new_tensor([-1.0, 1.0, 1.0])
+    there = maps.pose_face.new_tensor([SIZE - 1.0, 0.0, 0.0])
+    across = sign[:, None, None]
+    face = mirrored.pose_face.flip(3) * across + there[:, None, None]
+    shape = mirrored.shape.flip(3) * across
+    attention, pose = maps.attention, maps.pose
+    if attention is not None and mirrored.attention is not None:
+        attention = (attention + mirrored.attention.flip(3)) / 2
+    if pose is not None and mirrored.pose is not None:
+        flipped = mirrored.pose * sign[:, None] * torch.cat([sign, sign.new_ones(1)])
+        pose = (pose + flipped + F.pad(there[:, None], (3, 0))) / 2
+    return Maps((maps.pose_face + face) / 2, (maps.shape + shape) / 2, attention, pose)
 
 
 def _warnings(face: Face) -> tuple[str, ...]:

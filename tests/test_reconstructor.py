@@ -73,7 +73,9 @@ class _Constant:
         self.output, self.config = output, like.network.config
 
     def __call__(self, x: torch.Tensor) -> NetworkOutput:
-        return NetworkOutput(*(t.expand(len(x), *t.shape[1:]) for t in self.output))
+        return NetworkOutput(
+            *(t if t is None else t.expand(len(x), *t.shape[1:]) for t in self.output)
+        )
 
 
 def test_records_are_complete_and_consistent(reconstructor: Reconstructor, uv: UVLayout) -> None:

@@ -26,6 +26,14 @@ def train(
     preset: Annotated[
         str, typer.Option("--preset", help="paper (III-E), full (large batches) or lite (CPUs).")
     ] = "full",
+    variant: Annotated[
+        str,
+        typer.Option(
+            "--variant",
+            help="A row of the paper's ablation (Table IV): sadrnet, no-attention, "
+            "no-deformation, direct, attention-only, regressed-pose.",
+        ),
+    ] = "sadrnet",
     name: Annotated[str, typer.Option("--name", help="What to call the checkpoint.")] = "trained",
     validation: Annotated[
         Path | None,
@@ -46,10 +54,74 @@ def train(
         int | None, typer.Option("--batch-size", min=2, show_default=False)
     ] = None,
     lr: Annotated[float | None, typer.Option("--lr", min=1e-8, show_default=False)] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            "--average",
+            min=0.0,
+            max=0.99999,
+            help="Decay of the running average of the weights.",
+            show_default=False,
+        ),
+    ] = None,
+    clean: Annotated[
+        float,
+        typer.Option("--clean", min=0, max=0.9, help="Share of doubtful labels to leave out."),
+    ] = 0.0,
+    profiling: Annotated[
+        float | None,
+        typer.Option(
+            "--profiling", min=0, max=1, help="Share of samples turned in 3-D.", show_default=False
+        ),
+    ] = None,
+    visible: Annotated[
+        float,
+        typer.Option("--visible", min=0, help="How much more visible landmarks count in the loss."),
+    ] = 0.0,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="Checkpoint (or name) to learn from beside the labels."),
+    ] = None,
+    distill: Annotated[
+        float,
+        typer.Option("--distill", min=0, max=1, help="Share of the truth that --teacher gives."),
+    ] = 0.5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue the run in --out.")
     ] = True,
+    pause_after: Annotated[
+        float | None,
+        typer.Option(
+            "--pause-after",
+            min=0.05,
+            metavar="MINUTES",
+            help="Save and return after this time; the same command continues.",
+            show_default=False,
+        ),
+    ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="A state file of a third of the size, nearly exact.")
+    ] = False,
+    piece: Annotated[
+        float | None,
+        typer.Option(
+            "--piece",
+            min=0.1,
+            metavar="MIB",
+            help="Cut the state file into pieces of this size.",
+            show_default=False,
+        ),
+    ] = None,
+    photo_side: Annotated[
+        int,
+        typer.Option(
+            "--photo-side", min=0, help="Pixels to keep photos at; 0: the network's, at least 160."
+        ),
+    ] = 0,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="torch.compile the network (GPUs).")
+    ] = False,
     save_every: Annotated[int, typer.Option("--save-every", min=1, metavar="STEPS")] = 1000,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -65,19 +137,33 @@ def train(
     from dataclasses import replace
 
     from sadr_cli.errors import UsageError
-    from sadr_cli.training.session import Progress
+    from sadr_cli.training.config import PRESETS, with_steps, with_variant
+    from sadr_cli.training.session import Progress, RunOptions
     from sadr_cli.training.session import train as run
-    from sadr_cli.training.trainer import PRESETS, with_steps
 
     if preset not in PRESETS:
         raise UsageError(f"no preset {preset!r}: use {', '.join(PRESETS)}")
-    config = with_steps(PRESETS[preset], steps)
+    config = with_variant(with_steps(PRESETS[preset], steps), variant)
+    share = config.augment.profiling if profiling is None else profiling
     config = replace(
         config,
         seed=seed,
         max_hours=hours,
         batch_size=batch_size or config.batch_size,
         lr=lr or config.lr,
+        average=config.average if average is None else average,
+        clean=clean,
+        distill=distill if teacher is not None else 0.0,
+        augment=replace(config.augment, profiling=share),
+        loss=replace(config.loss, visible=visible),
+    )
+    options = RunOptions(
+        photo_side=photo_side,
+        pause_after=pause_after,
+        compact=compact,
+        piece=None if piece is None else int(piece * 2**20),
+        compiled=compiled,
+        save_every=save_every,
     )
     output = Output(quiet=quiet, verbose=verbose, json=json)
     with output.progress("Training", total=1000) as bar:
@@ -87,7 +173,7 @@ def train(
             nonlocal shown
             bar.advance(int(p.done * 1000) - shown)
             shown = int(p.done * 1000)
-            if p.step % 50 == 0:
+            if p.losses:
                 loss = " ".join(f"{k} {v:.4f}" for k, v in p.losses.items())
                 output.detail(f"step {p.step}, {p.samples} samples: {loss}")
                 output.emit({"step": p.step, "samples": p.samples, **p.losses})
@@ -105,8 +191,10 @@ def train(
             device=device,
             validation=validation,
             backgrounds=backgrounds,
+            teacher=teacher,
             resume=resume,
-            save_every=save_every,
+            options=options,
             observe=observe,
+            warn=output.warn,
         )
     output.info(f"wrote {path}; use it with --weights {path}")

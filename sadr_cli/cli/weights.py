@@ -106,3 +106,30 @@ def import_weights(
     digest = save_checkpoint(checkpoint, target, half=False)
     shown = name if out is None else str(target)
     typer.echo(f"wrote {target} (SHA-256 {digest[:16]}); use it with --weights {shown}", err=True)
+
+
+@app.command("from-state")
+def from_state(
+    state: Annotated[
+        Path, typer.Argument(help="state.pt of a training, or where its pieces lie (state.pt).")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write.")],
+    name: Annotated[str, typer.Option("--name", help="What to call it.")] = "trained",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+) -> None:
+    """Make a checkpoint of a training's state file; the photos are not needed.
+
+    Example: sadr weights from-state runs/full/state.pt --out full.safetensors
+    """
+    from sadr_cli.checkpoint import SUFFIX, save_checkpoint
+    from sadr_cli.errors import UsageError
+    from sadr_cli.training.state import checkpoint_from_state
+
+    if out.suffix != SUFFIX:
+        raise UsageError(f"a checkpoint is called *{SUFFIX}: {out}")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} is there already: use --overwrite or another --out")
+    digest = save_checkpoint(checkpoint_from_state(state, name), out)
+    typer.echo(f"wrote {out} (SHA-256 {digest[:16]}); use it with --weights {out}", err=True)

@@ -24,6 +24,7 @@ from sadr_cli.face_model import FaceModel
 from sadr_cli.pose import euler_to_matrix
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
+HINTS = ("teacher_spread", "human_residual")  # of a shard's labels, if it has them
 STORED_MARGIN = 2.0  # a folder's photos are cut at this times the landmark box
 
 
@@ -36,6 +37,7 @@ class PhotoSet:
     scale, rotation, translation: (N,), (N, 3, 3), (N, 2) with p = scale R S + t in the y-up
         frame of the stored picture: x = p.x, y = -p.y, pixel centres at integers.
     names: origin of each photo.
+    doubt: (N,) how little the labels are trusted, a share of the face's size; 0 where unknown.
     """
 
     images: Tensor
@@ -44,6 +46,22 @@ class PhotoSet:
     rotation: Tensor
     translation: Tensor
     names: list[str]
+    doubt: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.doubt is None:
+            self.doubt = torch.zeros(len(self.names))
+
+    @property
+    def _tensors(self) -> list[Tensor]:
+        assert self.doubt is not None
+        return [self.images, self.coefficients, self.scale, self.rotation, self.translation,
+                self.doubt]  # fmt: skip
+
+    @staticmethod
+    def _from(tensors: Sequence[Tensor], names: list[str]) -> PhotoSet:
+        images, coefficients, scale, rotation, translation, doubt = tensors
+        return PhotoSet(images, coefficients, scale, rotation, translation, names, doubt)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,47 +74,27 @@ class PhotoSet:
         return torch.where(r[:, 2, 2] < 0, torch.sign(yaw) * 180 - yaw, yaw)
 
     def to(self, device: torch.device) -> PhotoSet:
-        return PhotoSet(
-            self.images.to(device),
-            self.coefficients.to(device),
-            self.scale.to(device),
-            self.rotation.to(device),
-            self.translation.to(device),
-            self.names,
-        )
+        return self._from([t.to(device) for t in self._tensors], self.names)
 
     def select(self, index: Sequence[int]) -> PhotoSet:
         i = torch.as_tensor(index)
-        return PhotoSet(
-            self.images[i],
-            self.coefficients[i],
-            self.scale[i],
-            self.rotation[i],
-            self.translation[i],
-            [self.names[k] for k in index],
-        )
+        return self._from([t[i] for t in self._tensors], [self.names[k] for k in index])
 
     @staticmethod
     def concatenate(sets: Sequence[PhotoSet]) -> PhotoSet:
-        return PhotoSet(
-            torch.cat([s.images for s in sets]),
-            torch.cat([s.coefficients for s in sets]),
-            torch.cat([s.scale for s in sets]),
-            torch.cat([s.rotation for s in sets]),
-            torch.cat([s.translation for s in sets]),
-            [n for s in sets for n in s.names],
-        )
+        columns = zip(*(s._tensors for s in sets), strict=True)
+        return PhotoSet._from([torch.cat(c) for c in columns], [n for s in sets for n in s.names])
 
 
 def photo_alpha(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """255 inside the photo, 0 in black bands that touch the border of a crop (H, W, 3)."""
     height, width = image.shape[:2]
-    dark = (image.max(2) <= 8).astype(np.uint8)
     # A band runs along a whole side of the crop; a dark corner of a photo does not.
-    sides = [dark[0], dark[-1], dark[:, 0], dark[:, -1]]
+    sides = [image[0], image[-1], image[:, 0], image[:, -1]]
     alpha = np.full((height, width), 255, np.uint8)
-    if not any(side.mean() > 0.98 for side in sides):
+    if not any((side.max(1) <= 8).mean() > 0.98 for side in sides):
         return alpha
+    dark = (cv2.inRange(image, (0, 0, 0), (8, 8, 8)) > 0).astype(np.uint8)
     solid = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     rows, columns = solid.mean(1) > 0.97, solid.mean(0) > 0.97
     top = int(np.argmin(rows)) if not rows.all() else 0
@@ -116,15 +114,19 @@ def photo_alpha(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return alpha
 
 
-def _store(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """BGR (H, H, 3) -> (4, side, side) RGB and alpha."""
+def _store(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """BGR (H, H, 3) -> RGB and alpha in ``out`` (4, side, side)."""
+    side = out.shape[1]
     alpha = photo_alpha(image)
-    shrink = image.shape[0] > side
-    how = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    rgba = np.dstack([image[:, :, ::-1], alpha])
     if image.shape[0] != side:
-        rgba = cv2.resize(rgba, (side, side), interpolation=how)
-    return np.ascontiguousarray(rgba.transpose(2, 0, 1))
+        how = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+        image = cv2.resize(image, (side, side), interpolation=how)
+        if alpha.all():
+            alpha = np.full((side, side), 255, np.uint8)
+        else:
+            alpha = cv2.resize(alpha, (side, side), interpolation=how)
+    out[2], out[1], out[0] = cv2.split(image)
+    out[3] = alpha
 
 
 def _rescale(
@@ -144,6 +146,10 @@ def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
             with np.load(path, allow_pickle=False) as file:
                 data = {k: file[k] for k in FIELDS}
                 names = file["source"].tolist() if "source" in file else []
+                doubt = np.zeros(len(data["coeff"]), np.float32)
+                for hint in HINTS:
+                    if hint in file:  # -1: not known
+                        doubt += np.maximum(file[hint].astype(np.float32), 0)
         except (KeyError, ValueError, OSError, BadZipFile) as error:
             raise MissingDataError(
                 f"{path} is not a training shard: an npz with {', '.join(FIELDS)} is expected"
@@ -162,7 +168,7 @@ def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
             picture = cv2.imdecode(packed[offset[i] : offset[i + 1]], cv2.IMREAD_COLOR)
             if picture is None:
                 raise MissingDataError(f"picture {i} of {path} is damaged: copy the shard again")
-            images[i] = _store(picture, side)
+            _store(picture, images[i])
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(decode, range(count)))
@@ -176,6 +182,7 @@ def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
                 torch.from_numpy(data["rotation"].astype(np.float32)),
                 torch.from_numpy(translation),
                 names or [f"{path.stem}/{i}" for i in range(count)],
+                torch.from_numpy(doubt),
             )
         )
     if not sets:
@@ -238,6 +245,22 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
         torch.from_numpy(np.stack([r[3] for r in rows]).astype(np.float32)),
         [r[4] for r in rows],
     )
+
+
+def trusted(photos: PhotoSet, share: float) -> Tensor:
+    """(N,) bool: without the ``share`` of photos whose labels are doubted most.
+
+    The share is taken of every 15 degrees of |yaw| by itself: doubt grows with the turn.
+    """
+    assert photos.doubt is not None
+    keep = torch.ones(len(photos), dtype=torch.bool)
+    bins = (photos.yaw.abs() / 15).long().clamp(0, 6).cpu()
+    doubt = photos.doubt.cpu()
+    for b in range(7):
+        rows = torch.nonzero(bins == b)[:, 0]
+        worst = doubt[rows].argsort(descending=True)[: int(share * len(rows))]
+        keep[rows[worst]] = False
+    return keep
 
 
 def balanced_weights(yaw: Tensor, flatten: float = 0.5) -> Tensor:

@@ -13,10 +13,11 @@ _EPS = 1e-8
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors beta of Eq 24; ``landmarks`` and ``regressor`` are additions, zero in the paper.
+    """Factors beta of Eq 24; the last three are additions, zero in the paper.
 
     landmarks: mean error of the 68 landmarks of P and G, in units of the position scale.
-    regressor: squared error of the training-only pose and shape regressor.
+    visible: how much more a visible landmark counts in that than a hidden one.
+    regressor: error of the training-only pose and shape regressor.
     """
 
     face: float = 0.1
@@ -27,6 +28,7 @@ class LossWeights:
     normal: float = 0.1
     landmarks: float = 0.0
     regressor: float = 0.0
+    visible: float = 0.0
 
 
 def position_loss(predicted: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

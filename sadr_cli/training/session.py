@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +22,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sadr_cli.checkpoint import Checkpoint, Scaling, save_checkpoint
+from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.crop import crop_from_landmarks, extract_crop
-from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.evaluation import metrics
 from sadr_cli.face_model import FaceModel, load_face_model
 from sadr_cli.faces import Crop
 from sadr_cli.reconstructor import Reconstructor, select_device
+from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
-from sadr_cli.training.synthesis import UVGrid, mean_template
-from sadr_cli.training.trainer import POSITION_SCALE, TrainConfig, Trainer
+from sadr_cli.training.distill import Teacher
+from sadr_cli.training.grid import UVGrid, mean_template
+from sadr_cli.training.state import describe, describe_layout, has_state
+from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers.atomic import check_writable
 
 STATE, LOG = "state.pt", "log.jsonl"
-LICENSE = "research only: computed from research data, see weights/README.md"
+LOG_EVERY = 50
 
 
 @dataclass
 class Progress:
-    """Passed to the observer after every step."""
+    """Passed to the observer after every step.
+
+    losses: means since they were last given, every 50 steps, else empty; validation: NME in
+    percent after a save.
+    """
 
     step: int
     samples: int
@@ -131,6 +140,25 @@ def load_backgrounds(path: Path, side: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(pictures)))
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes what is learned.
+
+    photo_side: pixels the photos are kept at; 0: the network's input, at least 160.
+    pause_after: minutes after which this call saves and returns; the next one continues.
+    compact, piece: form of the state file and bytes a piece of it, see ``state``.
+    compiled: torch.compile the network.
+    save_every: steps between saves, each with a validation.
+    """
+
+    photo_side: int = 0
+    pause_after: float | None = None
+    compact: bool = False
+    piece: int | None = None
+    compiled: bool = False
+    save_every: int = 1000
+
+
 def train(
     data: Sequence[Path],
     face_model: Path,
@@ -141,80 +169,88 @@ def train(
     device: str = "auto",
     validation: Path | None = None,
     backgrounds: Path | None = None,
+    teacher: Path | None = None,
     resume: bool = True,
-    save_every: int = 1000,
+    options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train and return the checkpoint's path; an interrupted run continues where it was saved."""
+    began = time.monotonic()
+    options = options or RunOptions()
     where = select_device(device)
+    if where.type == "cuda":
+        torch.backends.cudnn.benchmark = True
     model = load_face_model(face_model)
     checker = Validation(validation) if validation is not None else None
-    side = max(160, config.network.input_size)
+    side = options.photo_side or max(160, config.network.input_size)
     photos = load_photos(data, model, side)
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
     template = mean_template(model, photos)
     grid = UVGrid(model, config.network.uv_size, where, template)
-    trainer = Trainer(config, photos.to(where), grid, where, pictures)
+    guide = Teacher(load_checkpoint(find_weights(teacher)), grid, where) if teacher else None
+    trainer = Trainer(
+        config, photos.to(where), grid, where, pictures,
+        teacher=guide, compiled=options.compiled, warn=warn,
+    )  # fmt: skip
     check_writable(out)
     state = out / STATE
-    if state.is_file():
+    if has_state(state):
         if not resume:
             raise UsageError(f"{out} holds a run already: use --resume or another --out")
         trainer.load_state(state)
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)
     target = out / f"{name}.safetensors"
+    sources = [p.name for p in data]
+    extra = {"layout": describe_layout(layout), "sources": sources}
 
     def save() -> dict[str, float] | None:
-        checkpoint = make_checkpoint(trainer, layout, name, [p.name for p in data])
+        counters = {"samples": trainer.samples, "step": trainer.step, "seconds": trainer.seconds}
+        network = trainer.averaged_network()
+        checkpoint = describe(network, layout, name, config, counters, sources)
         figures = checker(checkpoint, str(where)) if checker is not None else None
         if figures is not None:
             checkpoint.provenance["validation"] = figures
             _log(out / LOG, {"step": trainer.step, "samples": trainer.samples, **figures})
-        trainer.save_state(state)
+        trainer.save_state(state, compact=options.compact, piece=options.piece, extra=extra)
         save_checkpoint(checkpoint, target)
         return figures
 
-    sums: dict[str, float] = {}
+    def late() -> bool:
+        if options.pause_after is None:
+            return False
+        return time.monotonic() - began > 60 * options.pause_after
+
+    sums: dict[str, Tensor] = {}
     count = 0
     saved_at = -1
     for step, parts in trainer.run():
         for key, value in parts.items():
-            sums[key] = sums.get(key, 0.0) + value
+            sums[key] = sums[key] + value if key in sums else value
         count += 1
         figures = None
-        if step % 50 == 0:
-            means = {k: v / count for k, v in sums.items()}
-            rate = trainer.learning_rate()
-            _log(out / LOG, {"step": step, "samples": trainer.samples, "lr": rate, **means})
+        means: dict[str, float] = {}
+        if step % LOG_EVERY == 0:
+            # The one place where the host waits for the device.
+            values = (torch.stack(list(sums.values())) / count).tolist()
+            means = dict(zip(sums, values, strict=True))
+            record = {"step": step, "samples": trainer.samples, "seconds": trainer.seconds}
+            _log(out / LOG, {**record, "lr": trainer.learning_rate(), **means})
             sums, count = {}, 0
-        if step % save_every == 0:
+            if not all(math.isfinite(v) for v in values):
+                raise TrainingError(
+                    f"training diverged at step {step}: {state} holds the last good state; "
+                    "continue with a lower --lr"
+                )
+        if step % options.save_every == 0:
             figures, saved_at = save(), step
-        observe(Progress(step, trainer.samples, trainer.progress, parts, figures))
+        observe(Progress(step, trainer.samples, trainer.progress, means, figures))
+        if step % 10 == 0 and late():
+            break
     if saved_at != trainer.step:
         figures = save()
-        observe(Progress(trainer.step, trainer.samples, 1.0, {}, figures))
+        observe(Progress(trainer.step, trainer.samples, trainer.progress, {}, figures))
     return target
-
-
-def make_checkpoint(
-    trainer: Trainer, layout: UVLayout, name: str, sources: Sequence[str]
-) -> Checkpoint:
-    """The averaged weights of a run as a checkpoint."""
-    return Checkpoint(
-        network=trainer.averaged_network().cpu(),
-        uv=layout,
-        name=name,
-        scaling=Scaling(position=POSITION_SCALE),
-        alignment="paper",
-        provenance={
-            "samples": trainer.samples,
-            "steps": trainer.step,
-            "hours": round(trainer.seconds / 3600, 3),
-            "data": list(sources),
-            "config": trainer.config.to_dict(),
-        },
-        license=LICENSE,
-    )
 
 
 def _log(path: Path, record: dict[str, Any]) -> None:

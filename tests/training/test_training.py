@@ -21,16 +21,13 @@ from sadr_cli.face_model import FaceModel, load_face_model
 from sadr_cli.network import NetworkConfig
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.training import losses
+from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.dataset import balanced_weights, load_300wlp, load_shards, photo_alpha
+from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.losses import LossWeights
+from sadr_cli.training.occluders import polygon_mask
 from sadr_cli.training.session import train
-from sadr_cli.training.synthesis import (
-    AugmentConfig,
-    SampleMaker,
-    UVGrid,
-    mean_template,
-    polygon_mask,
-)
+from sadr_cli.training.synthesis import SampleMaker
 from sadr_cli.training.trainer import PRESETS, TrainConfig, Trainer, with_steps
 from sadr_cli.uv import MIRROR_68, UVLayout
 
@@ -296,7 +293,7 @@ def test_every_parameter_learns_and_nothing_explodes(model, shard) -> None:
     seen: set[str] = set()
     for _, parts in trainer.run():
         seen |= set(parts)
-        assert all(np.isfinite(v) for v in parts.values())
+        assert all(np.isfinite(float(v)) for v in parts.values())
     assert seen == {
         "regressor", "attention", "pose_face", "deformation", "face", "edge", "normal", "landmarks"
     }  # fmt: skip

@@ -1,0 +1,214 @@
+"""Face profiling: photos turned in 3-D to larger yaw, with their truth (paper III-E, 300W-LP).
+
+The way of Zhu et al., "Face Alignment Across Large Poses" (2016): the whole picture becomes a
+surface over the image plane, with the fitted face where the face is, a head-shaped extension
+over ears and hair, and a background whose anchors are placed so that turning leaves them where
+they are. The surface is then seen from another side. Instead of rasterising a mesh, every target
+pixel follows its line of sight to the first hit with the surface, all pixels of all photos at
+once: hidden parts are really hidden, nothing tears, and it runs on any device.
+
+Coordinates here: units of the shape frame (66.67 mm), camera axes (x right, y up, z towards the
+viewer), origin at the projection of S = 0, the pivot of the turn.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sadr_cli.training.augment import AugmentConfig, Draws
+
+WINDOW = 2.5  # the depth surface covers [-WINDOW, WINDOW]^2
+NEAR, FAR = 2.4, -1.2  # lines of sight are followed between these depths
+STEPS = 40
+# Head without face: an ellipsoid in the shape frame, by the proportions of the mean adult head.
+HEAD_CENTER = (0.0, 0.45, 0.2)
+HEAD_RADII = (1.2, 1.6, 1.45)
+_SMOOTH = 0.12  # how softly the head goes over into the background
+_REACH = 0.25  # how far the face's own depth is continued beyond its edge
+
+
+def turn_matrix(w: Tensor) -> Tensor:
+    """Rotation matrices (B, 3, 3) of rotation vectors (B, 3), radians."""
+    angle = w.norm(dim=1).clamp_min(1e-9)
+    k = w / angle[:, None]
+    zero = torch.zeros_like(angle)
+    x, y, z = k.unbind(1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).view(-1, 3, 3)
+    s, c = angle.sin()[:, None, None], angle.cos()[:, None, None]
+    eye = torch.eye(3, device=w.device, dtype=w.dtype)
+    return eye + s * cross + (1 - c) * cross @ cross
+
+
+def yaw_of(rotation: Tensor) -> Tensor:
+    """(B,) yaw in degrees, beyond 90 for faces turned past the profile."""
+    yaw = torch.rad2deg(torch.asin((-rotation[:, 0, 2]).clamp(-1, 1)))
+    past = torch.where(yaw < 0, -180.0, 180.0) - yaw
+    return torch.where(rotation[:, 2, 2] < 0, past, yaw)
+
+
+def draw_turns(rotation: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
+    """Rotation vectors (B, 3) in the image plane that turn faces away from the viewer.
+
+    A face of |yaw| a is turned to something in [a + 10, min(a + 60, 90)] degrees; of those that
+    are turned by 35 degrees already, ``config.beyond`` goes to [90, 105] (the paper's
+    supplement). The axis is the head's vertical in the picture, so faces held askew turn askew.
+    """
+    n = len(rotation)
+    yaw = yaw_of(rotation)
+    size = yaw.abs()
+    low = size + 10
+    high = (size + 60).clamp_max(90)
+    past = (size > 35) & (size < 90) & draws.chance(n, config.beyond)
+    low = torch.where(past, low.clamp_min(90), low)
+    high = torch.where(past, 105.0, high)
+    target = low + (high - low).clamp_min(0) * draws.uniform(n)
+    angle = torch.deg2rad((target - size).clamp(0, 70))
+    # Near-frontal faces turn to either side.
+    side = torch.where(size < 5, torch.where(draws.chance(n, 0.5), 1.0, -1.0), torch.sign(yaw))
+    up = rotation[:, :2, 1]  # the head's vertical in the image plane
+    up = F.normalize(torch.where(up.norm(dim=1, keepdim=True) > 0.2, up, up.new_tensor([0.0, 1])))
+    # rotation[0, 2] = -sin(yaw) is where the nose points to: yaw > 0 is a turn to the left.
+    turn = -(side * angle)[:, None] * up
+    nod = torch.deg2rad(draws.uniform(n, low=-config.pitch, high=config.pitch))
+    across = torch.stack([up[:, 1], -up[:, 0]], 1)
+    turn = turn + nod[:, None] * across
+    return torch.cat([turn, torch.zeros_like(turn[:, :1])], 1)
+
+
+def depth_surface(face: Tensor, mask: Tensor, rotation: Tensor, w: Tensor, cells: int) -> Tensor:
+    """Depth (B, 1, cells, cells) of the surface over the window; row 0 is the top.
+
+    face: (B, 3, U, U) fitted face, camera axes; mask: (U, U) its valid pixels; rotation:
+    (B, 3, 3) of the head; w: (B, 3) the turn, in the image plane.
+    """
+    prior = _blur(_prior(rotation, w, cells), _SMOOTH * cells / (2 * WINDOW))
+    depth, seen = _splat(face, mask, cells)
+    residual = (depth - prior) * seen
+    # Small holes first, then outwards: the weights fade where the face is far.
+    for sigma in (1.0, 2.0):
+        weight = _blur(seen, sigma)
+        filled = _blur(residual, sigma) / weight.clamp_min(1e-3)
+        residual = torch.where(seen > 0, residual, filled)
+        seen = torch.where((seen > 0) | (weight > 0.2), 1.0, 0.0)
+        residual = residual * seen
+    sigma = _REACH * cells / (2 * WINDOW)
+    weight = _blur(seen, sigma)
+    outside = _blur(residual, sigma) / weight.clamp_min(1e-3) * (2.5 * weight).clamp_max(1)
+    return prior + torch.where(seen > 0, residual, outside)
+
+
+def _axes(cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """x (1, 1, cells), y (1, cells, 1) of the window's cells, y up."""
+    at = (torch.arange(cells, device=like.device, dtype=like.dtype) + 0.5) * (2 / cells) - 1
+    return (at * WINDOW)[None, None], (-at * WINDOW)[None, :, None]
+
+
+def _prior(rotation: Tensor, w: Tensor, cells: int) -> Tensor:
+    """Head and background before the face is known: (B, 1, cells, cells)."""
+    x, y = _axes(cells, rotation)
+    # Background: the plane that a turn by w leaves in place, halfway between both views.
+    angle = w.norm(dim=1).clamp_min(1e-9)
+    across = torch.stack([w[:, 1], -w[:, 0]], 1) / angle[:, None]  # axis x z
+    along = across[:, 0, None, None] * x + across[:, 1, None, None] * y
+    plane = along * torch.tan(angle / 2)[:, None, None]
+    # Head: front of the ellipsoid (q - c)' A (q - c) = 1, a quadratic in z.
+    radii = rotation.new_tensor(HEAD_RADII)
+    a = rotation @ torch.diag(1 / radii**2) @ rotation.transpose(1, 2)
+    c = rotation @ rotation.new_tensor(HEAD_CENTER)
+    dx, dy = x - c[:, 0, None, None], y - c[:, 1, None, None]
+    a = a[:, :, :, None, None]
+    half = a[:, 0, 2] * dx + a[:, 1, 2] * dy
+    rest = a[:, 0, 0] * dx**2 + 2 * a[:, 0, 1] * dx * dy + a[:, 1, 1] * dy**2 - 1
+    root = half**2 - a[:, 2, 2] * rest
+    front = c[:, 2, None, None] + (root.clamp_min(0).sqrt() - half) / a[:, 2, 2]
+    return torch.where(root > 0, front, plane)[:, None]
+
+
+def _splat(face: Tensor, mask: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Depth of the front layer of the face and where there is any: (B, 1, cells, cells) each."""
+    size = max(256, face.shape[-1])
+    if face.shape[-1] < size:
+        face = F.interpolate(face, size=size, mode="bilinear")
+        mask = F.interpolate(mask[None, None].float(), size=size)[0, 0] > 0.5
+    b = len(face)
+    points = face[:, :, mask]  # (B, 3, V)
+    at = (points[:, :2] / WINDOW * points.new_tensor([1.0, -1.0])[:, None] + 1) * (cells / 2) - 0.5
+    base = at.floor()
+    nearest = points.new_full((b, cells * cells), -1e3)
+    corners = []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            corner = base + points.new_tensor([dx, dy])[:, None]
+            share = (1 - (at - corner).abs()).clamp_min(0).prod(1)
+            corner = corner.long().clamp(0, cells - 1)
+            flat = corner[:, 1] * cells + corner[:, 0]
+            nearest.scatter_reduce_(1, flat, points[:, 2], "amax")
+            corners.append((flat, share))
+    total, weight = torch.zeros_like(nearest), torch.zeros_like(nearest)
+    for flat, share in corners:
+        # What lies behind the front layer belongs to another part of the face.
+        share = share * (points[:, 2] > nearest.gather(1, flat) - 0.15)
+        total.scatter_add_(1, flat, share * points[:, 2])
+        weight.scatter_add_(1, flat, share)
+    seen = weight > 1e-2
+    depth = torch.where(seen, total / weight.clamp_min(1e-2), 0.0)
+    return depth.view(b, 1, cells, cells), seen.float().view(b, 1, cells, cells)
+
+
+def _blur(values: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, 1, n, n), borders repeated."""
+    reach = max(1, math.ceil(2.5 * sigma))
+    at = torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    values = F.pad(values, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(values, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+
+
+def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
+    """Where the surface seen at ``points`` after the turn was before it: (B, H, W, 2) x, y.
+
+    depth: (B, 1, n, n) of :func:`depth_surface`; turn: (B, 3, 3); points: (B, H, W, 2) x, y of
+    lines of sight. Where a line meets nothing within the head's depths it sees the background,
+    which the turn leaves in place.
+    """
+    back = turn.transpose(1, 2)
+    start = torch.einsum("bij,bhwj->bhwi", back[:, :, :2], points)
+    sight = back[:, None, None, :, 2]
+    scale = points.new_tensor([1 / WINDOW, -1 / WINDOW])
+
+    def above(s: Tensor | float) -> Tensor:
+        """Height of the points at depth s over the surface, (B, H, W)."""
+        at = start + sight * s
+        grid = at[..., :2] * scale
+        height = F.grid_sample(depth, grid, padding_mode="border", align_corners=False)
+        return at[..., 2] - height[:, 0]
+
+    step = (NEAR - FAR) / STEPS
+    before = above(NEAR)
+    free = before > 0  # lines that have met nothing yet
+    hit = torch.zeros_like(free)
+    near, gap_near = torch.full_like(before, NEAR), before
+    far, gap_far = near.clone(), before.clone()
+    for k in range(1, STEPS + 1):
+        here = NEAR - step * k
+        gap = above(here)
+        met = free & (gap <= 0)
+        near = torch.where(met, here + step, near)
+        far = torch.where(met, here, far)
+        gap_near, gap_far = torch.where(met, before, gap_near), torch.where(met, gap, gap_far)
+        hit, free, before = hit | met, free & ~met, gap
+    for _ in range(2):  # regula falsi inside the step
+        share = gap_near / (gap_near - gap_far).clamp_min(1e-9)
+        s = near + (far - near) * share
+        gap = above(s[..., None])
+        over = gap > 0
+        near, far = torch.where(over, s, near), torch.where(over, far, s)
+        gap_near, gap_far = torch.where(over, gap, gap_near), torch.where(over, gap_far, gap)
+    s = near + (far - near) * gap_near / (gap_near - gap_far).clamp_min(1e-9)
+    source = (start + sight * s[..., None])[..., :2]
+    return torch.where(hit[..., None], source, points)
