@@ -154,13 +154,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             if k.endswith("num_batches_tracked")
         }
         network.load_state_dict({**counters, **state})
-        mask = np.unpackbits(tensors["uv.mask"].numpy()).reshape(SIZE, SIZE).astype(bool)
-        uv = UVLayout(
-            mask=mask,
-            kpt=tensors["uv.kpt"].numpy().astype(np.int64),
-            region=tensors["uv.region"].numpy(),
-            mean_shape=tensors["uv.mean_shape"].numpy(),
-        )
+        uv = _layout({k: v.numpy() for k, v in tensors.items() if k.startswith("uv.")})
         scaling = Scaling(**document["scaling"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MissingDataError(
@@ -176,6 +170,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         license=str(document.get("license", "")),
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def load_layout(path: str | Path) -> UVLayout:
+    """Only the UV layout of a checkpoint; quick, without torch. Errors as in load_checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return _layout({k: file.get_tensor(k) for k in file.keys() if k.startswith("uv.")})  # noqa: SIM118
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MissingDataError(f"cannot read weights {path}: {reason}") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MissingDataError(
+            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
+        ) from error
+
+
+def _layout(tensors: Mapping[str, NDArray[Any]]) -> UVLayout:
+    return UVLayout(
+        mask=np.unpackbits(tensors["uv.mask"]).reshape(SIZE, SIZE).astype(bool),
+        kpt=tensors["uv.kpt"].astype(np.int64),
+        region=tensors["uv.region"],
+        mean_shape=tensors["uv.mean_shape"],
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.writers.atomic import atomic_write
-from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.mesh import FOREIGN, Mesh
 from sadr_cli.writers.pictures import encode_png, write_real
 
 _ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963
@@ -75,7 +75,7 @@ def encode_glb(mesh: Mesh) -> bytes:
     )
     primitive = {"attributes": attributes, "indices": indices, "material": 0}
     extras: dict[str, Any] = mesh.describe()
-    extras.update(frame=frame, units="metres")
+    extras.update(frame=frame, units="metres" if frame != FOREIGN else mesh.units)
     if to_photo is not None:
         extras["to_photo"] = to_photo.round(6).tolist()
     if mesh.landmarks is not None:
@@ -142,6 +142,8 @@ class _Buffer:
 
 def _in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, str]:
     """Vertices in metres, matrix from them to photo pixels, and the frame's name."""
+    if mesh.frame == FOREIGN:  # its units are not known
+        return mesh.vertices.astype(np.float32), mesh.to_photo, mesh.frame
     if mesh.frame != "image":
         to_photo = None
         if mesh.to_photo is not None:

@@ -29,12 +29,19 @@ from sadr_cli.rasterize import vertex_normals
 from sadr_cli.uv import MM_PER_UNIT, UVLayout
 
 FRAMES = ("image", "metric", "canonical")
-UNITS = {"image": "pixels", "metric": "millimetres", "canonical": "millimetres"}
+FOREIGN = "file"  # frame of a mesh that is not sadr's: its file's own axes and units
+UNITS = {
+    "image": "pixels",
+    "metric": "millimetres",
+    "canonical": "millimetres",
+    FOREIGN: "as in the source file",
+}
 AXES = "x right, y up, z towards the viewer"
 DESCRIPTIONS = {
     "image": "photo pixels, y_file = photo height - 1 - y_photo",
     "metric": "turned as in the photo; scale is the model's prior, not measured",
     "canonical": "pose-free frontal face; scale is the model's prior, not measured",
+    FOREIGN: "converted from another program's mesh, coordinates unchanged",
 }
 
 
@@ -52,6 +59,7 @@ class Mesh:
         pixels a millimetre, the way to ``metric``; None when unknown.
     real: (N, N) in [0, 1], the share of each texel of ``texture`` that the photo gave, or None.
     layout: the UV layout whose vertices, all of them and in order, these are; else None.
+    vertex_ids: (V,) which vertices of the layout these are, where they are not all; else None.
     photo_size: (height, width) of the photo in pixels, or None.
     """
 
@@ -68,6 +76,7 @@ class Mesh:
     metric_origin: tuple[NDArray[np.float64], float] | None = None
     real: NDArray[np.float32] | None = None
     layout: UVLayout | None = None
+    vertex_ids: NDArray[np.int32] | None = None
     photo_size: tuple[int, int] | None = None
     name: str = "face"
 
@@ -87,8 +96,9 @@ class Mesh:
     @property
     def comments(self) -> list[str]:
         """Lines for the header of a text format."""
+        axes = AXES if self.frame != FOREIGN else "axes as in the source file"
         return [
-            f"sadr face mesh: frame {self.frame}, units {self.units}, {AXES}",
+            f"sadr face mesh: frame {self.frame}, units {self.units}, {axes}",
             DESCRIPTIONS[self.frame],
         ]
 
@@ -97,7 +107,7 @@ class Mesh:
         out: dict[str, Any] = {
             "frame": self.frame,
             "units": self.units,
-            "axes": AXES,
+            "axes": AXES if self.frame != FOREIGN else "as in the source file",
             "note": DESCRIPTIONS[self.frame],
             "vertices": len(self.vertices),
             "triangles": len(self.triangles),

@@ -1,0 +1,232 @@
+"""One face to the files asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import InputError, UsageError
+from sadr_cli.export.read import MeshFile
+from sadr_cli.export.subjects import Subject
+from sadr_cli.export.topology import Topology, apply_topology
+from sadr_cli.sources import read_image
+from sadr_cli.uv import UVLayout
+from sadr_cli.writers import MESH_FORMATS
+from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.writers.compose import Look, compose_mesh, write_formats
+from sadr_cli.writers.landmarks_json import write_face_json
+from sadr_cli.writers.mesh import FOREIGN, FRAMES, Mesh
+
+INDEX = "landmark_vertices.csv"
+TOPOLOGY = "vertices.csv"
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is written, and where.
+
+    frame: of ``writers.FRAMES``, or None for that of the source. photos: folder in which photos
+    are looked for by name when they are not where they were. triangles, ears: what the topology
+    was made with; meshes that are not sadr's are decimated one by one.
+    """
+
+    out: Path
+    formats: tuple[str, ...]
+    frame: str | None = None
+    texture_size: int | None = None
+    photos: Path | None = None
+    triangles: int | None = None
+    ears: bool = True
+    max_pixels: int = 200_000_000
+
+    def look(self, frame: str) -> Look:
+        return Look(self.formats, frame, self.texture_size)
+
+
+def export_subject(
+    subject: Subject, uv: UVLayout, settings: ExportSettings, topology: Topology | None
+) -> tuple[list[str], list[str]]:
+    """Write the files of a face; returns their names and what should be known of them.
+
+    InputError when something of this face is missing, UsageError when it cannot have what was
+    asked for.
+    """
+    notes: list[str] = []
+    if subject.face is None or subject.record is None or subject.size is None:
+        return _export_lone(subject, uv, settings, topology), notes
+    frame = settings.frame or str(subject.record["mesh"]["frame"])
+    if frame not in FRAMES:
+        frame = "image"
+    look = settings.look(frame)
+    _check_exact(subject, settings.formats)
+    image = _photo_for(subject, settings, look, notes)
+    mesh = compose_mesh(subject.face, uv, look, subject.size, image)
+    mesh = replace(mesh, name=subject.stem)
+    if image is None:
+        mesh = _keep_looks(mesh, subject.mesh, look)
+    if not subject.exact:  # geometry alone is no visibility, and P is unknown
+        mesh = replace(mesh, visibility=subject.mesh.visibility, confidence=subject.mesh.confidence)
+    mesh = apply_topology(mesh, topology)
+    # Maps show the whole face, whatever the mesh keeps of it.
+    whole = replace(mesh, layout=uv)
+    files, names = write_formats(settings.out, subject.stem, whole, subject.face, look)
+    record = dict(subject.record)
+    record["mesh"], record["files"] = mesh.describe(), files
+    if mesh.landmarks is not None:
+        record["landmarks"] = {**record["landmarks"], "vertices": mesh.landmarks.tolist()}
+    write_face_json(settings.out / f"{subject.stem}.json", record)
+    return [*names, f"{subject.stem}.json"], notes
+
+
+def write_index(folder: Path, uv: UVLayout, topology: Topology | None) -> list[str]:
+    """The tables of indices: landmarks -> vertices; thinned vertices -> those of the layout."""
+    ids = np.arange(uv.vertex_count) if topology is None else topology.vertices
+    position = np.full(uv.vertex_count, -1)
+    position[ids] = np.arange(len(ids))
+    rows, columns = uv.rows_columns
+    lines = ["landmark,landmark_from_1,vertex,layout_vertex,uv_row,uv_column"]
+    for k, v in enumerate(uv.landmark_indices):
+        lines.append(f"{k},{k + 1},{position[v]},{v},{rows[v]},{columns[v]}")
+    atomic_write(folder / INDEX, ("\n".join(lines) + "\n").encode())
+    if topology is None:
+        return [INDEX]
+    lines = ["vertex,layout_vertex,uv_row,uv_column"]
+    lines += [f"{k},{v},{rows[v]},{columns[v]}" for k, v in enumerate(ids)]
+    atomic_write(folder / TOPOLOGY, ("\n".join(lines) + "\n").encode())
+    return [INDEX, TOPOLOGY]
+
+
+def load_photo(subject: Subject, photos: Path | None, max_pixels: int) -> NDArray[np.uint8]:
+    """The subject's photo; InputError when it is gone or has changed."""
+    record, was = subject.record, subject.photo
+    if record is None or was is None or subject.size is None:
+        raise InputError(f"{subject.path}: no record says which photo it is from")
+    tried = [was] if photos is None else [photos / was.name, photos / Path(record["source"]).name]
+    path = next((p for p in tried if p.is_file()), None)
+    if path is None:
+        raise InputError(
+            f"{subject.stem}: its photo {was} is not there any more: give its folder with --photos"
+        )
+    image = read_image(path, max_pixels=max_pixels)
+    if image.shape[:2] != subject.size:
+        height, width = subject.size
+        raise InputError(
+            f"{subject.stem}: {path} is not the photo it was made from ({width} x {height} then, "
+            f"{image.shape[1]} x {image.shape[0]} now): give the folder of the right one"
+        )
+    if photos is None and subject.stamp is not None and path.stat().st_size != subject.stamp[0]:
+        raise InputError(f"{subject.stem}: {path} has changed since: reconstruct it again")
+    return image
+
+
+def _photo_for(
+    subject: Subject, settings: ExportSettings, look: Look, notes: list[str]
+) -> NDArray[np.uint8] | None:
+    """The photo, where colours are wanted; without it, those that the mesh already has."""
+    if not (look.wants_texture or look.wants_colors):
+        return None
+    asked = bool(settings.texture_size) or "texture" in settings.formats
+    try:
+        return load_photo(subject, settings.photos, settings.max_pixels)
+    except InputError as error:
+        if asked and subject.mesh.texture is None:
+            raise
+        kept = "its mesh's own colours are kept" if _has_looks(subject.mesh) else "no colours"
+        notes.append(f"{error}; {kept}")
+        return None
+
+
+def _has_looks(mesh: MeshFile) -> bool:
+    return mesh.colors is not None or mesh.texture is not None
+
+
+def _keep_looks(mesh: Mesh, old: MeshFile, look: Look) -> Mesh:
+    """Colours and texture of the source file on ``mesh``, which has none."""
+    texture = old.texture if look.wants_texture else None
+    return replace(mesh, colors=old.colors, texture=texture)
+
+
+def _check_exact(subject: Subject, formats: tuple[str, ...]) -> None:
+    known = subject.exact or ("visibility" in formats and subject.mesh.visibility is not None)
+    for name in ("visibility", "attention"):
+        if name in formats and not known:
+            raise UsageError(
+                f"{subject.path} does not hold the {name}: reconstruct with --format npz"
+            )
+
+
+def _export_lone(
+    subject: Subject, uv: UVLayout, settings: ExportSettings, topology: Topology | None
+) -> list[str]:
+    """A mesh without a record: converted as it is; ours keep their landmarks."""
+    old = subject.mesh
+    others = [name for name in settings.formats if name not in (*MESH_FORMATS, "texture", "csv")]
+    if others:
+        raise UsageError(
+            f"{subject.path}: {', '.join(others)} need the face's record, a JSON file of sadr of "
+            "the same name beside it"
+        )
+    if settings.frame not in (None, old.frame):
+        raise UsageError(
+            f"{subject.path}: only a mesh of sadr with its JSON file beside it can change its "
+            f"frame; this one is in frame {old.frame}"
+        )
+    if settings.texture_size and old.texture is None:
+        raise UsageError(f"{subject.path}: has no texture, and no record says which photo it shows")
+    ours = old.frame != FOREIGN and np.array_equal(old.triangles, uv.triangles)
+    if old.frame == "image" and "glb" in settings.formats:
+        raise UsageError(
+            f"{subject.path}: is in photo pixels, and GLB wants metres: its JSON file is needed"
+        )
+    mesh = Mesh(
+        vertices=old.vertices.astype(np.float32),
+        triangles=old.triangles,
+        frame=old.frame,
+        colors=old.colors,
+        uv=uv.uv_coordinates if ours else old.uv,
+        texture=old.texture,
+        visibility=old.visibility,
+        confidence=old.confidence,
+        landmarks=uv.landmark_indices if ours else old.landmarks,
+        to_photo=old.to_photo,
+        layout=uv if ours else None,
+        name=subject.stem,
+    )
+    if ours:
+        mesh = apply_topology(mesh, topology)
+    elif not settings.ears:
+        raise UsageError(f"{subject.path}: --crop-ears knows only meshes of sadr's own")
+    elif settings.triangles is not None:
+        mesh = _decimate(mesh, settings.triangles)
+    look = settings.look(mesh.frame)
+    _, names = write_formats(settings.out, subject.stem, mesh, None, look)
+    return names
+
+
+def _decimate(mesh: Mesh, triangles: int) -> Mesh:
+    """Quadric decimation of any mesh; texture and what else hangs on vertices is dropped."""
+    if len(mesh.triangles) <= triangles:
+        return mesh
+    import open3d as o3d
+
+    solid = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
+        o3d.utility.Vector3iVector(mesh.triangles),
+    )
+    if mesh.colors is not None:
+        solid.vertex_colors = o3d.utility.Vector3dVector(mesh.colors / 255.0)
+    small = solid.simplify_quadric_decimation(triangles)
+    colors: Any = None
+    if mesh.colors is not None:
+        colors = np.rint(np.asarray(small.vertex_colors) * 255).astype(np.uint8)
+    return Mesh(
+        np.asarray(small.vertices).astype(np.float32),
+        np.asarray(small.triangles).astype(np.int32),
+        mesh.frame,
+        colors=colors,
+        name=mesh.name,
+    )

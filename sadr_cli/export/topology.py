@@ -1,0 +1,149 @@
+"""Fewer vertices or triangles, the same for every face, so that exported meshes stay registered.
+
+All faces share one topology (``UVLayout``). It is thinned once, on the mean face, to a subset of
+its vertices; vertex k of every mesh exported with the same options is then the same point of
+the face, and the 68 landmarks are vertices of their own in all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import UsageError
+from sadr_cli.uv import SIZE, UVLayout
+from sadr_cli.writers.mesh import Mesh
+
+MIN_TRIANGLES = 500
+_EAR = 1.015  # of the jaw landmarks' distance from the middle: what lies beyond is ear
+_LOBE = 12  # rows of the UV map by which an ear goes on above and below that
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """vertices: (K,) which vertices of the layout; triangles: (T, 3) indices into those."""
+
+    vertices: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+
+
+def make_topology(uv: UVLayout, triangles: int | None, ears: bool) -> Topology | None:
+    """At most ``triangles`` triangles (None: all), with or without ears; None: all as it is."""
+    if triangles is not None and triangles < MIN_TRIANGLES:
+        raise UsageError(f"--decimate takes at least {MIN_TRIANGLES} triangles: {triangles}")
+    mask = uv.mask if ears else without_ears(uv)
+    full = _restrict(uv, mask)
+    if triangles is not None and len(full.triangles) > triangles:
+        return _decimated(uv, mask.tobytes(), triangles)
+    return None if ears else full
+
+
+def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
+    """The mesh of a whole layout on ``topology``; its ``vertex_ids`` lead back."""
+    if topology is None:
+        return mesh
+    ids = topology.vertices
+    landmarks = None
+    if mesh.landmarks is not None:
+        position = np.full(len(mesh.vertices), -1, np.int32)
+        position[ids] = np.arange(len(ids), dtype=np.int32)
+        landmarks = position[mesh.landmarks]
+
+    def pick(values: Any) -> Any:
+        return None if values is None else values[ids]
+
+    return replace(
+        mesh,
+        vertices=mesh.vertices[ids],
+        triangles=topology.triangles,
+        colors=pick(mesh.colors),
+        uv=pick(mesh.uv),
+        visibility=pick(mesh.visibility),
+        confidence=pick(mesh.confidence),
+        landmarks=landmarks,
+        vertex_ids=ids,
+        layout=None,
+    )
+
+
+def without_ears(uv: UVLayout) -> NDArray[np.bool_]:
+    """The layout's mask (256, 256) without the ears; every landmark stays."""
+    side = np.abs(uv.to_map(uv.mean_shape)[..., 0])
+    jaw = side[uv.kpt[[0, 16], 0], uv.kpt[[0, 16], 1]].mean()
+    ear = uv.mask & (side > _EAR * jaw)
+    keep = uv.mask.copy()
+    for flip in (1, -1):  # each side in turn, counted from its edge
+        half = ear[:, ::flip][:, : SIZE // 2]
+        reach = np.where(half.any(1), SIZE // 2 - half[:, ::-1].argmax(1), 0)
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(reach, _LOBE), 2 * _LOBE + 1)
+        keep[:, ::flip] &= np.arange(SIZE) >= around.max(1)[:, None]
+    for row, column in uv.kpt:
+        keep[row - 1 : row + 2, column - 1 : column + 2] |= uv.mask[
+            row - 1 : row + 2, column - 1 : column + 2
+        ]
+    return keep
+
+
+def _restrict(uv: UVLayout, mask: NDArray[np.bool_]) -> Topology:
+    kept = uv.from_map(mask)
+    triangles = uv.triangles[kept[uv.triangles].all(1)]
+    ids = np.unique(np.concatenate([triangles.ravel(), uv.landmark_indices])).astype(np.int32)
+    position = np.full(uv.vertex_count, -1, np.int32)
+    position[ids] = np.arange(len(ids), dtype=np.int32)
+    return Topology(ids, position[triangles])
+
+
+@lru_cache(maxsize=4)
+def _decimated(uv: UVLayout, mask: bytes, wanted: int) -> Topology:
+    """Quadric decimation says where vertices are needed; Delaunay in UV joins those it chose."""
+    full = _restrict(uv, np.frombuffer(mask, bool).reshape(SIZE, SIZE))
+    goal = wanted
+    for _ in range(6):
+        result = _join(uv, full, _chosen(uv, full, goal))
+        if 0.97 * wanted <= len(result.triangles) <= wanted:
+            break
+        goal = max(goal + int(0.985 * wanted) - len(result.triangles), 8)
+    return result
+
+
+def _chosen(uv: UVLayout, full: Topology, triangles: int) -> NDArray[np.int32]:
+    """Vertices of the layout nearest to those that quadric decimation of the mean face leaves."""
+    import open3d as o3d
+    from scipy.spatial import cKDTree
+
+    shape = np.asarray(uv.mean_shape, np.float64)[full.vertices]
+    mesh = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(shape), o3d.utility.Vector3iVector(full.triangles)
+    )
+    small = mesh.simplify_quadric_decimation(triangles, boundary_weight=3.0)
+    near = cKDTree(shape).query(np.asarray(small.vertices))[1]
+    return np.unique(np.concatenate([full.vertices[near], uv.landmark_indices]))
+
+
+def _join(uv: UVLayout, full: Topology, ids: NDArray[np.int32]) -> Topology:
+    """The Delaunay triangles of ``ids`` in the UV map that lie on the face."""
+    from scipy.spatial import Delaunay
+
+    rows, columns = (axis[ids].astype(float) for axis in uv.rows_columns)
+    triangles = Delaunay(np.stack([columns, -rows], 1)).simplices
+    inside = np.zeros((SIZE, SIZE), np.uint8)
+    all_rows, all_columns = uv.rows_columns
+    inside[all_rows[full.vertices], all_columns[full.vertices]] = 1
+    # A little beyond: coarse triangles cut the corners of the rim.
+    inside = cv2.dilate(inside, np.ones((5, 5), np.uint8))
+    for weights in ((1, 1, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1)):
+        w = np.array(weights) / sum(weights)
+        r, c = (np.rint(axis[triangles] @ w).astype(int) for axis in (rows, columns))
+        triangles = triangles[inside[r, c] > 0]
+    # Counter-clockwise in (column, -row) is outwards, as in the layout.
+    x, y = columns[triangles], -rows[triangles]
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
+    triangles = triangles[np.abs(area) > 1e-9]
+    flip = area[np.abs(area) > 1e-9] < 0
+    triangles[flip] = triangles[flip][:, ::-1]
+    return Topology(ids.astype(np.int32), np.ascontiguousarray(triangles, np.int32))
