@@ -75,6 +75,35 @@ def write_face_model(path: Path, uv: UVLayout = SMALL, columns: int = 3, **more:
     return path
 
 
+def write_bfm(
+    folder: Path, layout: UVLayout = SMALL, names: str = "face3d", k: tuple[int, int] = (3, 2)
+) -> dict[str, Any]:
+    """BFM.mat and BFM_UV.mat whose vertices lie exactly under the layout's face pixels."""
+    rng = np.random.default_rng(3)
+    rows, columns = layout.rows_columns
+    n = layout.vertex_count
+    mean = layout.mean_shape.astype(float).ravel() / UNIT
+    mu_exp = rng.normal(0, 100, 3 * n)
+    arrays = {
+        "shapeMU": (mean - mu_exp)[:, None],
+        "shapePC": rng.normal(0, 1e-3, (3 * n, k[0])),
+        "shapeEV": rng.uniform(1e5, 1e6, (k[0], 1)),
+        "expMU": mu_exp[:, None],
+        "expPC": rng.normal(0, 1e-3, (3 * n, k[1])),
+        "expEV": rng.uniform(0.1, 2, (k[1], 1)),
+        "tri": layout.triangles.T + 1,
+    }
+    uv = np.stack([columns / 255, 1 - rows / 255], 1)
+    if names == "3ddfa":
+        old = {"shapeMU": "mu_shape", "shapePC": "w", "shapeEV": "sigma", "expMU": "mu_exp",
+               "expPC": "w_exp", "expEV": "sigma_exp", "tri": "tri"}  # fmt: skip
+        savemat(folder / "BFM.mat", {old[key]: value for key, value in arrays.items()})
+    else:
+        savemat(folder / "BFM.mat", {"model": arrays})
+    savemat(folder / "BFM_UV.mat", {"UV": uv})
+    return arrays
+
+
 def write_predictions(
     path: Path, faces: list[Face], names: list[str] | None = None, dense: bool = False
 ) -> Path:

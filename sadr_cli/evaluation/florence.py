@@ -4,8 +4,8 @@ Each scan is rendered in 20 views, pitch -15, 0, 20, 25 by yaw -80, -40, 0, 40, 
 network reconstructs each; the 19,000 vertices of its face nearest to the nose tip (86 mm on the
 mean template) are brought onto the scan by rigid ICP; the error is their mean distance to the
 scan's surface over the scan's 3-D outer-eye distance. Beside it stands the way back, from 19,000
-points of the scan within the same distance of its nose tip to the reconstructed surface, which a
-face that lies flat on some part of the head cannot make small.
+visible points of the scan within the same distance of its nose tip to the reconstructed surface,
+which a face that lies flat on some part of the head cannot make small.
 
 Scans: every OBJ, PLY or WRL file in and below the folder is a subject. Landmarks beside a scan
 (see :func:`sadr_cli.evaluation.scans.read_landmarks`) give the eye distance and the crop; without
@@ -51,6 +51,7 @@ from sadr_cli.evaluation.scans import (
     read_scan,
     render,
     sample_surface,
+    seen_from,
 )
 from sadr_cli.evaluation.scoring import Scores, ced_figures
 from sadr_cli.evaluation.surface import Surface, icp_to_surface, surface_error
@@ -74,8 +75,8 @@ PROTOCOL = {
     "region": f"the {REGION} vertices nearest to the nose tip of the mean template",
     "error": "rigid ICP (closest points on the scan's surface), then mean distance to the "
     "surface / 3-D outer-eye distance of the scan, percent",
-    "way back": f"mean distance of {REGION} points of the scan around its nose tip to the aligned "
-    "face, the same normaliser; a check, not the paper's figure",
+    "way back": f"mean distance of {REGION} visible points of the scan around its nose tip to the "
+    "aligned face, the same normaliser; a check, not the paper's figure",
 }
 
 
@@ -97,7 +98,7 @@ def views_of(landmarks: ScanLandmarks) -> list[View]:
 
 @dataclass(frozen=True, eq=False)
 class ScanTruth:
-    """A scan made ready: its surface, and its face as evenly spread points (P, 3)."""
+    """A scan made ready: its surface, and its face as evenly spread visible points (P, 3)."""
 
     scan: Scan
     landmarks: ScanLandmarks
@@ -111,7 +112,12 @@ class ScanTruth:
         reach = np.asarray(uv.mean_shape, float)[face_region(uv)] - mean[NOSE_TIP]
         radius = float(np.linalg.norm(reach, axis=1).max()) / eyes * landmarks.eye_distance
         surface = Surface(scan.vertices, scan.triangles, landmarks.eye_distance)
-        face = sample_surface(scan, landmarks.nose_tip, radius, REGION)
+        # More than are needed: what lies inside (mouth, eye sockets) is no part of the face.
+        points = sample_surface(scan, landmarks.nose_tip, radius, 4 * REGION)
+        views = [v for v in views_of(landmarks) if v.pitch == 0]
+        face = points[np.any([seen_from(v, scan, points) for v in views], axis=0)][:REGION]
+        if not len(face):
+            raise MissingDataError(f"scan {scan.name} has no visible surface around its nose tip")
         return cls(scan, landmarks, surface, face)
 
 

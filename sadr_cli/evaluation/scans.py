@@ -119,6 +119,14 @@ def render(scan: Scan, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float3
     return np.clip(np.rint(small), 0, 255).astype(np.uint8), depth
 
 
+def seen_from(view: View, scan: Scan, points: Array, slack: float = 2.0) -> NDArray[np.bool_]:
+    """(P,) which scan points no surface hides from ``view``; ``slack``: in pixels of depth."""
+    depth = rasterize(view.project(scan.vertices), scan.triangles, view.size, view.size)[2]
+    projected = view.project(points)
+    column, row = np.clip(np.rint(projected[:, :2]).astype(int), 0, view.size - 1).T
+    return np.asarray(projected[:, 2] >= depth[row, column] - slack)
+
+
 def read_scan(path: Path, name: str) -> Scan:
     """Read an OBJ, PLY or WRL file with its texture; MissingDataError says what is wrong."""
     if path.suffix.lower() == ".wrl":

@@ -16,6 +16,7 @@ from evaluation_data import (
     name_of,
     true_faces,
     write_aflw2000,
+    write_bfm,
     write_face_model,
     write_image,
     write_predictions,
@@ -76,6 +77,24 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
     assert [r["name"] for r in rows] == [name_of(i) for i in range(6)]
     assert rows[4]["bin"] == "60-90"
     assert float(rows[2]["yaw"]) == pytest.approx(45)
+
+
+def test_a_bfm_pair_is_converted_on_the_way(data, tmp_path, network, monkeypatch):
+    write_bfm(tmp_path)
+    monkeypatch.setenv("SADR_DATA", str(tmp_path))
+    data.rename(tmp_path / "AFLW2000-3D")
+    out = tmp_path / "out"
+    pair = ("--face-model", tmp_path / "BFM.mat", "--bfm-uv", tmp_path / "BFM_UV.mat")
+    result = sadr("aflw2000", *pair, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "approximate truth, truncated basis: 3 identity + 2 expression" in result.stderr
+    report = json.loads((out / "report.json").read_text())
+    results = report["methods"][0]["results"]
+    for key in ("dense_2d", "dense_3d", "reconstruction"):
+        assert results[key]["fitted"]["mean"] == pytest.approx(0, abs=1e-2)
+    # the converted model is kept for the next run
+    again = sadr("aflw2000", "--face-model", out / "face_model.npz", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
 
 
 class _Page(HTMLParser):

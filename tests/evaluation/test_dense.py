@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_data import SMALL, true_faces, write_aflw2000, write_face_model, write_predictions
+from evaluation_data import (
+    SMALL,
+    true_faces,
+    write_aflw2000,
+    write_bfm,
+    write_face_model,
+    write_predictions,
+)
 from scipy.io import savemat
 
 from sadr_cli.errors import MissingDataError
@@ -112,36 +119,9 @@ def test_a_truncated_basis_is_called_approximate(setup, tmp_path):
         assert ("approximate" in truth.note) == approximate
 
 
-def made_up_bfm(folder, layout, names="face3d", k=(3, 2)):
-    """A BFM pair whose vertices lie exactly under the layout's face pixels."""
-    rng = np.random.default_rng(3)
-    rows, columns = layout.rows_columns
-    n = layout.vertex_count
-    mean = layout.mean_shape.astype(float).ravel() / UNIT
-    mu_exp = rng.normal(0, 100, 3 * n)
-    arrays = {
-        "shapeMU": (mean - mu_exp)[:, None],
-        "shapePC": rng.normal(0, 1e-3, (3 * n, k[0])),
-        "shapeEV": rng.uniform(1e5, 1e6, (k[0], 1)),
-        "expMU": mu_exp[:, None],
-        "expPC": rng.normal(0, 1e-3, (3 * n, k[1])),
-        "expEV": rng.uniform(0.1, 2, (k[1], 1)),
-        "tri": layout.triangles.T + 1,
-    }
-    uv = np.stack([columns / 255, 1 - rows / 255], 1)
-    if names == "3ddfa":
-        old = {"shapeMU": "mu_shape", "shapePC": "w", "shapeEV": "sigma", "expMU": "mu_exp",
-               "expPC": "w_exp", "expEV": "sigma_exp", "tri": "tri"}  # fmt: skip
-        savemat(folder / "BFM.mat", {old[key]: value for key, value in arrays.items()})
-    else:
-        savemat(folder / "BFM.mat", {"model": arrays})
-    savemat(folder / "BFM_UV.mat", {"UV": uv})
-    return arrays
-
-
 @pytest.mark.parametrize("names", ["face3d", "3ddfa"])
 def test_a_bfm_pair_is_converted(tmp_path, names):
-    arrays = made_up_bfm(tmp_path, SMALL, names)
+    arrays = write_bfm(tmp_path, SMALL, names)
     out = convert_bfm(tmp_path / "BFM.mat", tmp_path / "BFM_UV.mat", SMALL, tmp_path / "m.npz")
     truth = load_dense_truth(out)
     assert truth.model.identities == 3
@@ -153,7 +133,7 @@ def test_a_bfm_pair_is_converted(tmp_path, names):
 
 
 def test_pixels_beyond_the_models_uv_copy_their_neighbour(tmp_path):
-    made_up_bfm(tmp_path, SMALL)
+    write_bfm(tmp_path, SMALL)
     wider = np.zeros_like(SMALL.mask)
     wider[1:, 1:] |= SMALL.mask[:-1, :-1]
     wider |= SMALL.mask
@@ -167,7 +147,7 @@ def test_pixels_beyond_the_models_uv_copy_their_neighbour(tmp_path):
 
 
 def test_a_pair_that_is_none(tmp_path):
-    made_up_bfm(tmp_path, SMALL)
+    write_bfm(tmp_path, SMALL)
     savemat(tmp_path / "UV2.mat", {"UV": np.zeros((10, 2))})
     with pytest.raises(MissingDataError, match="no pair"):
         convert_bfm(tmp_path / "BFM.mat", tmp_path / "UV2.mat", SMALL, tmp_path / "m.npz")

@@ -80,6 +80,25 @@ def test_the_way_back_sees_a_face_that_is_not_there(truth):
     assert back > 3 * there
 
 
+def test_what_lies_inside_the_head_is_no_part_of_the_face(truth):
+    outside = truth.scan
+    count = len(outside.vertices)
+    middle = outside.vertices.mean(0)
+    inside = middle + 0.4 * (outside.vertices - middle) - np.array([0, 0, 10.0])
+    scan = Scan(
+        "hollow",
+        np.concatenate([outside.vertices, inside]),
+        np.concatenate([outside.triangles, outside.triangles + count]),
+    )
+    hollow = ScanTruth.prepare(scan, truth.landmarks, WHOLE)
+    assert len(hollow.face) == florence.REGION
+    view = florence.views_of(truth.landmarks)[7]
+    _, depth = render(scan, view)
+    there, back = view_errors(face_in(view, outside.vertices), hollow, view, depth, WHOLE)
+    assert there == pytest.approx(0, abs=1e-2)
+    assert back == pytest.approx(0, abs=0.1)
+
+
 def test_icp_undoes_a_rigid_motion(truth):
     points = truth.scan.vertices[florence.face_region(WHOLE)]
     eyes = truth.landmarks.eye_distance
