@@ -59,10 +59,10 @@ def render(report: Report) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">sadr {escape(report.version)} evaluate, {len(b)} images, '
         f"{b.landmarks.shape[1]} points; image list SHA-256 <code>{b.list_sha256}</code></p>",
-        *(_table(table) for table in build(report)),
         '<div class="card"><b>To cite</b>'
         + "".join(f"<p>{escape(citation(report, e))}</p>" for e in report.entries)
         + "</div>",
+        *(_table(table) for table in build(report)),
         "<h2>Errors</h2>",
         _charts(report),
         *(_faces(report, entry) for entry in report.entries),
@@ -80,7 +80,7 @@ def render(report: Report) -> str:
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
     body = "".join(
-        f"<tr{' class=ours' if k in table.ours else ''}>"
+        f"<tr{' class=ours' if k in table.marked else ''}>"
         + "".join(f"<td>{escape(cell)}</td>" for cell in row)
         + "</tr>"
         for k, row in enumerate(table.rows)

@@ -234,4 +234,7 @@ def _compare(benchmark: Benchmark, entries: list[Entry], seed: int) -> dict[str,
 
 
 def _label(path: Path) -> str:
+    """A short name of a prediction set: that of its run where ``sadr evaluate`` wrote it."""
+    if path.name == "predictions.npz":
+        return path.resolve().parent.name
     return path.name if path.is_dir() else path.stem

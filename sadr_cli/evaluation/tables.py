@@ -47,6 +47,11 @@ class Table:
     ours: list[int] = field(default_factory=list)
     note: str = ""
 
+    @property
+    def marked(self) -> list[int]:
+        """Rows to stand out: ours among others'; none where all are ours."""
+        return self.ours if len(self.ours) < len(self.rows) else []
+
     def add(self, cells: list[Any], ours: bool = False, digits: int = 2) -> None:
         if ours:
             self.ours.append(len(self.rows))
@@ -90,7 +95,7 @@ def to_rich(table: Table) -> RichTable:
         else:
             out.add_column(header, justify="right", no_wrap=True)
     for k, row in enumerate(table.rows):
-        out.add_row(*(Text(cell) for cell in row), style="bold" if k in table.ours else None)
+        out.add_row(*(Text(cell) for cell in row), style="bold" if k in table.marked else None)
     return out
 
 

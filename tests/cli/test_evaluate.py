@@ -146,7 +146,8 @@ def test_predictions_need_no_images(data, tmp_path):
 
 
 def test_two_sets_are_compared(data, tmp_path):
-    a = write_predictions(tmp_path / "a.npz", off_by(FACES, 2.0))
+    (tmp_path / "a").mkdir()
+    a = write_predictions(tmp_path / "a" / "predictions.npz", off_by(FACES, 2.0))
     b = write_predictions(tmp_path / "b.npz", off_by(FACES, 1.0))
     result = sadr("aflw2000", "--data", data, "--compare", a, b, "--out", tmp_path / "o")
     assert result.exit_code == 0, result.output
