@@ -58,6 +58,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--300w", dest="lm300w", type=Path, help="instead of SADR_DATA/300W")
     parser.add_argument("--florence", type=Path, help="scans, instead of SADR_DATA/Florence")
     parser.add_argument("--face-model", type=Path, help="npz for dense truth and reconstruction")
+    parser.add_argument("--y-flip", default="height", help="of the dense truth, see sadr evaluate")
     parser.add_argument("--icp", action="store_true", help="also reconstruction after rigid ICP")
     parser.add_argument("--detector", default="centerface", help="of the detector's crop")
     parser.add_argument("--device", default="auto")
@@ -70,7 +71,7 @@ def summary(options: argparse.Namespace) -> Iterator[str]:
     """Lines of Markdown, as soon as the runs behind them are done."""
     common = Settings(
         "", weights=options.weights, device=options.device, detector=options.detector,
-        face_model=options.face_model, seed=options.seed,
+        face_model=options.face_model, y_flip=options.y_flip, seed=options.seed,
     )  # fmt: skip
     data = find(options.aflw2000, aflw2000.FOLDER)
     scenes = find(options.lm300w, lm300w.FOLDER)
@@ -137,7 +138,8 @@ def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     bins = ", ".join(f"{n} at {name}" for name, n in counts.items())
     yield f"\nBins by the yaw of Pose_Para: {bins}. Balanced: mean of the three bins."
     if "dense truth" in truth.protocol:
-        yield f"Dense and reconstruction: {truth.protocol['dense truth']}."
+        dense = f"{truth.protocol['dense truth']}, image y = {options.y_flip} - y"
+        yield f"Dense and reconstruction: {dense}."
     yield "\n### Head pose, mean absolute error (degrees)\n"
     columns = ("yaw", "pitch", "roll", "mean", "geodesic", "count", "excluded")
     yield from _head("", *columns)
