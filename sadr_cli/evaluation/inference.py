@@ -102,10 +102,7 @@ def predict(
         atomic_write(paths[start], buffer.getbuffer())
         parts[start] = part
         progress(len(jobs))
-    merged = {
-        name: np.concatenate([parts[start].pop(name) for start in starts])
-        for name in list(parts[0])
-    }
+    merged = {name: _join([parts[start] for start in starts], name) for name in list(parts[0])}
     del merged["stamp"]
     reasons = {
         name: str(reason)
@@ -211,8 +208,7 @@ def _run_part(
         "crop": np.full((n, 3), np.nan),
     }
     if dense:
-        count = len(faces[0].vertices) if faces else 0
-        out["vertices"] = np.full((n, count, 3), np.nan, np.float32)
+        out["vertices"] = np.full((n, network.uv.vertex_count, 3), np.nan, np.float32)
     for k, job in enumerate(jobs):
         if job.index not in row:
             continue
@@ -247,6 +243,19 @@ def _key(
         "content": CONTENT,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _join(parts: list[dict[str, NDArray[Any]]], name: str) -> NDArray[Any]:
+    """One array of all parts. Each part's own is let go on the way: vertices are gigabytes."""
+    dtype = np.result_type(*(part[name] for part in parts))
+    total = sum(len(part[name]) for part in parts)
+    out = np.empty((total, *parts[0][name].shape[1:]), dtype)
+    start = 0
+    for part in parts:
+        values = part.pop(name)
+        out[start : start + len(values)] = values
+        start += len(values)
+    return out
 
 
 def _stamp(path: Path | None) -> tuple[int, int]:

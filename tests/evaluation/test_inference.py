@@ -129,6 +129,19 @@ def test_a_face_the_detector_misses_is_a_miss(setup, monkeypatch):
     np.testing.assert_allclose(found.landmarks[good], benchmark.landmarks[good], atol=1e-3)
 
 
+def test_a_part_without_any_face_joins_the_others(setup, monkeypatch):
+    benchmark, network, cache = setup
+    monkeypatch.setattr(inference.os, "cpu_count", lambda: 1)  # in order
+    detector = BoxDetector(network.faces, blind=(0, 1))  # the whole first part
+    found = predict(benchmark, network, cache, detector=detector, dense=True)
+    assert found.missing.tolist() == [True, True, False, False, False, False]
+    assert np.isnan(found.vertices[:2]).all()
+    np.testing.assert_allclose(found.vertices[3], network.faces[3].vertices, atol=1e-3)
+    # read back from the cache, reasons and all
+    again = predict(benchmark, network, cache, detector=detector, dense=True)
+    assert again.reasons == found.reasons
+
+
 def test_the_detection_at_the_true_face_counts(setup):
     truth = setup[0].landmarks[0]
     low, high = truth[:, :2].min(0), truth[:, :2].max(0)
