@@ -24,7 +24,7 @@ from sadr_cli.alignment import MODES, SELF_ALIGNMENTS
 from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.crop import crop_from_landmarks, crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
-from sadr_cli.faces import AGREEMENT, Crop, Detection, Face
+from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.network import NetworkOutput, normalize_input
 from sadr_cli.uv import SIZE, UVLayout
 from sadr_cli.uvgrid import upsample
@@ -32,7 +32,6 @@ from sadr_cli.uvgrid import upsample
 if TYPE_CHECKING:
     from sadr_cli.detection import Detector
 
-LOW_CONFIDENCE = 0.4
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}
 
 
@@ -375,7 +374,7 @@ def _warnings(face: Face) -> tuple[str, ...]:
     out = []
     if face.confidence < LOW_CONFIDENCE:
         out.append("low confidence: the two regressed faces disagree")
-    if abs(face.euler[0]) > 60:
+    if abs(face.euler[0]) > PROFILE_YAW:
         out.append("profile: the far side of the face is inferred")
     if float((face.landmark_visibility > 0.5).mean()) < 0.3:
         out.append("mostly hidden: less than a third of the landmarks is visible")

@@ -102,6 +102,23 @@ def draw_mesh(
     canvas: NDArray[np.uint8], vertices: FloatArray, uv: UVLayout, opacity: float = _OPACITY
 ) -> None:
     """Blend the softly lit mesh ``vertices`` (V, 3), image frame, into ``canvas`` in place."""
+    if not np.isfinite(vertices).all():
+        return
+    extent = float(np.ptp(vertices[:, :2], axis=0).max())
+    fine = extent * _factor(extent) > _FINE
+    triangles = uv.triangles if fine else coarse_triangles(uv)
+    draw_surface(canvas, vertices, triangles, edge_opacity(uv), opacity)
+
+
+def draw_surface(
+    canvas: NDArray[np.uint8],
+    vertices: FloatArray,
+    triangles: NDArray[np.int32],
+    edge: NDArray[np.float32],
+    opacity: float = _OPACITY,
+) -> None:
+    """Blend a lit surface into ``canvas``: ``vertices`` (V, 3) in its pixels, ``triangles``
+    (T, 3) counter-clockwise from outside with y up, ``edge`` (V,) opacity towards the rim."""
     height, width = canvas.shape[:2]
     if not np.isfinite(vertices).all():
         return
@@ -112,18 +129,14 @@ def draw_mesh(
     if x0 >= x1 or y0 >= y1:
         return
     extent = float((high - low).max())
-    # Rendered at a resolution that suits the mesh: finer than a small face's pixels, coarser
-    # than a very large one's.
-    factor = 2.0 if extent < _SMALL else min(1.0, _LARGE / extent)
+    factor = _factor(extent)
     w, h = max(round((x1 - x0) * factor), 1), max(round((y1 - y0) * factor), 1)
     ratio = np.array([w / (x1 - x0), h / (y1 - y0)])
     local = vertices * np.append(ratio, ratio.mean())
     local[:, :2] = (vertices[:, :2] - (x0, y0) + 0.5) * ratio - 0.5
-    fine = max(w, h) > _FINE
-    triangles = (uv.triangles if fine else coarse_triangles(uv))[:, ::-1]
+    triangles = triangles[:, ::-1]
     index, weights, _ = rasterize(local, triangles, h, w, cull_backfaces=True)
     # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
-    edge = _edge_opacity(uv)
     values = np.stack([_shade(vertices, triangles) * edge, edge], 1)
     layer = interpolate(values, triangles, index, weights)
     if factor <= 1:  # soften the silhouette, which supersampling does otherwise
@@ -136,6 +149,12 @@ def draw_mesh(
     light, alpha = layer[..., :1], layer[..., 1:]
     blended = part * (1 - opacity * alpha) + opacity * light * _MESH
     part[:] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+
+
+def _factor(extent: float) -> float:
+    """Resolution of a face's layer that suits the mesh: finer than a small face's pixels,
+    coarser than a very large one's."""
+    return 2.0 if extent < _SMALL else min(1.0, _LARGE / extent)
 
 
 def draw_landmarks(
@@ -223,7 +242,7 @@ def _shade(vertices: FloatArray, triangles: NDArray[Any]) -> NDArray[np.float32]
 
 
 @lru_cache(maxsize=2)
-def _edge_opacity(uv: UVLayout) -> NDArray[np.float32]:
+def edge_opacity(uv: UVLayout) -> NDArray[np.float32]:
     """(V,) 1 inside, fading over the last pixels of the UV mask: no ragged rim at the ears."""
     padded = np.pad(uv.mask.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]

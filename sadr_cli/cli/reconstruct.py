@@ -70,6 +70,10 @@ def reconstruct(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
+    index: Annotated[
+        bool,
+        typer.Option("--index/--no-index", help="Write index.html, a page to look at the results."),
+    ] = True,
     recursive: RecursiveOption = False,
     from_file: FromFileOption = None,
     boxes: BoxesOption = None,
@@ -99,7 +103,8 @@ def reconstruct(
 
     For a photo NAME.jpg: NAME.obj (further faces: NAME_face1.obj...), NAME.json with landmarks
     and pose, a row a face in poses.csv, with --overlay a picture in overlays/; manifest.json
-    records what became of each input. Finished inputs are skipped when the command is repeated.
+    records what became of each input, index.html shows it all. Finished inputs are skipped when
+    the command is repeated.
     """  # fmt: skip
     say = Output(quiet=quiet, verbose=verbose, json=json)
     which, batch = parse_faces(faces), parse_batch_size(batch_size)
@@ -107,6 +112,7 @@ def reconstruct(
     works = _peek(_works(inputs, recursive, from_file, boxes))
 
     from sadr_cli.detection import create_detector
+    from sadr_cli.gallery import write_page
     from sadr_cli.pipeline import RunSettings, StopFlag, run
     from sadr_cli.reconstructor import Reconstructor
 
@@ -124,6 +130,7 @@ def reconstruct(
         frame=frame,
         texture_size=texture_size,
         overlay=overlay,
+        index=index,
         faces=which,
         detector="boxes" if boxes is not None else detector,
         two_pass=reconstructor.two_pass,
@@ -142,6 +149,8 @@ def reconstruct(
             bar.advance()
 
         summary = run(works, reconstructor, make_detector, settings, stop=stop, on_entry=on_entry)
+    if index and summary.inputs:
+        write_page(out, reconstructor.uv)
     _close(say, summary, out)
     say.emit({"summary": {**summary.counts(), "out": str(out)}})
     if summary.interrupted:

@@ -20,6 +20,7 @@ from sadr_cli.crop import extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Crop, Detection, Face, Frame
+from sadr_cli.gallery import face_card, write_cards
 from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings
 from sadr_cli.render import render_overlay
 from sadr_cli.sources import Source, load_frame
@@ -84,6 +85,7 @@ class FaceFiles:
     row: list[str]
     described: dict[str, Any]
     seconds: float
+    card: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,9 @@ def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) ->
     named = replace(frame, name=photo.name)
     record = face_json(face, named, number, mesh, files, __version__)
     write_face_json(settings.out / f"{stem}.json", record)
+    card = None
+    if settings.index:
+        card = {"face": number, **face_card(frame.image, face, uv, mesh)}
     described = {
         "face": number,
         "json": f"{stem}.json",
@@ -185,7 +190,7 @@ def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) ->
     photo.faces[index] = replace(face, shape=nothing, pose_face=nothing, visibility=nothing[:, 0])
     row = pose_row(face, frame.source, photo.name, number)
     seconds = time.perf_counter() - began
-    return FaceFiles([*outputs, f"{stem}.json"], row, described, seconds)
+    return FaceFiles([*outputs, f"{stem}.json"], row, described, seconds, card)
 
 
 def finish_photo(
@@ -208,6 +213,9 @@ def finish_photo(
         outputs = [name for face in done for name in face.outputs]
         if settings.overlay and done and photo.frame is not None:
             outputs.append(_write_overlay(photo, photo.frame, uv, settings))
+        if settings.index and done:
+            cards = [face.card for face in done if face.card is not None]
+            write_cards(settings.out, photo.name, cards)
     except OutputError:
         raise
     except Exception as error:

@@ -60,6 +60,7 @@ class RunSettings:
     """How a run works and what it writes.
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
+    index: keep what ``sadr_cli.gallery`` makes index.html of.
     faces: ``largest``, ``all`` or how many of the largest faces of a photo.
     two_pass: crop again around the first pass's landmarks.
     batch_size: faces the network sees at once; jobs: threads that read, and that write.
@@ -70,6 +71,7 @@ class RunSettings:
     formats: tuple[str, ...] = ("obj",)
     frame: str = "image"
     overlay: bool = False
+    index: bool = False
     faces: str | int = "all"
     detector: str = "centerface"
     two_pass: bool = True
@@ -92,6 +94,7 @@ class RunSettings:
             "frame": self.frame,
             "texture_size": self.texture_size,
             "overlay": self.overlay,
+            "index": self.index,
             "faces": self.faces,
             "detector": self.detector,
             "two_pass": self.two_pass,

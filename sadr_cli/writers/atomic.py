@@ -6,7 +6,10 @@ import errno
 import itertools
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from sadr_cli.errors import OutputError
 
@@ -60,11 +63,18 @@ def atomic_write(path: Path, data: bytes | memoryview, *, durable: bool = False)
         for the few files that a whole run hangs on).
     Raises OutputError; the temporary file is gone then and an earlier ``path`` is untouched.
     """
+    with atomic_stream(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_stream(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to that becomes ``path`` when the block ends well, and is gone otherwise."""
     temporary = _temporary(path.parent)
     try:
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())

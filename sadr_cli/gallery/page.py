@@ -1,0 +1,127 @@
+"""index.html: composed of a run's manifest and cards, written in one go, whatever their number."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.faces import LOW_CONFIDENCE, PROFILE_YAW
+from sadr_cli.gallery.cards import QUANTUM_MM, page_grid, read_cards
+from sadr_cli.uv import UVLayout
+from sadr_cli.writers import manifest
+from sadr_cli.writers.atomic import atomic_stream
+
+NAME = "index.html"
+# Bytes of pictures and meshes in the page; browsers load this from a disk in about a second.
+# Beyond it faces keep their numbers and files, first without mesh, then without picture.
+MAX_MESHES, MAX_PAGE = 96_000_000, 160_000_000
+_BLOCK = 60  # faces a script element: the page takes in one at a time
+_HERE = Path(__file__).parent
+
+
+def write_page(folder: Path, uv: UVLayout) -> Path:
+    """Write ``index.html`` of the run in ``folder`` from its manifest; returns its path.
+
+    One file, no network, works from a disk. Raises OutputError.
+    """
+    document = json.loads((folder / manifest.NAME).read_bytes())
+    title = f"Faces of {folder.absolute().name}"
+    template = (_HERE / "page.html").read_text(encoding="utf-8")
+    script = (_HERE / "viewer.js").read_text(encoding="utf-8")
+    head, rest = template.replace("@TITLE@", html.escape(title)).split("@ABOUT@")
+    before, after = rest.split("@PAYLOAD@")
+    items: list[dict[str, Any]] = []
+    path = folder / NAME
+    with atomic_stream(path) as file:
+        # The payload comes first in the making, the list of items first in the file.
+        blocks = _Blocks()
+        for entry in document["inputs"]:
+            cards = read_cards(folder, entry["name"])
+            items += [
+                _face_item(entry, face, cards.get(face["face"]), blocks)
+                for face in entry.get("faces", ())
+            ]
+            if entry["status"] != "ok":
+                items.append({k: entry.get(k) for k in ("name", "source", "status", "reason")})
+        about = {
+            "items": items,
+            "photos": len(document["inputs"]),
+            "block": _BLOCK,
+            "low_confidence": LOW_CONFIDENCE,
+            "profile": PROFILE_YAW,
+            "quantum": QUANTUM_MM,
+            "grid": _grid(uv),
+        }
+        file.write(head.encode())
+        file.write(_safe(json.dumps(about, separators=(",", ":"))).encode())
+        file.write(before.encode())
+        for text in blocks.texts():
+            file.write(text)
+        file.write(after.replace("@SCRIPT@", script).encode())
+    return path
+
+
+class _Blocks:
+    """Lines of ``thumbnail texture mesh`` in base64, - for what is left out."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._bytes = 0
+
+    def add(self, card: dict[str, Any]) -> int | None:
+        """Take in a face; returns its number, None when the page is full."""
+        parts = [card["thumbnail"], card["texture"], card["mesh"]]
+        if self._bytes > MAX_PAGE:
+            return None
+        if self._bytes > MAX_MESHES:
+            parts[1:] = "-", "-"
+        self._lines.append(" ".join(parts))
+        self._bytes += len(self._lines[-1])
+        return len(self._lines) - 1
+
+    def texts(self) -> Any:
+        for k in range(0, len(self._lines), _BLOCK):
+            yield f'<script type="text/plain" id="p{k // _BLOCK}">\n'.encode()
+            yield "\n".join(self._lines[k : k + _BLOCK]).encode()
+            yield b"\n</script>\n"
+
+
+def _face_item(
+    entry: dict[str, Any], face: dict[str, Any], card: dict[str, Any] | None, blocks: _Blocks
+) -> dict[str, Any]:
+    keys = ("face", "yaw", "pitch", "roll", "confidence", "warnings")
+    item = {k: face[k] for k in keys if face.get(k)}
+    item = {"yaw": 0, "pitch": 0, "roll": 0, "confidence": 0, **item}
+    known = {*keys, "box"}
+    files = [v for k, v in face.items() if k not in known and isinstance(v, str)]
+    overlay = [name for name in entry["outputs"] if "/" in name]
+    item.update(name=entry["name"], source=entry["source"], status="ok", files=files + overlay)
+    if card is not None:
+        number = blocks.add(card)
+        if number is not None:
+            item.update(p=number, rotation=card["rotation"])
+    return item
+
+
+def _grid(uv: UVLayout) -> dict[str, str]:
+    grid = page_grid(uv)
+    return {
+        "mean": _text(np.rint(grid.mean / QUANTUM_MM).astype("<i2")),
+        "triangles": _text(grid.triangles.astype("<u2")),
+        "uv": _text(grid.uv.astype("<f4")),
+    }
+
+
+def _text(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
+
+
+def _safe(text: str) -> str:
+    """JSON that cannot end its script element."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,158 @@
+"""index.html: what is in it, and what a real browser makes of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import FakeDetector, FakeReconstructor, photo_with
+from PIL import Image
+from synthetic import posed_face
+
+from sadr_cli.gallery import cards, page, write_page
+from sadr_cli.pipeline import RunSettings, Work, run
+from sadr_cli.sources import iter_sources
+from sadr_cli.uv import MM_PER_UNIT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def make_run(folder, photos, **settings):
+    fake = FakeReconstructor()
+    works = (Work(s) for s in iter_sources([str(photos)]))
+    run(works, fake, FakeDetector, RunSettings(folder, index=True, **settings))
+    return write_page(folder, fake.uv)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with three faces in two photos, one photo without a face, one that is none."""
+    folder = tmp_path_factory.mktemp("page")
+    photo_with(folder / "photos" / "a.png")
+    photo_with(folder / "photos" / "b & <b>.png", [(20, 30, 40), (110, 60, 60)])
+    photo_with(folder / "photos" / "empty.png", [])
+    (folder / "photos" / "broken.jpg").write_bytes(b"nothing")
+    make_run(folder / "run", folder / "photos")
+    return folder
+
+
+def about(path):
+    text = path.read_text()
+    return json.loads(re.search(r'id="about">(.*?)</script>', text, re.S)[1])
+
+
+def test_meshes_come_back(uv):
+    face = posed_face(uv)
+    rng = np.random.default_rng(0)
+    shape = face.shape + rng.normal(0, 0.02, face.shape.shape)
+    face = replace(face, shape=shape)
+    grid = cards.page_grid(uv)
+    back = cards.decode_mesh(cards.encode_mesh(face, uv), uv)
+    np.testing.assert_allclose(back, shape[grid.vertices] * MM_PER_UNIT, atol=0.03)
+    assert 1000 < len(grid.vertices) < 65536 and grid.triangles.max() == len(grid.vertices) - 1
+
+
+def test_the_page_has_every_input_and_nothing_from_elsewhere(made):
+    path = made / "run" / "index.html"
+    text = path.read_text()
+    items = about(path)["items"]
+    assert [(i["name"], i["status"]) for i in items] == [
+        ("a", "ok"), (items[1]["name"], "ok"), (items[1]["name"], "ok"),
+        ("broken", "failed"), ("empty", "no_face"),
+    ]  # fmt: skip
+    assert items[1]["source"].endswith("b & <b>.png") and "<b>" not in text
+    assert items[0]["files"] == ["a.json", "a.obj"]
+    assert items[2]["face"] == 1 and items[0]["confidence"] == 0.9
+    assert not re.search(r"(src|href)=.?(https?:)?//|@[A-Z]+@", text)
+    lines = re.search(r'id="p0">\n(.*?)\n</script>', text, re.S)[1].split("\n")
+    assert len(lines) == 3
+    thumbnail, texture, mesh = (base64.b64decode(part) for part in lines[0].split(" "))
+    picture = Image.open(io.BytesIO(thumbnail))
+    assert picture.size == (cards.THUMBNAIL,) * 2
+    assert Image.open(io.BytesIO(texture)).size == (cards.TEXTURE,) * 2
+    assert len(mesh) < 20_000
+
+
+def test_a_resumed_run_keeps_the_pictures_of_what_it_skips(made, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(made / "run", folder)
+    photos = tmp_path / "photos"
+    shutil.copytree(made / "photos", photos)
+    text = (folder / "manifest.json").read_text().replace(str(made / "photos"), str(photos))
+    (folder / "manifest.json").write_text(text)
+    photo_with(photos / "z.png")
+    before = (folder / "a.json").stat().st_mtime_ns
+    path = make_run(folder, photos)
+    assert (folder / "a.json").stat().st_mtime_ns == before
+    assert [i.get("p") for i in about(path)["items"]] == [0, 1, 2, None, None, 3]
+
+
+def test_pages_are_bounded(made, monkeypatch, tmp_path, uv):
+    folder = tmp_path / "run"
+    shutil.copytree(made / "run", folder)
+    monkeypatch.setattr(page, "MAX_MESHES", 100)
+    path = write_page(folder, FakeReconstructor().uv)
+    lines = re.search(r'id="p0">\n(.*?)\n</script>', path.read_text(), re.S)[1].split("\n")
+    assert [line.endswith(" - -") for line in lines] == [False, True, True]
+    monkeypatch.setattr(page, "MAX_PAGE", 100)
+    path = write_page(folder, FakeReconstructor().uv)
+    assert [i.get("p") for i in about(path)["items"]][:3] == [0, None, None]
+
+
+def test_damaged_cards_leave_a_face_without_a_picture(made, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(made / "run", folder)
+    (folder / cards.FOLDER / "a.json").write_text("[{")
+    items = about(write_page(folder, FakeReconstructor().uv))["items"]
+    assert "p" not in items[0] and items[1]["p"] == 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_in_a_browser(made):
+    """The grid, the filters, the mesh turned by a drag, no request but the page itself."""
+    driver = pytest.importorskip("playwright.sync_api")
+    path = made / "run" / "index.html"
+    with driver.sync_playwright() as play:
+        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        view = browser.new_page(viewport={"width": 1200, "height": 800})
+        requests, errors = [], []
+        view.on("request", lambda r: requests.append(r.url))
+        view.on("pageerror", lambda e: errors.append(str(e)))
+        view.on("console", lambda m: errors.append(m.text))
+        view.goto(path.as_uri())
+        assert view.locator(".card").count() == 5 and view.locator(".card img").count() == 3
+        width = view.locator(".card img").first.evaluate("i => i.naturalWidth")
+        assert width == cards.THUMBNAIL
+        view.click("button[data-name=Failed]")
+        assert view.locator(".card").count() == 1 and "broken" in view.inner_text(".card")
+        view.click("button[data-name=All]")
+        view.fill("#search", "b &")
+        assert view.locator(".card").count() == 2
+        view.locator(".card").last.click()
+        view.wait_for_function("state !== null")
+        before = shot(view)
+        assert (before.std((0, 1)) > 8).any()  # something is drawn
+        box = view.locator("#canvas").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        view.mouse.move(x, y)
+        view.mouse.down()
+        view.mouse.move(x + 150, y + 10, steps=5)
+        view.mouse.up()
+        after = shot(view)
+        assert np.abs(after - before).mean() > 1
+        turn = view.evaluate("state.turn")
+        assert turn[2] > 0.3  # the nose went to the right
+        assert not errors and [u for u in requests if not u.startswith("data:")] == [path.as_uri()]
+        browser.close()
+
+
+def shot(view):
+    data = view.locator("#canvas").screenshot()
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
