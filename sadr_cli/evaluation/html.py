@@ -37,7 +37,7 @@ td:first-child{white-space:normal}
 tr.ours td{background:var(--ours);font-weight:600}
 .note{color:var(--soft);font-size:13px;margin-top:8px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:14px}
-.charts .card{margin:0}svg{width:100%;height:auto;display:block}
+.charts .card{margin:0;max-width:640px}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:12px}.grid{stroke:var(--line);stroke-width:1}
 .legend{fill:var(--paper);fill-opacity:.85}
 .faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:12px}

@@ -63,7 +63,7 @@ def build(report: Report) -> list[Table]:
     if report.main == "reconstruction":
         tables = [_florence(report), _views(report)]
     elif report.benchmark.angles is None:
-        tables = [_contour(report, key) for key in _contour_keys(report)]
+        tables = [_contour(report, "68"), _contour(report, "51")]
     else:
         tables = [_alignment(report), _second_truth(report), _reconstruction(report), _pose(report)]
     tables.append(_coverage(report))
@@ -185,7 +185,12 @@ def _florence(report: Report) -> Table:
         ["method", "mean", "median", "way back", "views", "missed"],
         note=_sources(published.RECONSTRUCTION)
         + f" Published rows are over Florence's {published.FLORENCE_SUBJECTS} subjects. Way back: "
-        "from the scan to the face, a check.",
+        "from the scan to the face, a check."
+        + (
+            f" {len(report.benchmark.excluded)} scans left out."
+            if report.benchmark.excluded
+            else ""
+        ),
     )
     for row in published.RECONSTRUCTION:
         if "florence" in row.values:
@@ -235,38 +240,31 @@ def _pose(report: Report) -> Table:
     return table
 
 
-def _contour_keys(report: Report) -> list[str]:
-    return [k for k in report.entries[0].scores.results if k.startswith("nme_")]
-
-
-_NAMES = {
-    "nme_box": "box sqrt(w h)",
-    "nme_inter_ocular": "inter-ocular",
-    "nme_inter_pupil": "inter-pupil",
-}
-
-
-def _contour(report: Report, key: str) -> Table:
-    base = key.removesuffix("_inner51")
-    points = "51 inner points" if base != key else "68 points"
+def _contour(report: Report, points: str) -> Table:
+    """NME of all 68 ("68") or of the 51 inner points ("51") by every normaliser."""
+    suffix = "_inner51" if points == "51" else ""
     table = Table(
-        f"NME (%), {points}, by {_NAMES[base]}",
-        ["method", "mean", "median", "AUC@8 %", "failures %", "images", "missed"],
+        f"NME (%), {points} points in 2-D" + (", without the jaw" if suffix else ""),
+        ["method, normaliser", "mean", "median", "AUC@8 %", "failures %", "images", "missed"],
+        note="Box: sqrt(w h) of the 68 true points.",
     )
     for entry in report.entries:
-        for group, s in entry.scores.results[key].items():
-            label = entry.label if group == "all" else f"{entry.label}, {group}"
-            figures = [s[k] for k in ("mean", "median", "auc", "failure_rate")]
-            table.add([label, *figures, str(s["count"]), str(s["missing"])], ours=True)
+        for key in ("nme_box", "nme_inter_ocular", "nme_inter_pupil"):
+            for group, s in entry.scores.results[key + suffix].items():
+                label = entry.label if group == "all" else f"{entry.label}, {group}"
+                figures = [s[k] for k in ("mean", "median", "auc", "failure_rate")]
+                counts = str(s["count"]), str(s["missing"])
+                table.add([f"{label}, {MEASURES[key]}", *figures, *counts], ours=True)
     return table
 
 
 def _coverage(report: Report) -> Table:
     table = Table("Images", ["method", "evaluated", "no face", "left out", "AUC@8 %", "failures %"])
-    if report.main != "nme_2d":
+    if report.main == "reconstruction":
         return table
     for entry in report.entries:
-        s = entry.scores.results["ced"]["nme_2d"]
+        results = entry.scores.results
+        s = results["ced"]["nme_2d"] if report.main == "nme_2d" else results["nme_box"]["all"]
         excluded = len(report.benchmark.excluded)
         cells = [str(s["count"]), str(s["missing"]), str(excluded), s["auc"], s["failure_rate"]]
         table.add([entry.label, *cells], ours=True)

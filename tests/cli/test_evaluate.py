@@ -226,6 +226,8 @@ def test_300w(tmp_path, header):
         want = np.mean([100 / np.linalg.norm(p[36] - p[45]) for p in points])
         assert results["nme_inter_ocular"]["all"]["mean"] == pytest.approx(want, rel=1e-4)
         assert results["nme_box"]["all"]["auc"] > 50
+        assert "p, helen, inter-pupil" in result.stderr
+        assert "51 points in 2-D, without the jaw" in result.stderr
 
 
 @pytest.mark.parametrize(
