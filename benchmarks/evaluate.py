@@ -36,6 +36,7 @@ ROWS = {
     "G, 2D dense": "dense_2d",
     "G, 3D dense": "dense_3d",
     "reconstruction": "reconstruction",
+    "reconstruction of the mean template": "template",
 }
 
 

@@ -101,6 +101,9 @@ def dense_errors(
 ) -> dict[str, Array]:
     """Dense 2-D and 3-D NME and reconstruction error, (N,) each, NaN where there is no face.
 
+    Beside them, after Procrustes alignment, what the mean template itself would have for every
+    face (``template``): a reconstruction error near it has learned no shape.
+
     align: ``procrustes`` (one similarity on corresponding points, the public code) or ``icp``
     (rigid, the paper); the error is that of corresponding points either way.
     """
@@ -118,6 +121,8 @@ def dense_errors(
     names = ["reconstruction"]
     if predictions.vertices is not None:
         names += ["dense_2d", "dense_3d"]
+    if align == "procrustes":  # it finds the template's scale as well
+        names += ["template"]
     out = {name: np.full(len(benchmark), np.nan) for name in names}
     offset = np.full((len(benchmark), 2), np.nan)
     self_error = np.full(len(benchmark), np.nan)
@@ -136,6 +141,10 @@ def dense_errors(
             out["dense_2d"][i] = metrics.nme_2d(p[None], g[None])[0]
             out["dense_3d"][i] = metrics.nme_3d(p[None], g[None])[0]
         eyes = float(metrics.inter_ocular(g[landmark]))
+        if "template" in out:
+            up = g * [1, -1, 1] if predictions.vertices is not None else g
+            mean = truth.model.layout.mean_shape
+            out["template"][i] = metrics.reconstruction_error(mean, up, eyes)
         if align == "icp":
             out["reconstruction"][i] = icp_error(p, g, eyes)[0]
         else:

@@ -42,6 +42,7 @@ PROTOCOL_DENSE = {
     "dense": "all vertices of the UV layout, normaliser from the box of those true points",
     "reconstruction": "mean distance of corresponding vertices after alignment / 3-D outer-eye "
     "distance of the truth (landmarks 37 and 46), percent",
+    "template": "the reconstruction error of the face model's mean for the same faces",
 }
 PROTOCOL_CONTOUR = {
     "points": "68 landmarks, 300-W order, x and y; inner51: without the jaw (points 1-17), which "

@@ -218,7 +218,7 @@ def weights_info(network: Any) -> dict[str, Any]:
 def _compare(benchmark: Benchmark, entries: list[Entry], seed: int) -> dict[str, Any]:
     a, b = (entry.scores.per_image for entry in entries)
     yaw = None if benchmark.angles is None else benchmark.angles[:, 0]
-    keys = [k for k in a if k in b and k != "noise_floor"]
+    keys = [k for k in a if k in b and k not in ("noise_floor", "template")]
     out = {}
     for key in keys:
         first, second = a[key], b[key]

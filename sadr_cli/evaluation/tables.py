@@ -26,6 +26,7 @@ MEASURES = {
     "dense_2d": "2D dense",
     "dense_3d": "3D dense",
     "reconstruction": "reconstruction",
+    "template": "mean template",
     "way_back": "way back",
     "nme_box": "box",
     "nme_inter_ocular": "inter-ocular",
@@ -173,6 +174,10 @@ def _reconstruction(report: Report) -> Table:
         for yaw, s in entry.scores.results["reconstruction"].items():
             cells = [_label(entry.label, yaw), *(s["bins"][b] for b in BIN_NAMES)]
             table.add([*cells, s["balanced"], s["mean"]], ours=True)
+    template = measured[0].scores.results.get("template", {}).get("fitted")
+    if template:
+        cells = ["mean template (fitted)", *(template["bins"][b] for b in BIN_NAMES)]
+        table.add([*cells, template["balanced"], template["mean"]])
     notes = _published_notes(report, published.RECONSTRUCTION)
     table.note = " ".join([*notes, f"{report.protocol['dense truth']}."])
     return table

@@ -88,6 +88,17 @@ def test_a_known_error_comes_out_as_itself(setup):
     np.testing.assert_allclose(s.per_image["reconstruction"], want, rtol=5e-3)
 
 
+def test_the_mean_template_has_a_row_of_its_own(setup):
+    folder, benchmark, truth = setup
+    parameters = benchmark.parameters
+    changed = replace(benchmark, parameters=replace(parameters, shape=parameters.shape + 2.0))
+    path = write_predictions(folder / "t.npz", FACES, dense=True)  # faces of the mean shape
+    s = score(changed, predictions.load(path, changed), dense_truth=truth)
+    assert s.results["template"]["fitted"]["mean"] > 0.5
+    np.testing.assert_allclose(s.per_image["template"], s.per_image["reconstruction"], rtol=1e-3)
+    assert "template" not in scores_of(setup, FACES, "icp").results
+
+
 def test_scale_enters_rigid_icp_but_not_procrustes(setup):
     larger = [replace(f, vertices=f.vertices * 1.05) for f in FACES]
     assert scores_of(setup, larger).results["reconstruction"]["fitted"]["mean"] < 1e-2
