@@ -32,17 +32,17 @@ class _Kind:
     files: tuple[str, ...]
     load: Callable[..., Callable[[RGBImage], Any]]
     max_side: int  # larger photos are scaled down first: time, and faces larger than trained on
-    package: str | None = "face_alignment"
+    packages: tuple[str, ...] = ("face_alignment",)
 
 
 def _load_sfd(weights: Path, device: str) -> Callable[[RGBImage], Any]:
     module = importlib.import_module("face_alignment.detection.sfd")
-    return module.SFDDetector(device, path_to_detector=str(weights)).detect_from_image
+    return module.FaceDetector(device, path_to_detector=str(weights)).detect_from_image
 
 
 def _load_blazeface(weights: Path, anchors: Path, device: str) -> Callable[[RGBImage], Any]:
     module = importlib.import_module("face_alignment.detection.blazeface")
-    detector = module.BlazeFaceDetector(
+    detector = module.FaceDetector(
         device, path_to_detector=str(weights), path_to_anchor=str(anchors)
     )
     return detector.detect_from_image
@@ -50,7 +50,7 @@ def _load_blazeface(weights: Path, anchors: Path, device: str) -> Callable[[RGBI
 
 def _load_retinaface(weights: Path, device: str) -> Callable[[RGBImage], Any]:
     module = importlib.import_module("face_alignment.detection.retinaface")
-    return module.RetinaFaceDetector(device, path_to_detector=str(weights)).detect_from_image
+    return module.FaceDetector(device, path_to_detector=str(weights)).detect_from_image
 
 
 def _load_yunet(weights: Path, device: str) -> Callable[[RGBImage], Any]:
@@ -71,8 +71,10 @@ def _load_yunet(weights: Path, device: str) -> Callable[[RGBImage], Any]:
 _KINDS = {
     "sfd": _Kind(("s3fd-619a316812.pth",), _load_sfd, 1280),
     "blazeface": _Kind(("blazeface.pth", "anchors.npy"), _load_blazeface, 1280),
-    "yunet": _Kind(("face_detection_yunet_2023mar.onnx",), _load_yunet, 640, None),
-    "retinaface": _Kind(("retinaface_mobilenet0.25.pth",), _load_retinaface, 1280),
+    "yunet": _Kind(("face_detection_yunet_2023mar.onnx",), _load_yunet, 640, ()),
+    "retinaface": _Kind(
+        ("retinaface_mobilenet0.25.pth",), _load_retinaface, 1280, ("face_alignment", "torchvision")
+    ),
 }
 NAMES = tuple(_KINDS)
 
@@ -80,8 +82,10 @@ NAMES = tuple(_KINDS)
 def why_unavailable(name: str) -> str | None:
     """None when detector ``name`` can run, else one sentence."""
     kind = _KINDS[name]
-    if kind.package and importlib.util.find_spec(kind.package) is None:
-        return f"detector {name!r} needs the package face-alignment (pip install face-alignment)"
+    for package in kind.packages:
+        if importlib.util.find_spec(package) is None:
+            pip = package.replace("_", "-")
+            return f"detector {name!r} needs the package {pip} (pip install {pip})"
     missing = [file for file in kind.files if find_file(file) is None]
     if missing:
         return (
