@@ -179,7 +179,9 @@ def _reconstruction(report: Report) -> Table:
         cells = ["mean template (fitted)", *(template["bins"][b] for b in BIN_NAMES)]
         table.add([*cells, template["balanced"], template["mean"]])
     notes = _published_notes(report, published.RECONSTRUCTION)
-    table.note = " ".join([*notes, f"{report.protocol['dense truth']}."])
+    align = {"procrustes": "Procrustes (scale, too)", "icp": "rigid ICP"}
+    how = align[report.protocol["face model"]["align"]]
+    table.note = " ".join([*notes, f"Ours after {how}; {report.protocol['dense truth']}."])
     return table
 
 

@@ -58,7 +58,13 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
     result = sadr("aflw2000", "--data", data, "--out", out, "--face-model", model, "--occlusion")
     assert result.exit_code == ExitCode.OK, result.output
     assert result.stdout == ""
-    for text in ("SADRNet [1]", "sadr fake (fitted)", "IEEE TIP 30 (2021)", "approximate truth"):
+    for text in (
+        "SADRNet [1]",
+        "sadr fake (fitted)",
+        "IEEE TIP 30 (2021)",
+        "approximate truth",
+        "after Procrustes",
+    ):
         assert text in result.stderr
     report = json.loads((out / "report.json").read_text())
     assert report["benchmark"]["image list sha256"] == aflw2000.load(data).list_sha256
