@@ -128,9 +128,8 @@ def weighted_similarity(
 
 def flip_y(points: Tensor, dim: int = -1) -> Tensor:
     """Negate the second of three coordinates along ``dim``: y down <-> y up."""
-    shape = [1] * points.dim()
-    shape[dim] = 3
-    return points * points.new_tensor([1.0, -1.0, 1.0]).view(shape)
+    x, y, z = points.unbind(dim)
+    return torch.stack([x, -y, z], dim)
 
 
 def self_align(

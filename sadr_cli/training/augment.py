@@ -176,7 +176,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     dct, tables, ycc = _jpeg_tables(images.device)
     b, _, height, width = images.shape
     factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
-    step = (tables * factor[:, None, None, None]).clamp(1, 255)[:, :, None, :, None, :]
+    step = (tables * factor[:, None, None, None]).round().clamp(1, 255)[:, :, None, :, None, :]
     x = torch.einsum("ij,bjhw->bihw", ycc, images - 128)
     blocks = x.view(b, 3, height // 8, 8, width // 8, 8)
     coded = torch.einsum("ui,bchiwj,vj->bchuwv", dct, blocks, dct)

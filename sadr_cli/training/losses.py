@@ -47,14 +47,14 @@ def edge_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
     shape, truth: (B, 3, U, U); mask: (U, U) bool, edges count where both ends are face.
     """
-    total, count = shape.new_zeros(()), 0.0
+    total, count = shape.new_zeros(()), shape.new_zeros(())
     for dim in (2, 3):
         lengths = [torch.sqrt((torch.diff(x, dim=dim) ** 2).sum(1) + _EPS) for x in (shape, truth)]
         n = mask.shape[0] - 1
         both = mask.narrow(dim - 2, 0, n) & mask.narrow(dim - 2, 1, n)
         total = total + ((lengths[0] - lengths[1]).abs() * both).sum()
-        count += float(both.sum()) * len(shape)
-    return total / max(count, 1.0)
+        count = count + both.sum() * len(shape)
+    return total / count.clamp_min(1)
 
 
 def normal_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -76,4 +76,4 @@ def normal_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     for edge in edges(shape):
         unit = F.normalize(edge, dim=1, eps=1e-6)
         total = total + ((unit * normal).sum(1).abs() * face).sum()
-    return total / max(float(face.sum()) * len(shape), 1.0)
+    return total / (face.sum() * len(shape)).clamp_min(1)

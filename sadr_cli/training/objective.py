@@ -9,6 +9,7 @@ from sadr_cli import alignment
 from sadr_cli.network import NetworkOutput
 from sadr_cli.training import losses
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
+from sadr_cli.training.constants import constant
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.losses import LossWeights
 from sadr_cli.training.synthesis import Batch
@@ -95,8 +96,7 @@ def regressor_loss(grid: UVGrid, batch: Batch, pose: Tensor, coefficients: Tenso
     plain = ~batch.mirrored
     own = grid.landmark_shapes(coefficients)
     # A mirrored face has no coefficients of its own: mirror what was regressed instead.
-    sign = own.new_tensor([-1.0, 1.0, 1.0])
-    own = torch.where(plain[:, None, None], own, own[:, grid.mirror] * sign)
+    own = torch.where(plain[:, None, None], own, own[:, grid.mirror] * mirror_sign(own))
     form = (own - shape).pow(2).sum(-1).add(1e-8).sqrt().mean()
     spread = ((coefficients - batch.coefficients).pow(2).mean(1) * plain).mean()
     return position + 0.2 * form + 0.01 * spread
@@ -124,4 +124,9 @@ def align(grid: UVGrid, pose_face: Tensor, shape: Tensor, attention: Tensor | No
 
 def _center(like: Tensor) -> Tensor:
     """The centre of a 256-pixel crop in its y-up frame."""
-    return like.new_tensor([127.5, -127.5, 0.0])
+    return constant((127.5, -127.5, 0.0), like.device)
+
+
+def mirror_sign(like: Tensor) -> Tensor:
+    """What mirroring does to x, y, z of the shape frame."""
+    return constant((-1.0, 1.0, 1.0), like.device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sadr_cli.training.augment import Draws
+from sadr_cli.training.constants import constant
 from sadr_cli.uv import SIZE
 
 CORNERS = 16
@@ -69,7 +71,7 @@ def outlines(landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     m, device = len(landmarks), landmarks.device
     low, high = landmarks.amin(1), landmarks.amax(1)
     extent = (high - low).mean(1)
-    bounds = torch.tensor([GLASSES, MASKS, HANDS, STRIPS], device=device).cumsum(0)
+    bounds = constant(tuple(accumulate((GLASSES, MASKS, HANDS, STRIPS))), device)
     kind = 4 - torch.bucketize(draws.uniform(m), bounds)
     phase = torch.arange(CORNERS, device=device) * (2 * math.pi / CORNERS)
     # Blobs: a star-shaped polygon with a smooth random radius.

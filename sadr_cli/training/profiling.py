@@ -20,10 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sadr_cli.training.augment import AugmentConfig, Draws
+from sadr_cli.training.constants import constant
 
 WINDOW = 2.5  # the depth surface covers [-WINDOW, WINDOW]^2
 NEAR, FAR = 2.4, -1.2  # lines of sight are followed between these depths
 STEPS = 40
+DENSE = 256  # side of the UV map whose points make the face's part of the surface
 # Head without face: an ellipsoid in the shape frame, by the proportions of the mean adult head.
 HEAD_CENTER = (0.0, 0.45, 0.2)
 HEAD_RADII = (1.2, 1.6, 1.45)
@@ -70,7 +72,8 @@ def draw_turns(rotation: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
     # Near-frontal faces turn to either side.
     side = torch.where(size < 5, torch.where(draws.chance(n, 0.5), 1.0, -1.0), torch.sign(yaw))
     up = rotation[:, :2, 1]  # the head's vertical in the image plane
-    up = F.normalize(torch.where(up.norm(dim=1, keepdim=True) > 0.2, up, up.new_tensor([0.0, 1])))
+    level = constant((0.0, 1.0), up.device)
+    up = F.normalize(torch.where(up.norm(dim=1, keepdim=True) > 0.2, up, level))
     # rotation[0, 2] = -sin(yaw) is where the nose points to: yaw > 0 is a turn to the left.
     turn = -(side * angle)[:, None] * up
     nod = torch.deg2rad(draws.uniform(n, low=-config.pitch, high=config.pitch))
@@ -79,14 +82,21 @@ def draw_turns(rotation: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
     return torch.cat([turn, torch.zeros_like(turn[:, :1])], 1)
 
 
-def depth_surface(face: Tensor, mask: Tensor, rotation: Tensor, w: Tensor, cells: int) -> Tensor:
+def dense_points(mask: Tensor) -> Tensor:
+    """Flat indices of the face pixels of a mask (U, U) at 256 x 256, for :func:`depth_surface`."""
+    if mask.shape[-1] < DENSE:
+        mask = F.interpolate(mask[None, None].float(), size=DENSE)[0, 0] > 0.5
+    return torch.nonzero(mask.flatten())[:, 0]
+
+
+def depth_surface(face: Tensor, points: Tensor, rotation: Tensor, w: Tensor, cells: int) -> Tensor:
     """Depth (B, 1, cells, cells) of the surface over the window; row 0 is the top.
 
-    face: (B, 3, U, U) fitted face, camera axes; mask: (U, U) its valid pixels; rotation:
-    (B, 3, 3) of the head; w: (B, 3) the turn, in the image plane.
+    face: (B, 3, U, U) fitted face, camera axes; points: its valid pixels, of
+    :func:`dense_points`; rotation: (B, 3, 3) of the head; w: (B, 3) the turn, in the image plane.
     """
     prior = _blur(_prior(rotation, w, cells), _SMOOTH * cells / (2 * WINDOW))
-    depth, seen = _splat(face, mask, cells)
+    depth, seen = _splat(face, points, cells)
     residual = (depth - prior) * seen
     # Small holes first, then outwards: the weights fade where the face is far.
     for sigma in (1.0, 2.0):
@@ -116,9 +126,9 @@ def _prior(rotation: Tensor, w: Tensor, cells: int) -> Tensor:
     along = across[:, 0, None, None] * x + across[:, 1, None, None] * y
     plane = along * torch.tan(angle / 2)[:, None, None]
     # Head: front of the ellipsoid (q - c)' A (q - c) = 1, a quadratic in z.
-    radii = rotation.new_tensor(HEAD_RADII)
-    a = rotation @ torch.diag(1 / radii**2) @ rotation.transpose(1, 2)
-    c = rotation @ rotation.new_tensor(HEAD_CENTER)
+    inverse = constant(tuple(r**-2 for r in HEAD_RADII), rotation.device)
+    a = (rotation * inverse) @ rotation.transpose(1, 2)
+    c = rotation @ constant(HEAD_CENTER, rotation.device)
     dx, dy = x - c[:, 0, None, None], y - c[:, 1, None, None]
     a = a[:, :, :, None, None]
     half = a[:, 0, 2] * dx + a[:, 1, 2] * dy
@@ -128,21 +138,20 @@ def _prior(rotation: Tensor, w: Tensor, cells: int) -> Tensor:
     return torch.where(root > 0, front, plane)[:, None]
 
 
-def _splat(face: Tensor, mask: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+def _splat(face: Tensor, index: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Depth of the front layer of the face and where there is any: (B, 1, cells, cells) each."""
-    size = max(256, face.shape[-1])
-    if face.shape[-1] < size:
-        face = F.interpolate(face, size=size, mode="bilinear")
-        mask = F.interpolate(mask[None, None].float(), size=size)[0, 0] > 0.5
+    if face.shape[-1] < DENSE:
+        face = F.interpolate(face, size=DENSE, mode="bilinear")
     b = len(face)
-    points = face[:, :, mask]  # (B, 3, V)
-    at = (points[:, :2] / WINDOW * points.new_tensor([1.0, -1.0])[:, None] + 1) * (cells / 2) - 0.5
+    points = face.flatten(2)[:, :, index]  # (B, 3, V)
+    y_down = constant((1.0, -1.0), face.device)[:, None]
+    at = (points[:, :2] / WINDOW * y_down + 1) * (cells / 2) - 0.5
     base = at.floor()
     nearest = points.new_full((b, cells * cells), -1e3)
     corners = []
-    for dy in (0, 1):
-        for dx in (0, 1):
-            corner = base + points.new_tensor([dx, dy])[:, None]
+    for dy in (0.0, 1.0):
+        for dx in (0.0, 1.0):
+            corner = base + constant((dx, dy), face.device)[:, None]
             share = (1 - (at - corner).abs()).clamp_min(0).prod(1)
             corner = corner.long().clamp(0, cells - 1)
             flat = corner[:, 1] * cells + corner[:, 0]
@@ -179,7 +188,7 @@ def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
     back = turn.transpose(1, 2)
     start = torch.einsum("bij,bhwj->bhwi", back[:, :, :2], points)
     sight = back[:, None, None, :, 2]
-    scale = points.new_tensor([1 / WINDOW, -1 / WINDOW])
+    scale = constant((1 / WINDOW, -1 / WINDOW), points.device)
 
     def above(s: Tensor | float) -> Tensor:
         """Height of the points at depth s over the surface, (B, H, W)."""

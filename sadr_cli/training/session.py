@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,10 +221,20 @@ def train(
             return False
         return time.monotonic() - began > 60 * options.pause_after
 
+    def diverged(step: int) -> str:
+        kept = f"{state} holds the last good state" if has_state(state) else "nothing was saved"
+        return f"training diverged at step {step}: {kept}; continue with a lower --lr"
+
+    def steps() -> Iterator[tuple[int, dict[str, Tensor]]]:
+        try:
+            yield from trainer.run()
+        except torch.linalg.LinAlgError as error:  # the alignment of a face that is no number
+            raise TrainingError(diverged(trainer.step)) from error
+
     sums: dict[str, Tensor] = {}
     count = 0
     saved_at = -1
-    for step, parts in trainer.run():
+    for step, parts in steps():
         for key, value in parts.items():
             sums[key] = sums[key] + value if key in sums else value
         count += 1
@@ -238,10 +248,7 @@ def train(
             _log(out / LOG, {**record, "lr": trainer.learning_rate(), **means})
             sums, count = {}, 0
             if not all(math.isfinite(v) for v in values):
-                raise TrainingError(
-                    f"training diverged at step {step}: {state} holds the last good state; "
-                    "continue with a lower --lr"
-                )
+                raise TrainingError(diverged(step))
         if step % options.save_every == 0:
             figures, saved_at = save(), step
         observe(Progress(step, trainer.samples, trainer.progress, means, figures))

@@ -18,6 +18,7 @@ from sadr_cli.crop import LANDMARK_BOX_MARGIN
 from sadr_cli.network import NetworkConfig
 from sadr_cli.training import profiling
 from sadr_cli.training.augment import AugmentConfig, Draws, degrade
+from sadr_cli.training.constants import constant
 from sadr_cli.training.dataset import PhotoSet
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.occluders import Textures, occlude
@@ -74,6 +75,7 @@ class SampleMaker:
         self.draws = Draws(self.device, generator)
         pictures = photos.images if backgrounds is None else backgrounds
         self.textures = Textures(pictures, self.draws)
+        self.dense = profiling.dense_points(grid.mask)
 
     @torch.no_grad()
     def __call__(self, index: Tensor, augment: bool = True) -> Batch:
@@ -118,7 +120,8 @@ class SampleMaker:
         cos, sin = torch.cos(angle), torch.sin(angle)
         twist = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
         twist3 = torch.zeros(n, 3, 3, device=self.device)
-        twist3[:, :2, :2], twist3[:, 2, 2] = twist, 1
+        twist3[:, :2, :2] = twist
+        twist3[:, 2, 2].fill_(1.0)
         rotation = twist3 @ rotation
         shift = torch.einsum("bij,bj->bi", twist, shift)
         points = scale[:, None, None] * torch.einsum("bij,blj->bli", rotation, landmarks)
@@ -182,7 +185,7 @@ class SampleMaker:
         if len(turn) == 0:
             return None
         face = torch.einsum("bij,bjhw->bihw", rotation, shapes)
-        return profiling.depth_surface(face, self.grid.mask, rotation, turn, SURFACE_CELLS)
+        return profiling.depth_surface(face, self.dense, rotation, turn, SURFACE_CELLS)
 
     def _trace(
         self, surface: Tensor, turn: Tensor, where: Tensor, pivot: Tensor, side: int
@@ -191,11 +194,12 @@ class SampleMaker:
 
         pivot: (B, 3) x, y and pixels a shape unit, y-up frame of the stored picture.
         """
-        pixels = ((where + 1) * (side / 2) - 0.5) * where.new_tensor([1.0, -1.0])
+        y_down = constant((1.0, -1.0), self.device)
+        pixels = ((where + 1) * (side / 2) - 0.5) * y_down
         center, unit = pivot[:, None, None, :2], pivot[:, None, None, 2:]
         points = (pixels - center) / unit
         points = profiling.trace(surface, profiling.turn_matrix(turn), points)
-        pixels = (points * unit + center) * where.new_tensor([1.0, -1.0])
+        pixels = (points * unit + center) * y_down
         return (pixels + 0.5) * (2 / side) - 1
 
     def _project(self, pose_map: Tensor) -> Tensor:

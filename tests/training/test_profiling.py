@@ -49,7 +49,7 @@ def turned(uv: UVLayout, rotation: np.ndarray, w: np.ndarray) -> tuple[np.ndarra
     vector = torch.from_numpy(w).float()[None]
     mask = torch.from_numpy(uv.mask)
     assert posed.shape[-1] == size
-    depth = profiling.depth_surface(posed, mask, head, vector, 96)
+    depth = profiling.depth_surface(posed, profiling.dense_points(mask), head, vector, 96)
     y, x = np.mgrid[:SIDE, :SIDE]
     lines = np.stack([x - CENTER[0], CENTER[1] - y], -1) / UNIT
     points = torch.from_numpy(lines).float()[None]

@@ -6,20 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
-from synthetic import layout
+from made_up import labels
 
 from sadr_cli.alignment import self_align
 from sadr_cli.checkpoint import load_checkpoint
 from sadr_cli.crop import crop_from_landmarks, image_to_crop
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.face_model import FaceModel, load_face_model
+from sadr_cli.face_model import FaceModel
 from sadr_cli.network import NetworkConfig
-from sadr_cli.pose import euler_to_matrix
 from sadr_cli.training import losses
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.dataset import balanced_weights, load_300wlp, load_shards, photo_alpha
@@ -29,7 +26,6 @@ from sadr_cli.training.occluders import polygon_mask
 from sadr_cli.training.session import train
 from sadr_cli.training.synthesis import SampleMaker
 from sadr_cli.training.trainer import PRESETS, TrainConfig, Trainer, with_steps
-from sadr_cli.uv import MIRROR_68, UVLayout
 
 CPU = torch.device("cpu")
 NET = NetworkConfig(64, 32, 0.25)
@@ -42,106 +38,6 @@ TINY = TrainConfig(
     encoder_steps=1,
     loss=LossWeights(landmarks=0.5, regressor=0.1),
 )
-
-
-@pytest.fixture(scope="module")
-def uv() -> UVLayout:
-    """The made-up layout with landmarks that mirror as the 68 do."""
-    plain = layout()
-    kpt = np.zeros((68, 2), int)
-    middle = np.flatnonzero(MIRROR_68 == np.arange(68))
-    kpt[middle] = [(row, 128) for row in (205, 80, 95, 110, 128, 140, 155, 165, 175, 185)]
-    left = [i for i in range(68) if i < MIRROR_68[i]]
-    for n, i in enumerate(left):
-        row, reach = 60 + 4 * n, 25 + 50 * (n % 3) / 2
-        kpt[i], kpt[MIRROR_68[i]] = (row, 127 - reach), (row, 128 + reach)
-    return UVLayout(plain.mask, kpt, plain.region, plain.mean_shape)
-
-
-@pytest.fixture(scope="module")
-def model_file(uv: UVLayout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    waves = rng.standard_normal((3, 50))
-    basis = 0.03 * np.sin(uv.mean_shape[:, :, None] * 3 + waves[None])
-    path = tmp_path_factory.mktemp("model") / "model.npz"
-    np.savez(
-        path,
-        mask=uv.mask,
-        region=uv.region,
-        kpt=uv.kpt,
-        mean=uv.mean_shape,
-        basis=basis.astype(np.float16),
-        sigma=np.full(50, 2.0, np.float32),
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(model_file: Path) -> FaceModel:
-    return load_face_model(model_file)
-
-
-def labels(model: FaceModel, count: int) -> list[dict[str, np.ndarray]]:
-    """Poses and coefficients, and the 68 landmarks they put into a 200-pixel photo."""
-    rng = np.random.default_rng(1)
-    rows = []
-    for _ in range(count):
-        c = rng.standard_normal(50).astype(np.float32)
-        r = euler_to_matrix(*(rng.uniform(-1, 1, 3) * (60, 15, 15)))
-        t = np.array([100 + rng.uniform(-9, 9), -100 + rng.uniform(-9, 9), 0])
-        points = 50 * model.decode(c)[0][model.layout.landmark_indices] @ r.T + t
-        rows.append({"c": c, "r": r, "t": t, "landmarks": points * (1, -1, 1)})
-    return rows
-
-
-def spots(landmarks: np.ndarray, side: int = 200) -> np.ndarray:
-    """A dark BGR photo with a bright spot on landmark 30."""
-    image = np.full((side, side, 3), 40, np.uint8)
-    x, y = landmarks[30, :2]
-    yy, xx = np.mgrid[:side, :side]
-    glow = 200 * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / 18)
-    return (image + glow[:, :, None]).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def shard(model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = labels(model, 12)
-    coded = [cv2.imencode(".webp", spots(r["landmarks"]))[1].ravel() for r in rows]
-    path = tmp_path_factory.mktemp("shards") / "made-up.npz"
-    np.savez(
-        path,
-        webp=np.concatenate(coded),
-        offset=np.cumsum([0] + [len(c) for c in coded]),
-        coeff=np.stack([r["c"] for r in rows]).astype(np.float16),
-        scale=np.full(12, 50, np.float32),
-        rotation=np.stack([r["r"] for r in rows]).astype(np.float32),
-        translation=np.stack([r["t"] for r in rows]).astype(np.float32),
-        size=np.full(12, 200, np.int16),
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in the layout of 300W-LP and AFLW2000-3D."""
-    path = tmp_path_factory.mktemp("lp")
-    for i, r in enumerate(labels(model, 6)):
-        cv2.imwrite(str(path / f"p{i}.jpg"), spots(r["landmarks"]))
-        yaw = np.arcsin(-r["r"][0, 2])
-        pitch = np.arctan2(r["r"][1, 2], r["r"][2, 2])
-        roll = np.arctan2(r["r"][0, 1], r["r"][0, 0])
-        pose = [pitch, yaw, roll, r["t"][0], 200 + r["t"][1], 0, 50 * 0.015 / 1e3]
-        raw = r["c"] * model.sigma
-        savemat(
-            path / f"p{i}.mat",
-            {
-                "Pose_Para": np.array([pose]),
-                "Shape_Para": np.r_[raw[:40], np.zeros(159)][:, None],
-                "Exp_Para": np.r_[raw[40:], np.zeros(19)][:, None],
-                "pt3d_68": r["landmarks"].T,
-            },
-        )
-    return path
 
 
 def brightest(image: torch.Tensor) -> np.ndarray:
