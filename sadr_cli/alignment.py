@@ -7,6 +7,7 @@ proper rotation, and G is flipped back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPS_WEIGHT = 0.1  # eps of Eq 11
+# (B, 3, 3) matrices, whether the rotation must be proper -> (B, 3, 3)
+NearestRotation = Callable[[Tensor, bool], Tensor]
 # Where G comes from: self-alignment as in the paper or in the public code, or, for networks of
 # the ablation (Fig. 9), P itself or a pose regressed from the features.
 MODES = ("paper", "official", "direct", "regressed")
@@ -95,7 +98,12 @@ def visibility(position: Tensor, normals: Tensor, attention: Tensor | None, size
 
 
 def weighted_similarity(
-    source: Tensor, target: Tensor, weights: Tensor, *, mode: str = "paper"
+    source: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    *,
+    mode: str = "paper",
+    nearest: NearestRotation | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """f, R, t with target ~ f R source + t (Eqs 12-18), for points (B, K, 3), weights (B, K).
 
@@ -105,6 +113,7 @@ def weighted_similarity(
     ``official``: as the public code does; weighted centroids and unweighted sums for f, plain
     means for H and t; a reflection is not excluded.
 
+    nearest: what finds the rotation nearest to a matrix; None: by SVD.
     In ``paper`` mode R is proper, det R = +1, whatever the input. Returns (B,), (B, 3, 3), (B, 3).
     """
     if mode not in ("paper", "official"):
@@ -121,7 +130,8 @@ def weighted_similarity(
     centred_s = scale[:, None, None] * (source - mean_s[:, None])  # Eq 15
     centred_p = target - mean_p[:, None]  # Eq 16
     h = torch.einsum("bki,bk,bkj->bij", centred_s, w, centred_p)
-    rotation = _nearest_rotation(h.transpose(1, 2), proper=mode == "paper")  # Eq 17
+    solve = nearest or _nearest_rotation
+    rotation = solve(h.transpose(1, 2), mode == "paper")  # Eq 17
     translation = mean_p - scale[:, None] * torch.einsum("bij,bj->bi", rotation, mean_s)  # Eq 18
     return scale, rotation, translation
 
@@ -141,6 +151,7 @@ def self_align(
     size: int,
     mask: Tensor | None = None,
     mode: str = "paper",
+    nearest: NearestRotation | None = None,
 ) -> Alignment:
     """Align the shape S to the pose-dependent face P by the visible landmarks (Eqs 10-18).
 
@@ -149,6 +160,7 @@ def self_align(
     attention: (B, 1, h, w) in [0, 1] or None.
     kpt: (K, 2) row, column of the landmarks in the maps.
     mask: (H, W) bool, the face pixels of the maps, for the normals.
+    nearest: as in :func:`weighted_similarity`.
     """
     landmarks_p = gather_points(pose_face, kpt)
     landmarks_s = gather_points(shape, kpt)
@@ -158,7 +170,7 @@ def self_align(
         normals = gather_points(surface_normals(pose_face.detach(), mask), kpt)
         weights = landmark_weights(landmarks_p, normals, attention, size)
     scale, rotation, translation = weighted_similarity(
-        landmarks_s, flip_y(landmarks_p), weights, mode=mode
+        landmarks_s, flip_y(landmarks_p), weights, mode=mode, nearest=nearest
     )
     return Alignment(
         transform_map(shape, scale, rotation, translation), scale, rotation, translation, weights

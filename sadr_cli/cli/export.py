@@ -81,18 +81,35 @@ def export(
         ),
     ] = None,
     crop_ears: Annotated[bool, typer.Option("--crop-ears", help="Leave the ears out.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="model: 16-bit weights and arithmetic.")
+    ] = False,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="model, onnx: any number of crops at once.")
+    ] = False,
     weights: WeightsOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Convert results: other formats, textures, fewer triangles.
+    """Convert results, or the network: other formats, textures, fewer triangles.
 
     Every face of a run folder, or a single mesh, is written anew to --out with a JSON file that
     says its frame and units. landmark_vertices.csv has the vertex of each of the 68 landmarks;
     vertices.csv, after --decimate or --crop-ears, the original number of each vertex.
+
+    `sadr export model` writes the network and its self-alignment as one file: 256 x 256 crops
+    in; P, D, A, the aligned face G and the pose out.
     """
     say = Output(quiet=quiet, verbose=verbose, json=json)
+    if sources == ["model"]:
+        others = (frame, texture_size, photos, decimate, crop_ears or None)
+        if any(option is not None for option in others):
+            raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
+        _export_model(say, out, formats.strip().lower(), half, dynamic_batch, weights)
+        return
+    if half or dynamic_batch:
+        raise UsageError("--half and --dynamic-batch are for `sadr export model`")
     kinds = parse_formats(formats, frame or "image", texture_size)
 
     from sadr_cli.checkpoint import find_weights, load_layout
@@ -116,6 +133,24 @@ def export(
     say.info(f"{done} exported{f', {failed} failed' if failed else ''} -> {out}")
     say.emit({"summary": {"exported": done, "failed": failed, "out": str(out)}})
     raise typer.Exit(int(exit_code(done, failed)))
+
+
+def _export_model(
+    say: Output, out: Path, kind: str, half: bool, dynamic_batch: bool, weights: str | None
+) -> None:
+    from sadr_cli.checkpoint import find_weights, load_checkpoint
+    from sadr_cli.export.model import FORMATS, export_model
+
+    if kind not in FORMATS:
+        raise UsageError(f"--format for model takes one of {', '.join(FORMATS)}, not {kind!r}")
+    if dynamic_batch and kind != "onnx":
+        raise UsageError("--dynamic-batch is for ONNX: the other formats take any batch anyway")
+    checkpoint = load_checkpoint(find_weights(weights))
+    path = out / f"{checkpoint.name}{FORMATS[kind]}" if out.is_dir() or not out.suffix else out
+    export_model(checkpoint, path, kind, half=half, dynamic_batch=dynamic_batch)
+    size = path.stat().st_size
+    say.info(f"{checkpoint.name} as {kind}, {size / 1e6:.1f} MB -> {path}")
+    say.emit({"model": checkpoint.name, "format": kind, "path": path, "bytes": size})
 
 
 def _entries(sources: list[str]) -> Iterator[Entry]:
