@@ -53,7 +53,7 @@ def bake_texture(
     colors = sample_map(image, face, uv, size)
     soft = soften(weight)
     filled = fill_hidden(colors, weight, uv, soft)
-    real = _resized(soft, size) * _resized(uv.mask.astype(np.float32), size)
+    real = resize_map(soft, size) * resize_map(uv.mask.astype(np.float32), size)
     return Texture(np.rint(filled).astype(np.uint8), real)
 
 
@@ -62,7 +62,7 @@ def sample_map(
 ) -> NDArray[np.float32]:
     """(size, size, 3) colours of the photo at the texels, whether they show the face or not."""
     position = extend_map(uv.to_map(np.asarray(face.vertices, np.float32)[:, :2]), uv.mask)
-    points = _resized(position, size).reshape(-1, 2)
+    points = resize_map(position, size).reshape(-1, 2)
     return sample(image, points, 2 * size).reshape(size, size, 3)
 
 
@@ -119,7 +119,7 @@ def seen_weight(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np
     if shown.any():
         level = float(np.percentile(face.visibility[shown], 75))
         if level > 0:  # blurred: attention comes in coarse squares
-            weight = weight * _ramp(_smooth(face.visibility, uv) / level, 0.35, 0.65)
+            weight = weight * _ramp(smooth_over_uv(face.visibility, uv) / level, 0.35, 0.65)
     if weight.max() < 0.5:  # attention leaves nothing: trust the geometry alone
         weight = geometric
     return weight.astype(np.float32)
@@ -144,17 +144,17 @@ def fill_hidden(
     size = len(colors)
     if soft is None:
         soft = soften(np.where(uv.mask, weight, 0).astype(np.float32))
-    coarse = _resized(colors, SIZE)
-    smooth = _resized(_blur(_pull_push(coarse, soft), _DETAIL), size)
+    coarse = resize_map(colors, SIZE)
+    smooth = resize_map(_blur(_pull_push(coarse, soft), _DETAIL), size)
     # The layout is symmetric: column c mirrors to 255 - c. Its detail on top of this side's light.
     other_weight = soft[:, ::-1]
-    fade = _resized(other_weight * _blur(other_weight, 3.0), size)
+    fade = resize_map(other_weight * _blur(other_weight, 3.0), size)
     filled = smooth + (colors - smooth)[:, ::-1] * fade[..., None]
-    alpha = _resized(soft, size)[..., None]
+    alpha = resize_map(soft, size)[..., None]
     return np.clip(alpha * colors + (1 - alpha) * filled, 0, 255)
 
 
-def _smooth(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> NDArray[np.float32]:
+def smooth_over_uv(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> NDArray[np.float32]:
     """Values a vertex (V,), blurred over the UV map."""
     spread = _blur(uv.to_map(np.asarray(values, np.float32)), sigma)
     return uv.from_map(spread) / uv.from_map(_blur(uv.mask.astype(np.float32), sigma))
@@ -183,7 +183,7 @@ def _self_occluded(
     return behind | edge[row, column], _ramp(distance[row, column], *_INSIDE)
 
 
-def _resized(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def resize_map(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """A map (S, S) or (S, S, C) at another size, pixel centres kept in place."""
     if len(values) == size:
         return values

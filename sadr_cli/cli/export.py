@@ -81,6 +81,16 @@ def export(
         ),
     ] = None,
     crop_ears: Annotated[bool, typer.Option("--crop-ears", help="Leave the ears out.")] = False,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--merge",
+            metavar="LIST|DIR",
+            help="One mesh of several photos of a person: a text file that names them, or a "
+            "folder that holds them (a subfolder a person). Can be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="model: 16-bit weights and arithmetic.")
     ] = False,
@@ -103,7 +113,7 @@ def export(
     """
     say = Output(quiet=quiet, verbose=verbose, json=json)
     if sources == ["model"]:
-        others = (frame, texture_size, photos, decimate, crop_ears or None)
+        others = (frame, texture_size, photos, decimate, crop_ears or None, merge)
         if any(option is not None for option in others):
             raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
         _export_model(say, out, formats.strip().lower(), half, dynamic_batch, weights)
@@ -125,14 +135,53 @@ def export(
     topology = make_topology(uv, decimate, not crop_ears)
     settings = ExportSettings(out, kinds, frame, texture_size, photos, decimate, not crop_ears)
     entries = _entries(sources)
-    first = next(entries)
-    check_writable(out)
-    done, failed = _export_all(say, first, entries, uv, settings, topology)
+    if merge:
+        done, failed = _merge_all(say, list(entries), merge, uv, settings, topology)
+    else:
+        first = next(entries)
+        check_writable(out)
+        done, failed = _export_all(say, first, entries, uv, settings, topology)
     if done:
         write_index(out, uv, topology)
     say.info(f"{done} exported{f', {failed} failed' if failed else ''} -> {out}")
     say.emit({"summary": {"exported": done, "failed": failed, "out": str(out)}})
     raise typer.Exit(int(exit_code(done, failed)))
+
+
+def _merge_all(
+    say: Output,
+    entries: list[Entry],
+    rules: list[Path],
+    uv: UVLayout,
+    settings: ExportSettings,
+    topology: Topology | None,
+) -> tuple[int, int]:
+    """One result a person; (done, failed)."""
+    from sadr_cli.export.merge import find_people, merge_person
+    from sadr_cli.export.subjects import load_subject
+    from sadr_cli.writers.atomic import check_writable
+
+    people = find_people(rules, entries)
+    check_writable(settings.out)
+    done = failed = 0
+    with say.progress("Merging", total=len(people)) as bar:
+        for person in people:
+            try:
+                subjects = [load_subject(entry, uv) for entry in person.entries]
+                files, notes = merge_person(person, subjects, uv, settings, topology)
+            except InputError as error:
+                failed += 1
+                say.warn(f"{person.name}: {error}")
+                say.emit({"name": person.name, "status": "failed", "reason": str(error)})
+                continue
+            done += 1
+            for note in notes:
+                say.warn(note)
+            stems = [subject.stem for subject in subjects]
+            say.detail(f"{person.name}: {', '.join(stems)}")
+            say.emit({"name": person.name, "status": "ok", "faces": stems, "outputs": files})
+            bar.advance()
+    return done, failed
 
 
 def _export_model(

@@ -99,11 +99,12 @@ def _run_entries(folder: Path, listing: Path) -> Iterator[Entry]:
         raise MissingDataError(f"{listing} is damaged or not of sadr: run again") from error
     found = False
     for entry in inputs:
+        stamp = tuple(entry["stamp"]) if isinstance(entry.get("stamp"), list) else None
         photo = Path(entry["key"]) if Path(entry["key"]).is_absolute() else None
         for face in entry.get("faces", ()):
             if "json" in face:
                 found = True
-                yield Entry(folder / Path(face["json"]).name, photo, entry.get("stamp"))
+                yield Entry(folder / Path(face["json"]).name, photo, stamp)
     if not found:
         raise NothingToDoError(f"{folder} holds no faces: nothing to export")
 

@@ -204,3 +204,25 @@ def test_unwritable_targets(sadr, made, tmp_path):
     assert result.exit_code == 1 and "cannot write" in result.stderr
     result = sadr(made / "run", "--out", made / "run", "--format", "obj")
     assert result.exit_code == 2 and "another folder" in result.stderr
+
+
+def test_photos_of_one_person_become_one_mesh(sadr, made, tmp_path):
+    who = tmp_path / "ann.txt"
+    who.write_text("a.png\nb_face1\n")
+    out = tmp_path / "o"
+    result = sadr(
+        made / "run", "--out", out, "--format", "glb,ply", "--merge", who, "--decimate", 900
+    )
+    assert result.exit_code == 0, result.stderr
+    names = {"ann.glb", "ann.ply", "ann.json", "ann.real.png"}
+    assert {p.name for p in out.iterdir()} == names | {"landmark_vertices.csv", "vertices.csv"}
+    record = json.loads((out / "ann.json").read_text())
+    assert record["mesh"]["frame"] == "canonical"
+    assert [f["name"] for f in record["faces"]] == ["a", "b_face1"]
+    mesh = load(out / "ann.ply")
+    expected = UV.mean_shape[UV.landmark_indices] * 1e3 / 15
+    np.testing.assert_allclose(mesh.vertices[record["landmarks"]["vertices"]], expected, atol=0.05)
+    for wrong in (["--format", "pts"], ["--format", "obj", "--frame", "image"]):
+        result = sadr(made / "run", "--out", tmp_path / "x", "--merge", who, *wrong)
+        assert result.exit_code == 2 and "--merge" in result.stderr
+    assert not list((tmp_path / "x").iterdir())
