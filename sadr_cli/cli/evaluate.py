@@ -125,6 +125,9 @@ def evaluate(
             "--occlusion", help="Also measure attention and visibility on synthetic occlusion."
         ),
     ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mean with the mirrored crop: twice the work.")
+    ] = False,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = "auto",
@@ -162,6 +165,7 @@ def evaluate(
         allow_missing=allow_missing,
         occlusion=occlusion,
         seed=seed,
+        flip=flip,
     )
     with screen.progress("Evaluating") as bar:
         if target == "florence":

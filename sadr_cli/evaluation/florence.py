@@ -285,6 +285,7 @@ def _subject(
         "landmarks": [hashlib.sha256(p.read_bytes()).hexdigest() for p in beside if p.is_file()],
         "weights": network.info.sha256,
         "alignment": str(getattr(network, "alignment", "")),
+        "flip": bool(getattr(network, "flip", False)),
         "crop": settings.crop,
         "detector": settings.detector,
         "protocol": PROTOCOL,

@@ -234,6 +234,7 @@ def _key(
     what = {
         "weights": sha,
         "alignment": str(getattr(network, "alignment", "")),
+        "flip": bool(getattr(network, "flip", False)),
         "images": benchmark.list_sha256,
         "folder": str(benchmark.folder.resolve()),
         "truth": benchmark.truth_sha256,

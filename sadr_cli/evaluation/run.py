@@ -39,6 +39,7 @@ class Settings:
     allow_missing: bool = False
     occlusion: bool = False
     seed: int = 0
+    flip: bool = False
 
 
 Progress = Callable[[str, int, int], None]  # stage, done in it, total
@@ -149,7 +150,12 @@ def check_settings(settings: Settings) -> None:
 def make_network(settings: Settings) -> Any:
     from sadr_cli.reconstructor import Reconstructor
 
-    return Reconstructor(settings.weights, device=settings.device, batch_size=settings.batch_size)
+    return Reconstructor(
+        settings.weights,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        flip=settings.flip,
+    )
 
 
 def make_detector(settings: Settings) -> Callable[[], Any]:

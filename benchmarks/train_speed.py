@@ -1,0 +1,97 @@
+"""Samples a second of a training step, part by part: run before a long training.
+
+    python benchmarks/train_speed.py SHARDS FACE_MODEL [--preset full] [--batch 128 256]
+        [--device cuda] [--steps 20] [--limit 2000] [--backgrounds FILE]
+
+Prints one JSON line a setting: uncompiled and compiled, with the time the first step took, the
+time of making samples alone, and the peak memory. Wall clock around work that is waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sadr_cli.face_model import load_face_model
+from sadr_cli.reconstructor import select_device
+from sadr_cli.training.config import PRESETS
+from sadr_cli.training.grid import UVGrid, mean_template
+from sadr_cli.training.session import load_backgrounds, load_photos
+from sadr_cli.training.trainer import Trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shards", type=Path)
+    parser.add_argument("face_model", type=Path)
+    parser.add_argument("--preset", choices=PRESETS, default="full")
+    parser.add_argument("--batch", type=int, nargs="+", default=[256])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=2000)
+    parser.add_argument("--backgrounds", type=Path)
+    parser.add_argument("--no-compile", action="store_true")
+    args = parser.parse_args()
+    device = select_device(args.device)
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.backends.cudnn.benchmark = True
+
+    def wait() -> float:
+        if cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    preset = replace(PRESETS[args.preset], encoder_steps=0)
+    began = time.perf_counter()
+    model = load_face_model(args.face_model)
+    photos = load_photos([args.shards], model, max(160, preset.network.input_size))
+    print(json.dumps({"photos": len(photos), "load_s": round(time.perf_counter() - began, 2)}))
+    photos = photos.select(range(min(args.limit, len(photos)))).to(device)
+    grid = UVGrid(model, preset.network.uv_size, device, mean_template(model, photos))
+    pictures = load_backgrounds(args.backgrounds, 160).to(device) if args.backgrounds else None
+    for batch in args.batch:
+        for compiled in (False,) if args.no_compile else (False, True):
+            config = replace(preset, batch_size=batch)
+            trainer = Trainer(
+                config, photos, grid, device, pictures, compiled=compiled,
+                warn=lambda text: print(json.dumps({"warning": text})),
+            )  # fmt: skip
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            began = wait()
+            trainer.train_step()
+            first = wait() - began
+            for _ in range(3):
+                trainer.train_step()
+            began = wait()
+            for _ in range(args.steps):
+                trainer.train_step()
+            step = (wait() - began) / args.steps
+            index = torch.arange(batch, device=device) % len(photos)
+            began = wait()
+            for _ in range(args.steps):
+                trainer.maker(index)
+            making = (wait() - began) / args.steps
+            record = {
+                "preset": args.preset,
+                "batch": batch,
+                "compiled": trainer.compiled,
+                "first_step_s": round(first, 2),
+                "step_ms": round(1e3 * step, 2),
+                "making_samples_ms": round(1e3 * making, 2),
+                "samples_per_s": round(batch / step, 1),
+            }
+            if cuda:
+                record["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            print(json.dumps(record), flush=True)
+            del trainer
+
+
+if __name__ == "__main__":
+    main()
