@@ -52,9 +52,40 @@ def rasterize(
     face_index = np.full((height, width), -1, np.int32)
     barycentric = np.zeros((height, width, 3), np.float32)
     depth = np.full((height, width), -np.inf, np.float32)
+    pixels, index = _nearest(v, t, height, width, cull_backfaces)
+    py, px = np.divmod(pixels, width)
+    corners = t[:, index]
+    weights = _barycentric(v[0][corners], v[1][corners], px, py)
+    face_index.reshape(-1)[pixels] = index
+    barycentric.reshape(-1, 3)[pixels] = weights.T
+    depth.reshape(-1)[pixels] = (weights * v[2][corners]).sum(0)
+    return face_index, barycentric, depth
+
+
+def nearest_triangles(
+    vertices: NDArray[Any],
+    triangles: NDArray[Any],
+    height: int,
+    width: int,
+    *,
+    cull_backfaces: bool = False,
+) -> NDArray[np.int32]:
+    """Only ``face_index`` (H, W) of :func:`rasterize`, in about half the time."""
+    v = np.ascontiguousarray(np.asarray(vertices, float).T)
+    t = np.ascontiguousarray(np.asarray(triangles).T)
+    face_index = np.full((height, width), -1, np.int32)
+    pixels, index = _nearest(v, t, height, width, cull_backfaces)
+    face_index.reshape(-1)[pixels] = index
+    return face_index
+
+
+def _nearest(
+    v: NDArray[np.float64], t: NDArray[Any], height: int, width: int, cull_backfaces: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Covered pixels, as flat indices, and the triangle (of ``t`` (3, T)) nearest at each."""
     kept, top, bottom = _candidates(v, t, height, width, cull_backfaces)
     if kept.size == 0:
-        return face_index, barycentric, depth
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
     x, y, z = (axis[t[:, kept]] for axis in v)  # (3, N) each
     plane = _depth_plane(x, y, z)
 
@@ -81,14 +112,7 @@ def rasterize(
         start = stop
 
     pixels = np.flatnonzero(keys >= 0)
-    index = last - (keys[pixels] & 0xFFFFFFFF)
-    py, px = np.divmod(pixels, width)
-    corners = t[:, index]
-    weights = _barycentric(v[0][corners], v[1][corners], px, py)
-    face_index.reshape(-1)[pixels] = index
-    barycentric.reshape(-1, 3)[pixels] = weights.T
-    depth.reshape(-1)[pixels] = (weights * v[2][corners]).sum(0)
-    return face_index, barycentric, depth
+    return pixels, last - (keys[pixels] & 0xFFFFFFFF)
 
 
 def interpolate(

@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face, FloatArray
-from sadr_cli.rasterize import coarse_triangles, interpolate, rasterize, vertex_normals
+from sadr_cli.rasterize import (
+    coarse_triangles,
+    interpolate,
+    nearest_triangles,
+    rasterize,
+    vertex_normals,
+)
 from sadr_cli.uv import UVLayout
 
 LAYERS = ("mesh", "contours", "landmarks", "axes", "box")
@@ -44,8 +50,7 @@ _BOX = (98, 214, 160)
 _AXES = ((235, 77, 75), (84, 190, 92), (62, 134, 240))  # x red, y green, z blue
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 _HIDDEN = 0.5  # visibility below which a landmark is drawn hollow, relative to the face's best
-_SMALL, _LARGE = 280, 700  # face sizes in pixels: supersampled below, coarser above
-_FINE = 560  # above this many pixels a quarter of the triangles would show
+_SMALL, _LARGE = 180, 480  # face sizes in pixels: supersampled below, coarser above
 
 # Lights in the image frame (x right, y down, z to the viewer): key, fill; strength.
 _LIGHTS = (((-0.45, -0.65, 0.62), 0.78), ((0.75, 0.10, 0.55), 0.28))
@@ -104,10 +109,8 @@ def draw_mesh(
     """Blend the softly lit mesh ``vertices`` (V, 3), image frame, into ``canvas`` in place."""
     if not np.isfinite(vertices).all():
         return
-    extent = float(np.ptp(vertices[:, :2], axis=0).max())
-    fine = extent * _factor(extent) > _FINE
-    triangles = uv.triangles if fine else coarse_triangles(uv)
-    draw_surface(canvas, vertices, triangles, edge_opacity(uv), opacity)
+    ids, triangles = _coarse(uv)
+    draw_surface(canvas, vertices[ids], triangles, edge_opacity(uv)[ids], opacity)
 
 
 def draw_surface(
@@ -135,10 +138,16 @@ def draw_surface(
     local = vertices * np.append(ratio, ratio.mean())
     local[:, :2] = (vertices[:, :2] - (x0, y0) + 0.5) * ratio - 0.5
     triangles = triangles[:, ::-1]
-    index, weights, _ = rasterize(local, triangles, h, w, cull_backfaces=True)
     # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
-    values = np.stack([_shade(vertices, triangles) * edge, edge], 1)
-    layer = interpolate(values, triangles, index, weights)
+    values = np.stack([_shade(vertices, triangles) * edge, edge], 1).astype(np.float32)
+    if len(triangles) * 12 > h * w:  # triangles of a few pixels need no shading inside
+        index = nearest_triangles(local, triangles, h, w, cull_backfaces=True)
+        table = np.zeros((len(triangles) + 1, 2), np.float32)  # the last row is for -1
+        table[:-1] = values[triangles].mean(1)
+        layer = table[index]
+    else:
+        index, weights, _ = rasterize(local, triangles, h, w, cull_backfaces=True)
+        layer = interpolate(values, triangles, index, weights)
     if factor <= 1:  # soften the silhouette, which supersampling does otherwise
         layer = cv2.GaussianBlur(layer, (0, 0), 0.6)
     size = (int(x1 - x0), int(y1 - y0))
@@ -149,6 +158,13 @@ def draw_surface(
     light, alpha = layer[..., :1], layer[..., 1:]
     blended = part * (1 - opacity * alpha) + opacity * light * _MESH
     part[:] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _coarse(uv: UVLayout) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """``coarse_triangles`` with only the vertices they use: those, and triangles over them."""
+    ids, triangles = np.unique(coarse_triangles(uv), return_inverse=True)
+    return ids, np.asarray(triangles, np.int32).reshape(-1, 3)
 
 
 def _factor(extent: float) -> float:
