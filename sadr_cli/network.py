@@ -226,10 +226,11 @@ class SADRNet(nn.Module):
         layers = list(head.children())
         for layer in layers[:-3]:
             y = layer(y)
-        if y.dtype == torch.float32:
-            return layers[-1](layers[-2](layers[-3](y)))
+        first, second, third = layers[-3:]
+        if y.dtype == next(third.parameters()).dtype:
+            return third(second(first(y)))
         with torch.autocast(y.device.type, enabled=False):
-            return layers[-1](layers[-2](layers[-3](y.float())))
+            return third(second(first(y.float())))
 
     def forward(self, x: Tensor) -> NetworkOutput:
         """Normalised RGB crops (B, 3, H, H) -> maps; see :class:`NetworkOutput`."""

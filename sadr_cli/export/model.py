@@ -68,6 +68,11 @@ class AlignedNetwork(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, half: bool = False) -> None:
         super().__init__()
+        if checkpoint.alignment not in alignment.SELF_ALIGNMENTS:
+            raise UsageError(
+                f"{checkpoint.name} is a network of the ablation (alignment "
+                f"{checkpoint.alignment}): only networks with self-alignment are exported"
+            )
         uv, config = checkpoint.uv, checkpoint.network.config
         self.network = SADRNet(config)
         self.network.load_state_dict(checkpoint.network.state_dict())

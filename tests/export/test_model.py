@@ -173,3 +173,11 @@ def test_the_command(checkpoint, tmp_path):
         assert result.exit_code == 2 and not (tmp_path / "x").exists()
     with pytest.raises(UsageError):
         export_model(checkpoint, tmp_path / "x", "tflite")
+
+
+def test_networks_of_the_ablation_are_refused(checkpoint, tmp_path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match="ablation"):
+        export_model(replace(checkpoint, alignment="direct"), tmp_path / "m.onnx", "onnx")
+    assert list(tmp_path.iterdir()) == []
