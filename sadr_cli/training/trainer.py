@@ -110,6 +110,7 @@ class Trainer:
         self.warn = warn
         self._forward: Callable[[Tensor], NetworkOutput] = self.network
         self.compiled = compiled
+        self._proven = False  # that compilation works
         if compiled:
             self._forward = torch.compile(self.network)
 
@@ -151,11 +152,12 @@ class Trainer:
         try:
             parts = self._backward(batch, x)
         except Exception as error:
-            if not self.compiled or self.step > 0:
+            if not self.compiled or self._proven:
                 raise
             self.warn(f"training goes on uncompiled: torch.compile failed ({_first_line(error)})")
             self._forward, self.compiled = self.network, False
             parts = self._backward(batch, x)
+        self._proven = self._proven or self.step >= config.encoder_steps
         self._share_gradients()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()

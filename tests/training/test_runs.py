@@ -211,7 +211,8 @@ def test_failing_compilation_is_a_warning(model, shard, monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", broken)
     said: list[str] = []
     trainer = make_trainer(model, shard, compiled=True, warn=said.append)
-    assert len(list(trainer.run())) == 2
+    trainer.step = 1  # as in a run that is continued
+    assert len(list(trainer.run())) == 1
     assert "no compiler here" in said[0]
 
 
