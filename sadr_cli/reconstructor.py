@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from sadr_cli import alignment
 from sadr_cli.alignment import MODES, SELF_ALIGNMENTS
 from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
-from sadr_cli.crop import crop_from_landmarks, crop_to_image, extract_crop
+from sadr_cli.crop import crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.network import NetworkOutput, normalize_input
+from sadr_cli.passes import more_confident, second_crop
 from sadr_cli.uv import SIZE, UVLayout
 from sadr_cli.uvgrid import upsample
 
@@ -97,7 +98,7 @@ class Reconstructor:
     alignment: "paper" or "official" (see ``alignment``); None takes the checkpoint's own.
     half: bfloat16 arithmetic in the network; None means on CUDA only.
     detector: name of the detector used when a photo comes without detections.
-    two_pass: crop again from the first pass's landmarks.
+    two_pass: crop again from the first pass's landmarks and keep the more confident face.
     flip: look at every crop a second time, mirrored, and take the mean of both (twice the work).
     """
 
@@ -187,9 +188,12 @@ class Reconstructor:
             detections = self.detector.detect(image)
         crops = [self.crop_for(d) for d in detections]
         faces = self._cut_and_run(image, crops, detections)
-        if self.two_pass and faces:
-            again = [crop_from_landmarks(f.landmarks) for f in faces]
-            faces = self._cut_and_run(image, again, detections)
+        if not self.two_pass:
+            return faces
+        again = [(k, crop) for k, f in enumerate(faces) if (crop := second_crop(f)) is not None]
+        second = self._cut_and_run(image, [c for _, c in again], [detections[k] for k, _ in again])
+        for (k, _), face in zip(again, second, strict=True):
+            faces[k] = more_confident(faces[k], face)
         return faces
 
     def _cut_and_run(

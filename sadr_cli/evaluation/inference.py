@@ -20,6 +20,7 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.benchmark import MISSING_HINT, Benchmark, read_image
 from sadr_cli.evaluation.predictions import Predictions, box_iou
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.passes import more_confident, second_crop
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers.atomic import atomic_write, make_folder
 
@@ -77,7 +78,8 @@ def predict(
         where this one stopped, and a finished one is read back. Changed pictures run again.
     detector: None crops around the true landmarks (the paper's setting); with a detector, its
         face nearest to the true one is cropped by its calibration and once more from the
-        landmarks of the first pass, as `sadr reconstruct` does. A face it misses is a miss.
+        landmarks of the first pass; the more confident face counts, as in `sadr reconstruct`.
+        A face it misses is a miss.
     dense: keep all vertices, 0.5 MB a face.
     """
     key = _key(benchmark, network, detector, dense)
@@ -191,11 +193,13 @@ def _run_part(
     pixels = [job.pixels for job in ready if job.pixels is not None]
     faces = network.reconstruct_crops(pixels, crops) if ready else []
     if second_pass and ready:
-        crops = [crop_from_landmarks(face.landmarks) for face in faces]
-        size = network.crop_resolution
+        again = [(k, crop) for k, f in enumerate(faces) if (crop := second_crop(f)) is not None]
         images = [job.image for job in ready if job.image is not None]
-        pixels = [extract_crop(i, c, size) for i, c in zip(images, crops, strict=True)]
-        faces = network.reconstruct_crops(pixels, crops)
+        size = network.crop_resolution
+        pixels = [extract_crop(images[k], crop, size) for k, crop in again]
+        second = network.reconstruct_crops(pixels, [crop for _, crop in again]) if again else []
+        for (k, _), face in zip(again, second, strict=True):
+            faces[k] = more_confident(faces[k], face)
     row = {job.index: k for k, job in enumerate(ready)}
     n = len(jobs)
     out: dict[str, NDArray[Any]] = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import crop_from_landmarks, extract_crop
-from sadr_cli.errors import InputError
+from sadr_cli.crop import extract_crop
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.passes import more_confident, second_crop
 from sadr_cli.pipeline.photo import Photo
 from sadr_cli.pipeline.settings import FaceReconstructor
 
@@ -33,27 +33,24 @@ class BatchRunner:
         return faces
 
     def _second_pass(self, items: Sequence[tuple[Photo, int]], faces: list[Face | str]) -> None:
-        """Crop again around the first pass's landmarks; where that fails, the first stands."""
+        """Crop again around the first pass's landmarks; the more confident face stands."""
         chosen: list[int] = []
         images, crops, detections = [], [], []
         resolution = self._reconstructor.crop_resolution
         for k, ((photo, index), face) in enumerate(zip(items, faces, strict=True)):
             if isinstance(face, str) or photo.frame is None:
                 continue
-            try:
-                crop = crop_from_landmarks(face.landmarks)
-            except InputError:
-                continue
-            # A crop gone astray would be huge, or beside the face it started from.
-            if not 0.4 < crop.size / face.crop.size < 2.5:
+            crop = second_crop(face)
+            if crop is None:
                 continue
             chosen.append(k)
             crops.append(crop)
             images.append(extract_crop(photo.frame.image, crop, resolution))
             detections.append(photo.detections[index])
         for k, face in zip(chosen, self._reconstruct(images, crops, detections), strict=True):
-            if not isinstance(face, str):
-                faces[k] = face
+            first = faces[k]
+            if not isinstance(face, str) and not isinstance(first, str):
+                faces[k] = more_confident(first, face)
 
     def _reconstruct(
         self,

@@ -1,0 +1,27 @@
+"""The second pass: crop again around the first pass's landmarks, keep the more confident face.
+
+Measured on AFLW2000-3D photos by ``benchmarks/passes.py``: see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+from sadr_cli.crop import crop_from_landmarks
+from sadr_cli.errors import InputError
+from sadr_cli.faces import Crop, Face
+
+# A second crop further than this from the first one's size has gone astray.
+_SMALLEST, _LARGEST = 0.4, 2.5
+
+
+def second_crop(face: Face) -> Crop | None:
+    """The crop around the landmarks of ``face``, or None where they cannot be trusted with it."""
+    try:
+        crop = crop_from_landmarks(face.landmarks)
+    except InputError:
+        return None
+    return crop if _SMALLEST < crop.size / face.crop.size < _LARGEST else None
+
+
+def more_confident(first: Face, second: Face) -> Face:
+    """The second face, unless its two regressed faces disagree more than the first one's."""
+    return first if first.confidence > second.confidence else second
