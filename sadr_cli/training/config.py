@@ -90,9 +90,10 @@ PRESETS: dict[str, TrainConfig] = {
         steps=10_000,
         warmup_steps=200,
         schedule="cosine",
-        encoder_steps=2_000,
+        encoder_steps=5_000,
         flatten_yaw=0.5,
-        loss=LossWeights(landmarks=0.5, regressor=0.1),
+        # With the paper's weights for the shape, D stayed constant for 3,000 steps.
+        loss=LossWeights(deformation=5.0, edge=5.0, normal=0.5, landmarks=0.5, regressor=0.3),
         augment=AugmentConfig(
             rotation=75.0,
             rotation_wide=0.15,
