@@ -262,18 +262,26 @@ def find_weights(weights: str | Path | None = None) -> Path:
     )
 
 
-def _check_digest(path: Path, data: bytes) -> None:
-    """Compare with ``SHA256SUMS`` beside the file, when it lists the file."""
-    sums = path.parent / "SHA256SUMS"
-    if not sums.is_file():
-        return
-    for line in sums.read_text(encoding="utf-8").splitlines():
+def listed_digest(path: Path) -> str | None:
+    """The SHA-256 that ``SHA256SUMS`` beside the file lists for it, if it does."""
+    try:
+        lines = (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in lines:
         digest, _, name = line.partition("  ")
-        if name.strip() == path.name and digest.strip() != hashlib.sha256(data).hexdigest():
-            raise MissingDataError(
-                f"{path} is damaged (its SHA-256 is not the one in {sums.name}): reinstall sadr "
-                "or copy the file again"
-            )
+        if name.strip() == path.name:
+            return digest.strip()
+    return None
+
+
+def _check_digest(path: Path, data: bytes) -> None:
+    listed = listed_digest(path)
+    if listed is not None and listed != hashlib.sha256(data).hexdigest():
+        raise MissingDataError(
+            f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): reinstall sadr "
+            "or copy the file again"
+        )
 
 
 # The public checkpoint ------------------------------------------------------------------------

