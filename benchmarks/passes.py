@@ -1,0 +1,100 @@
+"""What a second crop from the first pass's landmarks brings, and what confidence tells.
+
+    python benchmarks/passes.py --aflw2000 AFLW2000-3D --weights lite
+
+Prints two Markdown tables: 2-D NME (percent) with the true crop, after one pass from the
+detector's crop, after two, and with the more confident of both (what ``sadr reconstruct``
+keeps); and the error of faces by their confidence. Missed faces are left out of both and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sadr_cli import Reconstructor
+from sadr_cli.crop import crop_from_landmarks, extract_crop
+from sadr_cli.errors import SadrError
+from sadr_cli.evaluation import aflw2000
+from sadr_cli.evaluation.benchmark import read_image
+from sadr_cli.evaluation.inference import matching_detection
+from sadr_cli.evaluation.metrics import nme_2d, summarise
+from sadr_cli.faces import Crop, Face
+from sadr_cli.passes import more_confident, second_crop
+
+STEPS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 1.01)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--aflw2000", type=Path, help="folder instead of SADR_DATA/AFLW2000-3D")
+    parser.add_argument("--weights")
+    parser.add_argument("--detector", default="centerface")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    try:
+        run(options)
+    except SadrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    benchmark = aflw2000.load(aflw2000.find_folder(options.aflw2000))
+    network = Reconstructor(options.weights, device=options.device, detector=options.detector)
+    side = network.crop_resolution
+
+    def reconstruct(image: np.ndarray, crop: Crop) -> Face:
+        return network.reconstruct_crops([extract_crop(image, crop, side)], [crop])[0]
+
+    points: dict[str, list[np.ndarray]] = {
+        "true crop": [],
+        "one pass": [],
+        "two passes": [],
+        "the more confident": [],
+    }
+    confidence, kept = [], []
+    for k, path in enumerate(benchmark.images):
+        if path is None:
+            continue
+        image, truth = read_image(path), benchmark.landmarks[k]
+        found = matching_detection(network.detector.detect(image), truth)
+        if found is None:
+            continue
+        first = reconstruct(image, network.crop_for(found))
+        again = second_crop(first)
+        second = first if again is None else reconstruct(image, again)
+        best = more_confident(first, second)
+        faces = [reconstruct(image, crop_from_landmarks(truth)), first, second, best]
+        for name, face in zip(points, faces, strict=True):
+            points[name].append(face.landmarks)
+        confidence.append(best.confidence)
+        kept.append(k)
+    truth, yaw = benchmark.landmarks[kept], benchmark.angles[kept, 0]
+    print(f"{len(kept)} faces, {len(benchmark.images) - len(kept)} missed\n")
+    print("| | 0-30 | 30-60 | 60-90 | balanced | mean | 95th percentile |")
+    print("|---|---|---|---|---|---|---|")
+    for name, found in points.items():
+        errors = nme_2d(np.stack(found), truth)
+        s = summarise(errors, yaw)
+        cells = [*s.bins, s.balanced, s.mean, np.percentile(errors, 95)]
+        print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + " |")
+    print("\n| confidence | faces | NME | above 10 % |\n|---|---|---|---|")
+    sure = np.array(confidence)
+    for low, high in itertools.pairwise(STEPS):
+        chosen = (sure >= low) & (sure < high)
+        if chosen.any():
+            e = errors[chosen]
+            print(
+                f"| {low:.1f} to {min(high, 1):.1f} | {len(e)} | {e.mean():.2f} "
+                f"| {100 * (e > 10).mean():.0f} % |"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
