@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "weights",
     "doctor",
+    "completion",
 )
 
 _BROKEN_PIPE = 141
@@ -132,6 +133,10 @@ def main() -> None:
         warnings.simplefilter("ignore")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    if "_SADR_COMPLETE" in os.environ:  # asked by the script of `sadr completion`
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         app(prog_name="sadr")
     except KeyboardInterrupt:

@@ -28,6 +28,8 @@ Options (``Annotated`` types; give the default in the signature)
     OverwriteOption bool, FailOnNoFaceOption bool, MaxPixelsOption int (megapixels) = 200,
     SeedOption int = 0, JsonOption bool, QuietOption bool, VerboseOption int = 0.
 
+complete("obj", "ply") -> what an option's autocompletion takes, for lists by commas too.
+
 Parsers (raise UsageError)
     parse_faces(text) -> "largest" | "all" | int
     parse_batch_size(text) -> int | None      None = auto
@@ -58,7 +60,7 @@ import json as _json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +82,28 @@ def _remember_verbosity(value: int) -> int:
     return value
 
 
+def complete(*words: str) -> Callable[[str], list[str]]:
+    """For ``autocompletion``: the words that start as typed; in a list by commas, the last one."""
+
+    def matching(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + word for word in words if word.startswith(last)]
+
+    return matching
+
+
+complete_formats = complete(
+    *("obj", "ply", "glb", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
+    *("attention", "visibility", "depth", "normals", "pncc"),
+)
+
+
+def _complete_weights(incomplete: str) -> list[str]:
+    from sadr_cli.checkpoint import available_weights
+
+    return [name for name in available_weights() if name.startswith(incomplete)]
+
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -96,7 +120,13 @@ FromFileOption = Annotated[
     typer.Option("--from-file", metavar="LIST", help="Read inputs from a file, one a line."),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=complete("auto", "cpu", "cuda", "mps"),
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -106,6 +136,7 @@ WeightsOption = Annotated[
         envvar="SADR_WEIGHTS",
         help="Checkpoint file, or the name of installed weights.",
         show_default=False,
+        autocompletion=_complete_weights,
     ),
 ]
 BatchSizeOption = Annotated[
@@ -114,12 +145,20 @@ BatchSizeOption = Annotated[
 DetectorOption = Annotated[
     str,
     typer.Option(
-        "--detector", metavar="NAME", help="centerface, sfd, blazeface, yunet, retinaface or none."
+        "--detector",
+        metavar="NAME",
+        help="centerface, sfd, blazeface, yunet, retinaface or none.",
+        autocompletion=complete("centerface", "sfd", "blazeface", "yunet", "retinaface", "none"),
     ),
 ]
 FacesOption = Annotated[
     str,
-    typer.Option("--faces", metavar="largest|all|N", help="Which faces of a photo, by size."),
+    typer.Option(
+        "--faces",
+        metavar="largest|all|N",
+        help="Which faces of a photo, by size.",
+        autocompletion=complete("largest", "all"),
+    ),
 ]
 BoxesOption = Annotated[
     str | None,

@@ -64,6 +64,8 @@ def detect(
     With --json one line a face on standard output, which `sadr reconstruct --boxes -` reads;
     a file without a face or with an error has a line of its own, the last line is a summary.
     Boxes are x0 y0 x1 y1 in pixels of the upright photo.
+
+    Example: sadr detect photos --json | jq -c 'select(.score > 0.8)'
     """
     out = Output(quiet=quiet, verbose=verbose, json=json)
     which = parse_faces(faces)

@@ -140,6 +140,8 @@ def evaluate(
 
     An interrupted run goes on where it stopped. With --json the report comes as one JSON line
     an image and a last one with every figure.
+
+    Example: sadr evaluate aflw2000 --data AFLW2000-3D --out evaluation
     """
     screen = Output(quiet=quiet, verbose=verbose, json=json)
     batch = parse_batch_size(batch_size)

@@ -16,6 +16,7 @@ from sadr_cli.cli.common import (
     TextureSizeOption,
     VerboseOption,
     WeightsOption,
+    complete_formats,
     exit_code,
     parse_formats,
 )
@@ -50,6 +51,7 @@ def export(
             help="By commas. Meshes: obj, ply, glb, stl, npz. Also: pts, csv, camera, texture, "
             "uvmap, attention, visibility, depth, normals, pncc. For model: onnx, torchscript or "
             "safetensors.",
+            autocompletion=complete_formats,
         ),
     ],
     frame: Annotated[
@@ -110,6 +112,8 @@ def export(
 
     `sadr export model` writes the network and its self-alignment as one file: 256 x 256 crops
     in; P, D, A, the aligned face G and the pose out.
+
+    Example: sadr export meshes --format glb --decimate 5000 --out small
     """
     say = Output(quiet=quiet, verbose=verbose, json=json)
     if sources == ["model"]:

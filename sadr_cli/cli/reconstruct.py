@@ -28,6 +28,7 @@ from sadr_cli.cli.common import (
     TextureSizeOption,
     VerboseOption,
     WeightsOption,
+    complete_formats,
     exit_code,
     parse_batch_size,
     parse_faces,
@@ -55,6 +56,7 @@ def reconstruct(
             metavar="LIST",
             help="By commas. Meshes: obj, ply, glb, stl, npz. Also: pts, csv, camera, texture, "
             "uvmap, attention, visibility, depth, normals, pncc.",
+            autocompletion=complete_formats,
         ),
     ] = "obj",
     frame: Annotated[
@@ -105,6 +107,8 @@ def reconstruct(
     and pose, a row a face in poses.csv, with --overlay a picture in overlays/; manifest.json
     records what became of each input, index.html shows it all. Finished inputs are skipped when
     the command is repeated.
+
+    Example: sadr reconstruct photos --out meshes --format obj,glb --overlay
     """  # fmt: skip
     say = Output(quiet=quiet, verbose=verbose, json=json)
     which, batch = parse_faces(faces), parse_batch_size(batch_size)

@@ -1,0 +1,36 @@
+"""``sadr completion``: what makes the shell complete commands, options and their values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion(
+    shell: Annotated[
+        str,
+        typer.Argument(
+            metavar="bash|zsh|fish",
+            help="The shell to complete in.",
+            autocompletion=lambda: list(SHELLS),
+        ),
+    ],
+) -> None:
+    """Print the script that completes `sadr` in a shell.
+
+    bash: put `eval "$(sadr completion bash)"` into ~/.bashrc; zsh: put
+    `eval "$(sadr completion zsh)"` into ~/.zshrc, after compinit; fish: write the script to
+    ~/.config/fish/completions/sadr.fish.
+
+    Example: sadr completion fish > ~/.config/fish/completions/sadr.fish
+    """
+    from typer.completion import get_completion_script
+
+    from sadr_cli.errors import UsageError
+
+    if shell not in SHELLS:
+        raise UsageError(f"no completion for {shell!r}: choose one of {', '.join(SHELLS)}")
+    print(get_completion_script(prog_name="sadr", complete_var="_SADR_COMPLETE", shell=shell))

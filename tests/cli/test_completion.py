@@ -1,0 +1,84 @@
+"""The scripts of ``sadr completion``, run by the shells themselves where they are installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sadr_cli.cli import app
+from sadr_cli.cli.common import complete_formats
+
+BASH = """
+eval "$(sadr completion bash)"
+try() { COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _sadr_completion sadr; echo "${COMPREPLY[@]}"; }
+COMP_WORDS=(sadr re); try
+COMP_WORDS=(sadr detect --detector y); try
+COMP_WORDS=(sadr reconstruct --weights l); try
+"""
+FISH = """
+sadr completion fish | source
+complete -C 'sadr re' | string split -f1 \\t
+complete -C 'sadr detect --detector y'
+complete -C 'sadr reconstruct --weights l'
+"""
+ZSH = """
+autoload -Uz compinit; compinit -u -d "$HOME/.zcompdump"
+eval "$(sadr completion zsh)"
+[[ ${_comps[sadr]} == _sadr_completion ]] || exit 1
+# What the function evaluates inside a completion.
+_arguments() { print -r -- $1 }
+for line in 'sadr re' 'sadr detect --detector y' 'sadr reconstruct --weights l'; do
+  words=(${(z)line}); CURRENT=${#words}
+  _sadr_completion
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"), [("bash", BASH), ("fish", FISH), ("zsh", ZSH)], ids=["bash", "fish", "zsh"]
+)
+def test_the_shell_completes_commands_and_values(shell, script, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell} here")
+    wrapper = tmp_path / "bin" / "sadr"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sadr_cli "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HOME": str(tmp_path),
+    }
+    environment.pop("SADR_WEIGHTS", None)
+    done = subprocess.run(
+        [program, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    # zsh gets (("value":"help")), bash and fish the bare values.
+    values = [re.sub(r'.*\(\("(\w+)".*', r"\1", line) for line in done.stdout.splitlines()]
+    assert values == ["reconstruct", "yunet", "lite"]
+
+
+def test_other_shells_are_refused() -> None:
+    result = CliRunner().invoke(app, ["completion", "tcsh"])
+    assert result.exit_code == 2 and "bash, zsh, fish" in result.stderr
+
+
+def test_lists_by_commas_complete_their_last_word() -> None:
+    assert complete_formats("obj,vis") == ["obj,visibility"]
+    assert complete_formats("g") == ["glb"]
+
+
+def test_completed_formats_are_those_there_are() -> None:
+    from sadr_cli.writers import FORMATS
+
+    assert sorted(complete_formats("")) == sorted(FORMATS)

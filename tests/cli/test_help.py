@@ -1,0 +1,59 @@
+"""Help: quick, complete, with an example for every command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sadr_cli.cli import COMMANDS, app
+
+HEAVY = ("torch", "cv2", "open3d", "trimesh", "face_alignment", "scipy", "numpy", "PIL")
+
+
+def _commands() -> Iterator[tuple[str, ...]]:
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        subs = getattr(command, "commands", None)
+        yield from [(name, sub) for sub in subs] if subs else [(name,)]
+
+
+ALL = list(_commands())
+
+
+def test_every_command_is_there() -> None:
+    assert {names[0] for names in ALL} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("names", ALL, ids=" ".join)
+def test_each_command_has_an_example(names: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*names, "--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    assert f"Example: sadr {' '.join(names)}" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["reconstruct", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['sadr', *{arguments}]\n"
+        "try:\n    runpy.run_module('sadr_cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+
+
+def test_errors_are_one_sentence_and_a_code() -> None:
+    result = CliRunner().invoke(app, ["detect", "photo.jpg", "--detector", "none-such"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and result.stdout == ""
