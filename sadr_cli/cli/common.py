@@ -182,7 +182,7 @@ TextureSizeOption = Annotated[
     typer.Option(
         "--texture-size",
         metavar="N",
-        help="Texture of N x N texels in GLB and OBJ; 0: vertex colours. By default 512 in GLB "
+        help="Texture of N x N texels in GLB, USDZ and OBJ; 0: vertex colours. By default 512, "
         "and vertex colours in OBJ.",
         show_default=False,
     ),

@@ -48,9 +48,9 @@ def export(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="By commas. Meshes: obj, ply, glb, stl, npz. Also: pts, csv, camera, texture, "
-            "uvmap, attention, visibility, depth, normals, pncc. For model: onnx, torchscript or "
-            "safetensors.",
+            help="By commas. Meshes: obj, ply, glb, usdz, stl, npz. Also: pts, csv, camera, "
+            "texture, uvmap, attention, visibility, depth, normals, pncc. For model: onnx, "
+            "torchscript or safetensors.",
             autocompletion=complete_formats,
         ),
     ],

@@ -54,8 +54,8 @@ def reconstruct(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="By commas. Meshes: obj, ply, glb, stl, npz. Also: pts, csv, camera, texture, "
-            "uvmap, attention, visibility, depth, normals, pncc.",
+            help="By commas. Meshes: obj, ply, glb, usdz, stl, npz. Also: pts, csv, camera, "
+            "texture, uvmap, attention, visibility, depth, normals, pncc.",
             autocompletion=complete_formats,
         ),
     ] = "obj",

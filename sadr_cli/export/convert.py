@@ -178,9 +178,10 @@ def _export_lone(
     if settings.texture_size and old.texture is None:
         raise UsageError(f"{subject.path}: has no texture, and no record says which photo it shows")
     ours = old.frame != FOREIGN and np.array_equal(old.triangles, uv.triangles)
-    if old.frame == "image" and "glb" in settings.formats:
+    if old.frame == "image" and {"glb", "usdz"} & set(settings.formats):
         raise UsageError(
-            f"{subject.path}: is in photo pixels, and GLB wants metres: its JSON file is needed"
+            f"{subject.path}: is in photo pixels, and GLB and USDZ want metres: its JSON file is "
+            "needed"
         )
     mesh = Mesh(
         vertices=old.vertices.astype(np.float32),

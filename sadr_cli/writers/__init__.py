@@ -29,6 +29,7 @@ from sadr_cli.writers.obj import OBJWriter
 from sadr_cli.writers.pictures import TextureWriter
 from sadr_cli.writers.ply import PLYWriter
 from sadr_cli.writers.stl import STLWriter
+from sadr_cli.writers.usdz import USDZWriter
 
 __all__ = [
     "FORMATS",
@@ -55,7 +56,14 @@ class MeshWriter(Protocol):
         ...
 
 
-_MESHES: tuple[type[MeshWriter], ...] = (OBJWriter, PLYWriter, GLBWriter, STLWriter, NPZWriter)
+_MESHES: tuple[type[MeshWriter], ...] = (
+    OBJWriter,
+    PLYWriter,
+    GLBWriter,
+    USDZWriter,
+    STLWriter,
+    NPZWriter,
+)
 _OTHERS: tuple[type[MeshWriter], ...] = (
     PTSWriter,
     CSVWriter,

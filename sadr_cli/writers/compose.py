@@ -15,7 +15,8 @@ from sadr_cli.uv import UVLayout
 from sadr_cli.writers import create_writer
 from sadr_cli.writers.mesh import Mesh, face_mesh
 
-_COLORED = frozenset(("obj", "ply", "glb", "npz"))
+_COLORED = frozenset(("obj", "ply", "glb", "usdz", "npz"))
+_TEXTURED = ("glb", "usdz", "obj", "texture")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Look:
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
     texture_size: side of the texture in texels; 0: vertex colours instead; None: a texture of
-        512 in GLB, vertex colours in OBJ.
+        512 in GLB and USDZ, vertex colours in OBJ.
     """
 
     formats: tuple[str, ...]
@@ -35,17 +36,18 @@ class Look:
         """Whether the format ``name`` gets a texture."""
         if name == "texture":
             return True
-        return name == "glb" if self.texture_size is None else self.texture_size > 0
+        if self.texture_size is None:
+            return name in ("glb", "usdz")
+        return self.texture_size > 0
 
     @property
     def wants_texture(self) -> bool:
-        able = [name for name in self.formats if name in ("glb", "obj", "texture")]
-        return any(self.textures(name) for name in able)
+        return any(name in _TEXTURED and self.textures(name) for name in self.formats)
 
     @property
     def wants_colors(self) -> bool:
         able = _COLORED.intersection(self.formats)
-        return any(not (name in ("glb", "obj") and self.textures(name)) for name in able)
+        return any(not (name in _TEXTURED and self.textures(name)) for name in able)
 
 
 def check_texture_size(size: int | None) -> None:

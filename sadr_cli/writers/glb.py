@@ -39,7 +39,7 @@ class GLBWriter:
 
 
 def encode_glb(mesh: Mesh) -> bytes:
-    vertices, to_photo, frame = _in_metres(mesh)
+    vertices, to_photo, frame = in_metres(mesh)
     textured = mesh.textured
     chunks = _Buffer()
     attributes = {
@@ -140,7 +140,7 @@ class _Buffer:
         return len(self.accessors) - 1
 
 
-def _in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, str]:
+def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, str]:
     """Vertices in metres, matrix from them to photo pixels, and the frame's name."""
     if mesh.frame == FOREIGN:  # its units are not known
         return mesh.vertices.astype(np.float32), mesh.to_photo, mesh.frame

@@ -97,7 +97,9 @@ def test_flat_and_hidden_faces_align_alike():
         np.testing.assert_allclose(b, a, atol=1e-3)
 
 
-def test_onnx_agrees_with_pytorch_in_any_batch(checkpoint, crops, tmp_path, monkeypatch, capsys):
+def test_onnx_agrees_with_pytorch_in_any_batch(
+    checkpoint, crops, photos, tmp_path, monkeypatch, capsys
+):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     path = tmp_path / "small.onnx"
@@ -110,9 +112,7 @@ def test_onnx_agrees_with_pytorch_in_any_batch(checkpoint, crops, tmp_path, monk
     assert about["license"] == "for tests" and len(about["landmarks_row_column"]) == 68
     # the example runs it as it stands, and agrees with the library about the place
     example, photo = "examples/run_onnx.py", "examples/photos/astronaut.jpg"
-    from conftest import PHOTOS
-
-    root = PHOTOS.parents[1]
+    root = photos.parents[1]
     monkeypatch.setattr(
         sys, "argv", [example, str(path), str(root / photo), "180", "80", "270", "170"]
     )

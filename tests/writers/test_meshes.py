@@ -223,7 +223,7 @@ def test_confidence_is_that_of_the_landmarks_at_every_vertex(uv, face):
 
 
 def test_unknown_format_is_a_usage_error():
-    with pytest.raises(UsageError, match="obj, ply, glb, stl, npz"):
+    with pytest.raises(UsageError, match="obj, ply, glb, usdz, stl, npz"):
         create_writer("fbx")
     assert create_writer(" OBJ ").suffix == ".obj"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -158,4 +159,35 @@ def test_colours_or_texture(uv):
     assert Look(("ply", "obj"), texture_size=256).wants_colors
     assert not Look(("glb", "obj"), texture_size=0).wants_texture
     assert not Look(("stl", "pts")).wants_colors
-    assert set(MESH_FORMATS) == {"obj", "ply", "glb", "stl", "npz"}
+    assert set(MESH_FORMATS) == {"obj", "ply", "glb", "usdz", "stl", "npz"}
+
+
+@pytest.mark.parametrize("size", [0, 64])
+def test_usdz_is_an_aligned_archive_of_a_whole_face(tmp_path, uv, size):
+    face = posed_face(uv, yaw=15)
+    image = np.full((*SIZE, 3), 120, np.uint8)
+    look = Look(("usdz",), "metric", size)
+    mesh = compose_mesh(face, uv, look, SIZE, image)
+    write_formats(tmp_path, "x", mesh, face, look)
+    path = tmp_path / "x.usdz"
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        entries = archive.infolist()
+        assert [e.filename for e in entries] == ["face.usda"] + ["texture.png"] * (size > 0)
+        for e in entries:
+            assert e.compress_type == zipfile.ZIP_STORED
+            assert data.index(archive.read(e)[:40]) % 64 == 0
+        text = archive.read("face.usda").decode()
+    assert "metersPerUnit = 1" in text and 'upAxis = "Y"' in text
+    body = text[text.index("points = [(") + 11 : text.index(")]", text.index("points = ["))]
+    points = np.array([row.split(",") for row in body.split("),(")], float)
+    np.testing.assert_allclose(points, mesh.vertices / 1e3, atol=1e-5)
+    usd = pytest.importorskip("pxr.Usd")  # the reference reader, where it is installed
+    from pxr import UsdGeom
+
+    stage = usd.Stage.Open(str(path))
+    shape = UsdGeom.Mesh(stage.GetPrimAtPath("/Face/Mesh"))
+    np.testing.assert_allclose(shape.GetPointsAttr().Get(), points, atol=1e-6)
+    indices = np.array(shape.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3)
+    np.testing.assert_array_equal(indices, mesh.triangles)

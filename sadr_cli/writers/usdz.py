@@ -1,0 +1,182 @@
+"""USDZ: the mesh as text in an uncompressed archive, metres, +Y up, facing +Z."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.faces import Face
+from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.writers.glb import in_metres
+from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.obj import format_fixed
+from sadr_cli.writers.pictures import encode_png, write_real
+
+_ALIGNMENT = 64  # of every file's first byte in the archive
+
+_LAYER = """\
+#usda 1.0
+(
+    defaultPrim = "Face"
+    doc = "{note}"
+    metersPerUnit = 1
+    upAxis = "Y"
+)
+
+def Xform "Face" (kind = "component")
+{{
+    def Mesh "Mesh" (prepend apiSchemas = ["MaterialBindingAPI"])
+    {{
+        uniform bool doubleSided = 1
+        uniform token subdivisionScheme = "none"
+        float3[] extent = [({low}), ({high})]
+        int[] faceVertexCounts = [{counts}]
+        int[] faceVertexIndices = [{indices}]
+        point3f[] points = [{points}]
+        normal3f[] normals = [{normals}] (interpolation = "vertex")
+{extra}        rel material:binding = </Face/Material>
+    }}
+
+    def Material "Material"
+    {{
+        token outputs:surface.connect = </Face/Material/Surface.outputs:surface>
+
+        def Shader "Surface"
+        {{
+            uniform token info:id = "UsdPreviewSurface"
+            float inputs:roughness = 0.9
+            color3f inputs:diffuseColor{diffuse}
+            token outputs:surface
+        }}
+{shaders}    }}
+}}
+"""
+_TEXTURED = """
+        def Shader "Coordinates"
+        {
+            uniform token info:id = "UsdPrimvarReader_float2"
+            string inputs:varname = "st"
+            float2 outputs:result
+        }
+
+        def Shader "Texture"
+        {
+            uniform token info:id = "UsdUVTexture"
+            asset inputs:file = @texture.png@
+            float2 inputs:st.connect = </Face/Material/Coordinates.outputs:result>
+            token inputs:sourceColorSpace = "sRGB"
+            token inputs:wrapS = "clamp"
+            token inputs:wrapT = "clamp"
+            float3 outputs:rgb
+        }
+"""
+_COLORED = """
+        def Shader "Colors"
+        {
+            uniform token info:id = "UsdPrimvarReader_float3"
+            string inputs:varname = "displayColor"
+            float3 outputs:result
+        }
+"""
+
+
+class USDZWriter:
+    """For viewers that know USD; the layer inside is text. Units and frames as in GLB."""
+
+    format = "usdz"
+    suffix = ".usdz"
+
+    def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
+        """Write ``mesh``; returns the files written, ``NAME.real.png`` beside a baked texture."""
+        atomic_write(path, encode_usdz(mesh))
+        return [path, *write_real(path, mesh)]
+
+
+def encode_usdz(mesh: Mesh) -> bytes:
+    files = [("face.usda", _layer(mesh).encode())]
+    if mesh.textured:
+        assert mesh.texture is not None
+        files.append(("texture.png", encode_png(mesh.texture)))
+    return _archive(files)
+
+
+def _layer(mesh: Mesh) -> str:
+    vertices, _, frame = in_metres(mesh)
+    extra, shaders, diffuse = "", "", " = (0.69, 0.8, 0.93)"
+    if mesh.textured:
+        assert mesh.uv is not None
+        extra = _primvar("texCoord2f[] primvars:st", mesh.uv)
+        shaders, diffuse = _TEXTURED, ".connect = </Face/Material/Texture.outputs:rgb>"
+    elif mesh.colors is not None:
+        linear = _linear(mesh.colors)
+        extra = _primvar("color3f[] primvars:displayColor", linear)
+        shaders, diffuse = _COLORED, ".connect = </Face/Material/Colors.outputs:result>"
+    note = f"sadr face mesh: frame {frame}, metres, scale is the model's prior, not measured"
+    return _LAYER.format(
+        note=note,
+        low=", ".join(f"{v:.6f}" for v in vertices.min(0)),
+        high=", ".join(f"{v:.6f}" for v in vertices.max(0)),
+        counts=", ".join(["3"] * len(mesh.triangles)),
+        indices=_numbers(mesh.triangles.reshape(-1, 1), 0),
+        points=_tuples(vertices, 6),
+        normals=_tuples(mesh.normals, 4),
+        extra=extra,
+        diffuse=diffuse,
+        shaders=shaders,
+    )
+
+
+def _primvar(name: str, values: NDArray[Any]) -> str:
+    return f'        {name} = [{_tuples(values, 5)}] (interpolation = "vertex")\n'
+
+
+def _linear(colors: NDArray[np.uint8]) -> NDArray[np.float64]:
+    c = np.arange(256) / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)[colors]
+
+
+def _tuples(values: NDArray[Any], decimals: int) -> str:
+    """``(x, y, z), (x, y, z)...``"""
+    text = format_fixed(values, decimals)
+    width = text.shape[1] // values.shape[1]
+    cells = text.reshape(len(values), values.shape[1], width)
+    comma = np.full((len(values), values.shape[1], 1), ord(","), np.uint8)
+    comma[:, -1] = ord(")")
+    opening = np.full((len(values), 1), ord("("), np.uint8)
+    closing = np.full((len(values), 1), ord(","), np.uint8)
+    closing[-1] = 0
+    rows = np.concatenate([cells, comma], 2).reshape(len(values), -1)
+    out = np.concatenate([opening, rows, closing], 1)
+    return out[out != 0].tobytes().decode("ascii")
+
+
+def _numbers(values: NDArray[Any], decimals: int) -> str:
+    text = format_fixed(values, decimals)
+    comma = np.full((len(values), 1), ord(","), np.uint8)
+    comma[-1] = 0
+    out = np.concatenate([text, comma], 1)
+    return out[out != 0].tobytes().decode("ascii")
+
+
+def _archive(files: list[tuple[str, bytes]]) -> bytes:
+    """A zip without compression whose files begin at multiples of 64 bytes, as USDZ demands.
+
+    (``zipfile`` has no say in the padding.) Times are fixed, so that equal meshes are equal files.
+    """
+    body, directory = bytearray(), bytearray()
+    for name, data in files:
+        start = len(body)
+        padding = -(start + 30 + len(name) + 4) % _ALIGNMENT
+        field = struct.pack("<HH", 0x1986, padding) + b"\0" * padding
+        sizes = (len(data), len(data), len(name), len(field))
+        common = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, crc32(data), *sizes)
+        body += b"PK\x03\x04" + common + name.encode() + field + data
+        directory += b"PK\x01\x02" + struct.pack("<H", 20) + common
+        directory += struct.pack("<HHHII", 0, 0, 0, 0, start) + name.encode() + field
+    end = struct.pack("<HHHHIIH", 0, 0, len(files), len(files), len(directory), len(body), 0)
+    return bytes(body + directory + b"PK\x05\x06" + end)
