@@ -1,10 +1,23 @@
-"""sadr: 3-D faces from single photographs (SADRNet).
+"""3-D faces from single photographs (SADRNet).
 
     from sadr_cli import Reconstructor
 
     faces = Reconstructor().reconstruct(image)  # (H, W, 3) uint8 RGB -> list[Face]
 
-Importing the package is cheap; torch and OpenCV are imported by what needs them.
+A `Face` has vertices, landmarks, visibility and pose; `read_image` gives upright RGB from a file
+in any usual format, `save_mesh` writes a face for Blender and others:
+
+    from sadr_cli import Reconstructor, read_image, save_mesh
+
+    reconstructor = Reconstructor(device="cpu")
+    image = read_image("photo.jpg")
+    for i, face in enumerate(reconstructor.reconstruct(image)):
+        print(face.euler, face.confidence)  # yaw, pitch, roll in degrees; 0 to 1
+        save_mesh(f"face{i}.glb", face, reconstructor.uv, image)
+
+The names on this page are the public interface and keep their meaning within a major version; every
+other module of the package is private. Errors that a caller can act on are subclasses of
+`SadrError`. Importing the package is cheap: PyTorch and OpenCV are imported by what needs them.
 """
 
 from __future__ import annotations
@@ -13,17 +26,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sadr_cli.errors import (
+        InputError,
+        MissingDataError,
+        OutputError,
+        SadrError,
+        UsageError,
+    )
     from sadr_cli.faces import Crop, Detection, Face, Frame
-    from sadr_cli.reconstructor import Reconstructor
+    from sadr_cli.reconstructor import Reconstructor, WeightsInfo
+    from sadr_cli.save import save_mesh
+    from sadr_cli.sources.images import read_image
+    from sadr_cli.uv import UVLayout
 
-__all__ = ["Crop", "Detection", "Face", "Frame", "Reconstructor", "__version__"]
+# In the order of the documentation.
+__all__ = [  # noqa: RUF022
+    "Reconstructor",
+    "Face",
+    "Detection",
+    "Crop",
+    "Frame",
+    "UVLayout",
+    "WeightsInfo",
+    "read_image",
+    "save_mesh",
+    "SadrError",
+    "InputError",
+    "MissingDataError",
+    "OutputError",
+    "UsageError",
+    "__version__",
+]
 
 _HOMES = {
-    "Crop": "sadr_cli.faces",
-    "Detection": "sadr_cli.faces",
-    "Face": "sadr_cli.faces",
-    "Frame": "sadr_cli.faces",
-    "Reconstructor": "sadr_cli.reconstructor",
+    **dict.fromkeys(("Crop", "Detection", "Face", "Frame"), "sadr_cli.faces"),
+    **dict.fromkeys(("Reconstructor", "WeightsInfo"), "sadr_cli.reconstructor"),
+    **dict.fromkeys(
+        ("InputError", "MissingDataError", "OutputError", "SadrError", "UsageError"),
+        "sadr_cli.errors",
+    ),
+    "UVLayout": "sadr_cli.uv",
+    "read_image": "sadr_cli.sources.images",
+    "save_mesh": "sadr_cli.save",
 }
 
 

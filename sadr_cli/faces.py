@@ -44,10 +44,12 @@ class Frame:
 
     @property
     def width(self) -> int:
+        """Pixels."""
         return int(self.image.shape[1])
 
     @property
     def height(self) -> int:
+        """Pixels."""
         return int(self.image.shape[0])
 
 

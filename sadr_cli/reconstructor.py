@@ -152,6 +152,7 @@ class Reconstructor:
 
     @cached_property
     def info(self) -> WeightsInfo:
+        """What is loaded."""
         c = self.checkpoint
         return WeightsInfo(
             name=c.name,
@@ -165,6 +166,7 @@ class Reconstructor:
 
     @cached_property
     def detector(self) -> Detector:
+        """The detector used when a photo comes without detections; made at the first use."""
         from sadr_cli.detection import create_detector
 
         return create_detector(self.detector_name)

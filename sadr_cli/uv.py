@@ -54,10 +54,12 @@ class UVLayout:
 
     @cached_property
     def vertex_count(self) -> int:
+        """V, the number of face pixels."""
         return int(self.mask.sum())
 
     @cached_property
     def rows_columns(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Row (V,) and column (V,) of each vertex in the UV map."""
         rows, columns = np.nonzero(self.mask)
         return rows, columns
 
