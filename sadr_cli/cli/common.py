@@ -93,7 +93,7 @@ def complete(*words: str) -> Callable[[str], list[str]]:
 
 
 complete_formats = complete(
-    *("obj", "ply", "glb", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
+    *("obj", "ply", "glb", "usdz", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
     *("attention", "visibility", "depth", "normals", "pncc"),
 )
 
