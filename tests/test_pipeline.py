@@ -249,12 +249,6 @@ def test_a_face_that_is_not_finite_is_not_written(folder, tmp_path):
     assert not (tmp_path / "out" / "a.ply").exists()
 
 
-def test_videos_are_refused_by_name(tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"x")
-    summary, _ = go(works(tmp_path / "clip.mp4"), tmp_path / "out")
-    assert summary.failures[0][1].startswith("is a video")
-
-
 def test_nothing_to_do_leaves_no_folder(tmp_path):
     with pytest.raises(NothingToDoError):
         go(iter([]), tmp_path / "out")

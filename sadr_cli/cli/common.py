@@ -25,7 +25,9 @@ Options (``Annotated`` types; give the default in the signature)
     Inputs list[str] | None, RecursiveOption bool, FromFileOption Path | None,
     DeviceOption str = "auto", WeightsOption str | None, BatchSizeOption str = "auto",
     DetectorOption str = "centerface", FacesOption str = "all", BoxesOption str | None,
-    OverwriteOption bool, FailOnNoFaceOption bool, MaxPixelsOption int (megapixels) = 200,
+    StartOption float = 0.0, EndOption float | None, FrameStepOption int = 1 (video),
+    ShardOption str | None, OverwriteOption bool, FailOnNoFaceOption bool,
+    MaxPixelsOption int (megapixels) = 200,
     SeedOption int = 0, JsonOption bool, QuietOption bool, VerboseOption int = 0.
 
 complete("obj", "ply") -> what an option's autocompletion takes, for lists by commas too.
@@ -33,6 +35,7 @@ complete("obj", "ply") -> what an option's autocompletion takes, for lists by co
 Parsers (raise UsageError)
     parse_faces(text) -> "largest" | "all" | int
     parse_batch_size(text) -> int | None      None = auto
+    parse_shard(text) -> (part, parts)        for take_shard(items, shard)
     parse_formats(text, frame, texture_size) -> tuple of names of writers
 
 Output(quiet, verbose, json)
@@ -63,16 +66,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sadr_cli.errors import ExitCode, UsageError
+from sadr_cli.errors import ExitCode, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+T = TypeVar("T")
 
 _state = {"verbose": 0}
 
@@ -187,6 +193,25 @@ TextureSizeOption = Annotated[
         show_default=False,
     ),
 ]
+StartOption = Annotated[
+    float, typer.Option("--start", min=0, metavar="SECONDS", help="Video: where to begin.")
+]
+EndOption = Annotated[
+    float | None,
+    typer.Option("--end", metavar="SECONDS", help="Video: where to end.", show_default=False),
+]
+FrameStepOption = Annotated[
+    int, typer.Option("--frame-step", min=1, metavar="N", help="Video: every Nth frame.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Only the Kth of N equal parts of the inputs, for N machines.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON lines on standard output, the last one a summary.")
@@ -236,6 +261,35 @@ def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tup
     if not names:
         raise UsageError("--format needs at least one format, such as obj")
     return tuple(dict.fromkeys(create_writer(name).format for name in names))
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """``3/16`` -> (2, 16): every 16th input from the third on; None: all."""
+    if text is None:
+        return 0, 1
+    part, slash, parts = text.partition("/")
+    if slash and part.isdecimal() and parts.isdecimal() and 0 < int(part) <= int(parts):
+        return int(part) - 1, int(parts)
+    raise UsageError(f"--shard takes K/N with K from 1 to N, such as 3/16, not {text!r}")
+
+
+def take_shard(items: Iterator[T], shard: tuple[int, int]) -> Iterator[T]:
+    """The part of ``items`` that :func:`parse_shard` names; NothingToDoError when it is empty."""
+    part, parts = shard
+    found = False
+    for item in islice(items, part, None, parts):
+        found = True
+        yield item
+    if parts > 1 and not found:
+        raise NothingToDoError(
+            f"nothing to do: there are fewer inputs than shard {part + 1}/{parts} begins with"
+        )
+
+
+def check_span(start: float, end: float | None) -> None:
+    """UsageError unless --end comes after --start."""
+    if end is not None and end <= start:
+        raise UsageError(f"--end {end:g} must come after --start {start:g}")
 
 
 def exit_code(

@@ -15,8 +15,10 @@ from sadr_cli.cli.common import (
     BoxesOption,
     DetectorOption,
     DeviceOption,
+    EndOption,
     FacesOption,
     FailOnNoFaceOption,
+    FrameStepOption,
     FromFileOption,
     Inputs,
     JsonOption,
@@ -25,14 +27,19 @@ from sadr_cli.cli.common import (
     OverwriteOption,
     QuietOption,
     RecursiveOption,
+    ShardOption,
+    StartOption,
     TextureSizeOption,
     VerboseOption,
     WeightsOption,
+    check_span,
     complete_formats,
     exit_code,
     parse_batch_size,
     parse_faces,
     parse_formats,
+    parse_shard,
+    take_shard,
 )
 from sadr_cli.errors import ExitCode, UsageError
 
@@ -94,6 +101,32 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
+    shard: ShardOption = None,
+    start: StartOption = 0.0,
+    end: EndOption = None,
+    frame_step: FrameStepOption = 1,
+    smooth: Annotated[
+        str,
+        typer.Option(
+            "--smooth", metavar="off|light|strong", help="Video: how much trembling is taken out."
+        ),
+    ] = "light",
+    mesh_every: Annotated[
+        int | None,
+        typer.Option(
+            "--mesh-every",
+            min=1,
+            metavar="N",
+            help="Video: meshes of every Nth frame, beside the mean one of each track.",
+            show_default=False,
+        ),
+    ] = None,
+    detect_every: Annotated[
+        int,
+        typer.Option(
+            "--detect-every", min=1, metavar="N", help="Video: look for new faces so often."
+        ),
+    ] = 30,
     max_pixels: MaxPixelsOption = 200,
     overwrite: OverwriteOption = False,
     fail_on_no_face: FailOnNoFaceOption = False,
@@ -108,16 +141,23 @@ def reconstruct(
     records what became of each input, index.html shows it all. Finished inputs are skipped when
     the command is repeated.
 
+    For a video: NAME_poses.csv and NAME_landmarks.jsonl with frame, time and track, a mesh a
+    track, with --overlay a video in overlays/.
+
     Example: sadr reconstruct photos --out meshes --format obj,glb --overlay
     """  # fmt: skip
     say = Output(quiet=quiet, verbose=verbose, json=json)
     which, batch = parse_faces(faces), parse_batch_size(batch_size)
     kinds = parse_formats(formats, frame, texture_size)
-    works = _peek(_works(inputs, recursive, from_file, boxes))
+    if smooth not in ("off", "light", "strong"):
+        raise UsageError(f"--smooth takes off, light or strong, not {smooth!r}")
+    check_span(start, end)
+    part = parse_shard(shard)
+    works = _peek(take_shard(_works(inputs, recursive, from_file, boxes), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
-    from sadr_cli.pipeline import RunSettings, StopFlag, run
+    from sadr_cli.pipeline import RunSettings, StopFlag, VideoSettings, run
     from sadr_cli.reconstructor import Reconstructor
 
     reconstructor = Reconstructor(weights, device=device, batch_size=batch)
@@ -142,6 +182,7 @@ def reconstruct(
         jobs=jobs or min(max(os.cpu_count() or 2, 2), 8),
         overwrite=overwrite,
         max_pixels=max_pixels * 1_000_000,
+        video=VideoSettings(start, end, frame_step, smooth, detect_every, mesh_every),
     )
     say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
     stop = StopFlag()

@@ -8,6 +8,7 @@ from sadr_cli.pipeline.settings import (
     RunSettings,
     StopFlag,
     Summary,
+    VideoSettings,
 )
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "RunSettings",
     "StopFlag",
     "Summary",
+    "VideoSettings",
     "Work",
     "run",
 ]

@@ -127,7 +127,9 @@ class Preparer:
     def _prepare(self, photo: Photo) -> None:
         source = photo.work.source
         if source.kind == "video" and source.error is None:
-            raise InputError(f"{source.label}: is a video; only photos can be reconstructed")
+            raise InputError(
+                f"{source.label}: is a video, whose faces --boxes cannot give: name it as an input"
+            )
         frame = load_frame(source, self._settings.max_pixels)
         photo.decoded = frame.image.nbytes
         if photo.work.detections is not None:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -56,6 +56,26 @@ class FaceDetector(Protocol):
 
 
 @dataclass(frozen=True)
+class VideoSettings:
+    """How videos are read, followed and written.
+
+    start, end: seconds; step: every step-th frame. smooth: of ``video.STRENGTHS``.
+    detect_every: frames after which the detector looks again though nothing asks for it.
+    mesh_every: write the meshes of every so manieth frame, beside the mean one of each track.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+    step: int = 1
+    smooth: str = "light"
+    detect_every: int = 30
+    mesh_every: int | None = None
+
+    def deciding(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """How a run works and what it writes.
 
@@ -81,6 +101,7 @@ class RunSettings:
     max_pixels: int = 500_000_000
     memory: int = 512 * 1024**2
     texture_size: int | None = None
+    video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +137,20 @@ class Summary:
     interrupted: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
     faceless: list[str] = field(default_factory=list)
+
+    def count(self, entry: Mapping[str, Any]) -> None:
+        """Add the manifest's entry of one input."""
+        self.inputs += 1
+        self.skipped += bool(entry.get("skipped"))
+        status = entry.get("status")
+        self.ok += status == "ok"
+        self.faces += len(entry.get("faces", ()))
+        if status == "failed":
+            self.failed += 1
+            self.failures.append((entry["source"], entry["reason"]))
+        elif status == "no_face":
+            self.no_face += 1
+            self.faceless.append(entry["source"])
 
     def counts(self) -> dict[str, Any]:
         """The numbers, for the manifest and JSON."""

@@ -146,3 +146,24 @@ def test_help_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--frame" in done.stdout
+
+
+def test_shards_are_parts_of_the_whole(sadr, tmp_path):
+    photos = tmp_path / "photos"
+    for k in range(7):
+        photo_with(photos / f"{k}" / "face.png")  # one stem: names depend on the whole listing
+    whole = tmp_path / "whole"
+    assert sadr(photos, "-r", "--out", whole, "--no-index").exit_code == 0
+    found: list[str] = []
+    for part in (1, 2, 3):
+        out = tmp_path / f"part{part}"
+        assert sadr(photos, "-r", "--out", out, "--no-index", "--shard", f"{part}/3").exit_code == 0
+        objs = sorted(p.name for p in out.glob("*.obj"))
+        assert all((out / n).read_bytes() == (whole / n).read_bytes() for n in objs)
+        found += objs
+    assert sorted(found) == sorted(p.name for p in whole.glob("*.obj")) and len(found) == 7
+    result = sadr(photos / "0", "--out", tmp_path / "o", "--shard", "2/3")
+    assert result.exit_code == 4 and "shard 2/3" in result.stderr
+    for wrong in ("0/3", "4/3", "3", "a/b", "1/0"):
+        assert sadr(photos, "-r", "--out", tmp_path / "o", "--shard", wrong).exit_code == 2
+    assert not (tmp_path / "o").exists()

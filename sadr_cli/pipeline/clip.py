@@ -1,0 +1,400 @@
+"""One video through the rooms: frames, tracks, smoothing, and the files of the whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli import __version__
+from sadr_cli.errors import InputError, OutputError
+from sadr_cli.faces import Face, FloatArray, Frame
+from sadr_cli.gallery import face_card, write_cards
+from sadr_cli.pipeline.feed import Feed
+from sadr_cli.pipeline.photo import OVERLAYS, Photo, Written, reason_of
+from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
+from sadr_cli.render import render_overlay
+from sadr_cli.sources import iter_frames, probe_video
+from sadr_cli.uv import UVLayout
+from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
+from sadr_cli.video.writer import VideoWriter
+from sadr_cli.writers.atomic import TEMPORARY_PREFIX, make_folder, output_error
+from sadr_cli.writers.compose import compose_mesh, write_formats
+from sadr_cli.writers.landmarks_json import PHOTO_FRAME, POSE_CONVENTION, face_json, write_face_json
+from sadr_cli.writers.poses_csv import COLUMNS, pose_row
+
+POSES, LANDMARKS = "_poses.csv", "_landmarks.jsonl"
+_AHEAD = 4  # decoded frames that wait
+_SHORT = 0.9  # of the frames the container announces: fewer, and the file was cut short
+
+
+def run_clip(
+    photo: Photo,
+    reconstructor: FaceReconstructor,
+    make_detector: Callable[[], FaceDetector],
+    settings: RunSettings,
+    stop: StopFlag,
+) -> Written | None:
+    """Reconstruct a video; None when asked to stop before its end (nothing of it is kept then).
+
+    Files, all beside those of the photos: NAME_poses.csv and NAME_landmarks.jsonl with a line a
+    face and frame, NAME_track1... the mesh of each track with its mean shape, as it stands in
+    its best frame, NAME_frame000120_track1... with ``mesh_every``, overlays/NAME.mp4.
+    Raises OutputError; anything else that goes wrong fails this video alone.
+    """
+    began = time.perf_counter()
+    clip = _Clip(photo, reconstructor, settings)
+    error: str | None = None
+    try:
+        if not clip.follow(make_detector(), stop):
+            return None
+    except OutputError:
+        raise
+    except InputError as problem:
+        error = reason_of(problem, photo.work.source.label)
+    except Exception as problem:  # one bad video never stops a run
+        error = f"{type(problem).__name__}: {problem}"
+    finally:
+        clip.close()
+    return clip.entry(error, time.perf_counter() - began)
+
+
+class _Clip:
+    """The state of one video; files grow under temporary names until :meth:`follow` ends."""
+
+    def __init__(
+        self, photo: Photo, reconstructor: FaceReconstructor, settings: RunSettings
+    ) -> None:
+        self.photo, self.settings = photo, settings
+        self._reconstructor, self._uv = reconstructor, reconstructor.uv
+        self._strength = STRENGTHS[settings.video.smooth]
+        self._smoothers: dict[int, FaceSmoother] = {}
+        self._people: dict[int, _Person] = {}
+        self._frames = self._looked = 0
+        self._outputs: list[str] = []
+        self._described: list[dict[str, Any]] = []
+        self._rows: list[list[str]] = []
+        self._cards: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+        self._tables = _Tables(settings.out, photo.name)
+        self._drawings: _Drawings | None = None
+        self._pool = ThreadPoolExecutor(max(settings.jobs, 1), "sadr-clip")
+        self._jobs: deque[Future[list[str]]] = deque()
+
+    def follow(self, detector: FaceDetector, stop: StopFlag) -> bool:
+        """All frames; False when asked to stop."""
+        source, video = self.photo.work.source, self.settings.video
+        info = probe_video(source)
+        if self.settings.overlay:
+            rate = (info.rate or 25.0) / video.step
+            self._drawings = _Drawings(self.settings, self.photo.name, rate, self._uv, self._pool)
+        frames = iter_frames(
+            source,
+            start=video.start,
+            end=video.end,
+            step=video.step,
+            max_pixels=self.settings.max_pixels,
+        )
+        tracker = Tracker(self._reconstructor, detector, self.settings.faces, video.detect_every)
+        feed = Feed(frames, _AHEAD)
+        last = -1
+        try:
+            while not feed.over:
+                if stop:
+                    return False
+                frame = feed.take(timeout=0.2)
+                if frame is not None:
+                    self._frame(frame, tracker)
+                    last = frame.index if frame.index is not None else last
+        finally:
+            feed.stop()
+        if feed.error is not None:
+            raise feed.error
+        for number in list(self._people):
+            self._end_track(number)
+        while self._jobs:
+            self._collect()
+        if video.end is None and info.frames and last + video.step < _SHORT * info.frames:
+            self._notes.append(f"damaged or cut short: ends at frame {last} of about {info.frames}")
+        self._looked = tracker.detections
+        if self._drawings is not None:
+            self._outputs += self._drawings.finish()
+        self._outputs += self._tables.finish()
+        if self._cards and self.settings.index:
+            write_cards(self.settings.out, self.photo.name, self._cards)
+        return True
+
+    def close(self) -> None:
+        """Let go of threads and unfinished files."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._drawings is not None:
+            self._drawings.discard()
+        self._tables.discard()
+
+    # --- frames -----------------------------------------------------------------------------
+
+    def _frame(self, frame: Frame, tracker: Tracker) -> None:
+        seconds = frame.time or 0.0
+        self._frames += 1
+        found = tracker.step(frame.image)
+        shown = []
+        for item in found:
+            if item.new:
+                self._people[item.track] = _Person(item.track)
+            self._people[item.track].see(item.face, frame)
+            face = self._smooth(item.track, item.face, seconds)
+            self._tables.add(face, frame, item.track)
+            shown.append(face)
+            every = self.settings.video.mesh_every
+            if every is not None and (self._frames - 1) % every == 0:
+                stem = f"{self.photo.name}_frame{frame.index:06d}_track{item.track}"
+                self._jobs.append(self._pool.submit(self._mesh, stem, face, frame))
+        for number in set(self._people) - set(tracker.alive):
+            self._end_track(number)
+        while len(self._jobs) > 4 * max(self.settings.jobs, 1):
+            self._collect()
+        if self._drawings is not None:
+            self._drawings.add(frame, shown)
+
+    def _smooth(self, track: int, face: Face, seconds: float) -> Face:
+        if self._strength is None:
+            return face
+        smoother = self._smoothers.get(track)
+        if smoother is None:
+            smoother = FaceSmoother(self._strength, self._uv.landmark_indices)
+            self._smoothers[track] = smoother
+        return smoother(face, seconds)
+
+    def _mesh(self, stem: str, face: Face, frame: Frame) -> list[str]:
+        look, size = self.settings.look, (frame.height, frame.width)
+        mesh = compose_mesh(face, self._uv, look, size, frame.image)
+        return write_formats(self.settings.out, stem, mesh, face, look)[1]
+
+    def _collect(self) -> None:
+        self._outputs += self._jobs.popleft().result()
+
+    def _end_track(self, number: int) -> None:
+        """Write the mean face of a track that has ended."""
+        self._smoothers.pop(number, None)
+        person = self._people.pop(number)
+        face, frame = person.mean(), replace(person.frame, name=self.photo.name)
+        stem = f"{self.photo.name}_track{number}"
+        look, size = self.settings.look, (frame.height, frame.width)
+        mesh = compose_mesh(face, self._uv, look, size, frame.image)
+        files, outputs = write_formats(self.settings.out, stem, mesh, face, look)
+        record = face_json(face, frame, number, mesh, files, __version__)
+        record["track"] = {**person.span(), "shape": "mean over the track"}
+        write_face_json(self.settings.out / f"{stem}.json", record)
+        self._outputs += [*outputs, f"{stem}.json"]
+        self._rows.append(pose_row(face, frame.source, self.photo.name, number))
+        if self.settings.index:
+            card = face_card(frame.image, face, self._uv, mesh)
+            self._cards.append({"face": number, **card})
+        self._described.append(
+            {
+                "face": number,
+                "track": number,
+                **person.span(),
+                "json": f"{stem}.json",
+                **files,
+                "confidence": record["confidence"],
+                "box": record["box"],
+                **{k: record["pose"][k] for k in ("yaw", "pitch", "roll")},
+                **({"warnings": record["warnings"]} if record["warnings"] else {}),
+            }
+        )
+
+    def entry(self, error: str | None, seconds: float) -> Written:
+        """The manifest's entry, with a row a track for the run's own table."""
+        photo = self.photo
+        good = error is None
+        status = "ok" if good and self._described else "no_face" if good else "failed"
+        entry = {
+            "source": photo.work.source.label,
+            "key": photo.key,
+            "name": photo.name,
+            "kind": "video",
+            "status": status,
+            "reason": error or "; ".join(self._notes) or (None if self._described else _NOBODY),
+            "frames": self._frames,
+            "frames_detected": self._looked,
+            "outputs": self._outputs,
+            "faces": sorted(self._described, key=lambda d: d["face"]) if good else [],
+            "seconds": round(seconds, 3),
+            "settings": photo.settings,
+            "stamp": photo.stamp,
+        }
+        return Written(entry, self._rows if good else [])
+
+
+_NOBODY = "no face found"
+
+
+@dataclass
+class _Person:
+    """What is kept of a track: the mean shape, and the frame that shows the face best."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        self._weight, self._best = 0.0, -1.0
+        self._shape: FloatArray | float = 0.0
+        self._frames = 0
+
+    def see(self, face: Face, frame: Frame) -> None:
+        """Frontal, confident faces count most (of the far side a profile shows nothing)."""
+        facing = max(float(face.rotation[2, 2]), 0.05)
+        weight = max(face.confidence, 0.01) * facing
+        self._shape = self._shape + weight * np.asarray(face.shape, float)
+        self._weight += weight
+        self._frames += 1
+        if self._frames == 1:
+            self._from = (frame.index, frame.time)
+        if weight > self._best:
+            self._best, self.face, self.frame = weight, face, frame
+        self._to_place = (frame.index, frame.time)
+
+    def mean(self) -> Face:
+        """The best frame's face with the track's mean shape."""
+        face = self.face
+        shape = np.asarray(self._shape / self._weight, np.float32)
+        placed = face.scale * shape @ np.asarray(face.rotation).T + face.translation
+        return replace(face, shape=shape, vertices=(placed * (1, -1, 1)).astype(np.float32))
+
+    def span(self) -> dict[str, Any]:
+        (first, start), (last, end) = self._from, self._to_place
+        return {
+            "frames": self._frames,
+            "first_frame": first,
+            "last_frame": last,
+            "start": None if start is None else round(start, 4),
+            "end": None if end is None else round(end, 4),
+            "best_frame": self.frame.index,
+        }
+
+
+class _Tables:
+    """NAME_poses.csv and NAME_landmarks.jsonl, under temporary names until finished."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._final = [folder / f"{name}{POSES}", folder / f"{name}{LANDMARKS}"]
+        self._paths = [temporary_beside(path) for path in self._final]
+        self._files: list[io.TextIOWrapper] = []
+        try:
+            for path in self._paths:
+                file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+                self._files.append(file)
+            self._csv = csv.writer(self._files[0], lineterminator="\n")
+            self._csv.writerow(["frame", "time_s", "track", *COLUMNS])
+            head = {
+                "format": "sadr-video-landmarks",
+                "schema": 1,
+                "version": __version__,
+                "frame": PHOTO_FRAME,
+                "landmarks": "300-W, 68 points: x, y, z",
+                "pose": {k: POSE_CONVENTION[k] for k in ("angles", "yaw", "pitch", "roll")},
+                "time": "seconds",
+            }
+            self._files[1].write(json.dumps(head) + "\n")
+        except OSError as error:
+            raise output_error(self._final[0], error) from error
+
+    def add(self, face: Face, frame: Frame, track: int) -> None:
+        seconds = "" if frame.time is None else f"{frame.time:.4f}"
+        line = {
+            "frame": frame.index,
+            "time": None if frame.time is None else round(frame.time, 4),
+            "track": track,
+            "confidence": round(face.confidence, 4),
+            **dict(zip(("yaw", "pitch", "roll"), (round(a, 4) for a in face.euler), strict=True)),
+            "landmarks": np.round(np.asarray(face.landmarks, float), 3).tolist(),
+            "visibility": np.round(np.asarray(face.landmark_visibility, float), 3).tolist(),
+        }
+        if not all(math.isfinite(v) for p in line["landmarks"] for v in p):  # type: ignore
+            raise ValueError("the network gave coordinates that are not finite")
+        try:
+            cells = pose_row(face, frame.source, frame.name, track)
+            self._csv.writerow([frame.index, seconds, track, *cells])
+            self._files[1].write(json.dumps(line, separators=(",", ":")) + "\n")
+        except OSError as error:
+            raise output_error(self._final[0], error) from error
+
+    def finish(self) -> list[str]:
+        for file, path, final in zip(self._files, self._paths, self._final, strict=True):
+            try:
+                file.close()
+                path.replace(final)
+            except OSError as error:
+                raise output_error(final, error) from error
+        return [path.name for path in self._final]
+
+    def discard(self) -> None:
+        for file in self._files:
+            try:
+                file.close()
+            except OSError:  # the disk is full: said already
+                continue
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+class _Drawings:
+    """overlays/NAME.mp4: drawn by threads, written in order."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        name: str,
+        rate: float,
+        uv: UVLayout,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._final = settings.out / OVERLAYS / f"{name}.mp4"
+        make_folder(self._final.parent)
+        self._path = temporary_beside(self._final)
+        self._writer = VideoWriter(self._path, rate)
+        self._uv, self._pool = uv, pool
+        self._ahead = 2 * max(settings.jobs, 1)
+        self._drawn: deque[tuple[Future[NDArray[np.uint8]], float]] = deque()
+
+    def add(self, frame: Frame, faces: list[Face]) -> None:
+        future = self._pool.submit(render_overlay, frame.image, faces, self._uv)
+        self._drawn.append((future, frame.time or 0.0))
+        while len(self._drawn) > self._ahead:
+            self._write()
+
+    def _write(self) -> None:
+        future, seconds = self._drawn.popleft()
+        self._writer.write(future.result(), seconds)
+
+    def finish(self) -> list[str]:
+        while self._drawn:
+            self._write()
+        self._writer.close()
+        if self._writer.codec is None:
+            return []
+        try:
+            self._path.replace(self._final)
+        except OSError as error:
+            raise output_error(self._final, error) from error
+        return [f"{OVERLAYS}/{self._final.name}"]
+
+    def discard(self) -> None:
+        self._drawn.clear()
+        self._path.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that clean-ups know, in the folder of ``path``."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}")

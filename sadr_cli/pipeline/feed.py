@@ -1,0 +1,65 @@
+"""The listing, read ahead by a thread: a slow disk or pipe never holds up what is in flight."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+class Feed(Generic[T]):
+    """At most ``ahead`` items are read ahead of :meth:`take`."""
+
+    def __init__(self, items: Iterable[T], ahead: int) -> None:
+        self._queue: queue.Queue[T | object] = queue.Queue(max(ahead, 1))
+        self._stopped = threading.Event()
+        self.error: Exception | None = None
+        self.over = False
+        # A daemon: nobody can wake it from a pipe in which nothing comes.
+        self._thread = threading.Thread(target=self._read, args=(items,), daemon=True)
+        self._thread.start()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the thread still waits for its source."""
+        return self._thread.is_alive()
+
+    def take(self, timeout: float = 0.0) -> T | None:
+        """The next item; None when there is none yet, or none any more (:attr:`over`)."""
+        if self.over:
+            return None
+        try:
+            item = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if item is _END:
+            self.over = True
+            return None
+        return item  # type: ignore[return-value]
+
+    def stop(self) -> None:
+        """Take nothing any more."""
+        self.over = True
+        self._stopped.set()
+
+    def _read(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except Exception as error:  # raised by the run once what is in flight is done
+            self.error = error
+        self._put(_END)
+
+    def _put(self, item: T | object) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False

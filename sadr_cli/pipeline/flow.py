@@ -1,0 +1,227 @@
+"""The overlapped loop: decode, detect, crop | network and alignment | writing, all at once.
+
+Photos are prepared and written by threads while the network runs; faces of different photos
+share its batches. Queues are bounded by number and by bytes, so memory does not depend on how
+many photos there are. Results are settled in the order of the inputs, whatever finishes first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from sadr_cli.pipeline.batches import BatchRunner
+from sadr_cli.pipeline.feed import Feed
+from sadr_cli.pipeline.photo import (
+    FaceFiles,
+    Photo,
+    Preparer,
+    Written,
+    finish_photo,
+    write_face,
+)
+from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
+
+Entry = dict[str, Any]
+T = TypeVar("T")
+
+
+class Flow(Generic[T]):
+    """Takes ``items`` through the rooms. All of it belongs to the thread that calls :meth:`run`.
+
+    admit: makes of an item a photo to be done, or an entry of what is settled already.
+    settle: called with every result, in the order of the items.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        admit: Callable[[T], Photo | Entry],
+        settle: Callable[[Written | Entry], None],
+        reconstructor: FaceReconstructor,
+        make_detector: Callable[[], FaceDetector],
+        settings: RunSettings,
+        stop: StopFlag,
+    ) -> None:
+        self.settings = settings
+        self.stop = stop
+        self._admit_item, self._settle = admit, settle
+        self._reconstructor, self._make_detector = reconstructor, make_detector
+        self._uv = reconstructor.uv
+        self._prepare = Preparer(reconstructor, make_detector, settings)
+        self._batches = BatchRunner(reconstructor, settings.batch_size, settings.two_pass)
+
+        # In the order of the inputs: photos being prepared, faces waiting for the network,
+        # videos waiting for everything before them, and the slots of results to be settled.
+        self._preparing: deque[tuple[Photo, Future[Photo]]] = deque()
+        self._waiting: deque[tuple[Photo, int]] = deque()
+        self._clips: deque[Photo] = deque()
+        self._slots: deque[Photo | Future[Written] | Written | Entry] = deque()
+        self._files: dict[int, list[Future[FaceFiles]]] = {}  # by id of the photo
+        self._face_jobs: deque[Future[FaceFiles]] = deque()
+        self._typical: float | None = None  # bytes of a decoded photo
+        self._bytes = 0  # of decoded photos that left _preparing
+        self._freed: deque[int] = deque()  # filled by the writing threads
+        self._jobs = max(settings.jobs, 1)
+        self._ahead = 2 * (self._batches.size + self._jobs)
+        self._readers = ThreadPoolExecutor(self._jobs, "sadr-read")
+        self._writers = ThreadPoolExecutor(self._jobs, "sadr-write")
+        self.feed = Feed(items, self._ahead)
+
+    def run(self) -> None:
+        """Until everything is settled; raises OutputError when the output cannot be written,
+        and what listing the items raised, after finishing what was in flight."""
+        try:
+            self._drive()
+        finally:
+            self.feed.stop()
+            self._readers.shutdown(wait=True, cancel_futures=True)
+            self._writers.shutdown(wait=True, cancel_futures=True)
+        if self.feed.error is not None and not self.stop:
+            raise self.feed.error
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        while True:
+            if self.stop:
+                self.feed.stop()
+                self._forget_queued()
+            self._take_new()
+            if self._preparing and len(self._waiting) < self._batches.size:
+                self._take_in(self._preparing.popleft()[1].result())
+            elif self._waiting:
+                self._reconstruct_batch()
+            elif self._clips:
+                self._run_clip(self._clips.popleft())
+            elif self._slots:  # only writing is left to wait for
+                self._commit(wait=True)
+            elif self.feed.over:
+                break
+            else:
+                self._admit(self.feed.take(timeout=0.1))
+            self._commit(wait=False)
+
+    def _take_new(self) -> None:
+        while not self._clips and self._room():
+            item = self.feed.take()
+            if item is None:
+                return
+            self._admit(item)
+
+    def _room(self) -> bool:
+        """Whether one more photo may be taken in."""
+        while self._freed:
+            self._bytes -= self._freed.popleft()
+        if len(self._preparing) >= self._ahead or len(self._slots) >= 4 * self._ahead:
+            return False
+        ready = [f.result().nbytes for _, f in self._preparing if f.done()]
+        coming = len(self._preparing) - len(ready)
+        if self._typical is None:  # the first photos tell how large they are
+            return coming < self._jobs and not ready
+        expected = self._bytes + sum(ready) + (coming + 1) * self._typical
+        return expected <= self.settings.memory or not self._slots
+
+    def _forget_queued(self) -> None:
+        """Drop photos that no thread has begun with, and videos."""
+        dropped = {id(photo) for photo, future in self._preparing if future.cancel()}
+        dropped.update(id(photo) for photo in self._clips)
+        self._clips.clear()
+        if dropped:
+            self._preparing = deque(p for p in self._preparing if id(p[0]) not in dropped)
+            self._slots = deque(s for s in self._slots if id(s) not in dropped)
+
+    # --- inputs -----------------------------------------------------------------------------
+
+    def _admit(self, item: T | None) -> None:
+        if item is None:
+            return
+        photo = self._admit_item(item)
+        self._slots.append(photo)
+        if isinstance(photo, Photo):
+            source = photo.work.source
+            if source.kind == "video" and source.error is None and photo.work.detections is None:
+                self._clips.append(photo)
+            else:
+                self._preparing.append((photo, self._readers.submit(self._prepare, photo)))
+
+    def _take_in(self, photo: Photo) -> None:
+        """A prepared photo: its faces wait for the network."""
+        self._bytes += photo.nbytes
+        if photo.decoded:
+            before = photo.decoded if self._typical is None else self._typical
+            self._typical = 0.8 * before + 0.2 * photo.decoded
+        if photo.error is not None or not photo.detections:
+            self._finish(photo)
+        else:
+            self._waiting.extend((photo, index) for index in range(len(photo.detections)))
+
+    # --- faces ------------------------------------------------------------------------------
+
+    def _reconstruct_batch(self) -> None:
+        count = min(self._batches.size, len(self._waiting))
+        items = [self._waiting.popleft() for _ in range(count)]
+        began = time.perf_counter()
+        faces = self._batches.run(items)
+        share = (time.perf_counter() - began) / count
+        for (photo, index), face in zip(items, faces, strict=True):
+            photo.seconds += share
+            photo.images[index] = photo.images[index][:0]
+            if isinstance(face, str):
+                photo.error = photo.error or face
+            else:
+                photo.faces[index] = face
+                job = self._writers.submit(write_face, photo, index, self._uv, self.settings)
+                self._files.setdefault(id(photo), []).append(job)
+                self._face_jobs.append(job)
+            if index == len(photo.detections) - 1:
+                self._finish(photo)
+        # Writing must keep pace: reconstructed faces are large.
+        while len(self._face_jobs) > 2 * self._ahead:
+            self._face_jobs.popleft().exception()
+
+    def _finish(self, photo: Photo) -> None:
+        """Hand a photo to its last step; the slot keeps its place in the order."""
+        files = self._files.pop(id(photo), [])
+        size = photo.nbytes
+
+        def release(_: Future[Written]) -> None:
+            photo.frame = None
+            photo.faces.clear()
+            self._freed.append(size)
+
+        # The writers take jobs in order, so those of the photo's faces have begun by then.
+        future = self._writers.submit(finish_photo, photo, files, self._uv, self.settings)
+        self._slots[self._slot(photo)] = future
+        future.add_done_callback(release)
+
+    def _run_clip(self, photo: Photo) -> None:
+        """A video, from its first frame to its last, in this thread."""
+        from sadr_cli.pipeline.clip import run_clip
+
+        written = run_clip(
+            photo, self._reconstructor, self._make_detector, self.settings, self.stop
+        )
+        if written is None:  # asked to stop: to be done again
+            del self._slots[self._slot(photo)]
+        else:
+            self._slots[self._slot(photo)] = written
+
+    # --- results ----------------------------------------------------------------------------
+
+    def _slot(self, photo: Photo) -> int:
+        return next(i for i, s in enumerate(self._slots) if s is photo)
+
+    def _commit(self, wait: bool) -> None:
+        """Settle what is finished at the front of the order; with ``wait`` at least one."""
+        while self._slots:
+            head = self._slots[0]
+            if isinstance(head, Photo) or (isinstance(head, Future) and not (head.done() or wait)):
+                return
+            if isinstance(head, Future):
+                head, wait = head.result(), False  # OutputError stops the run here
+            self._slots.popleft()
+            self._settle(head)
