@@ -13,7 +13,7 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import Subject
 from sadr_cli.export.topology import Topology, apply_topology
-from sadr_cli.sources import read_image
+from sadr_cli.sources import SourceList, iter_frames, read_image
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers import MESH_FORMATS
 from sadr_cli.writers.atomic import atomic_write
@@ -111,7 +111,7 @@ def load_photo(subject: Subject, photos: Path | None, max_pixels: int) -> NDArra
         raise InputError(
             f"{subject.stem}: its photo {was} is not there any more: give its folder with --photos"
         )
-    image = read_image(path, max_pixels=max_pixels)
+    image = _read_picture(path, record["image"], max_pixels)
     if image.shape[:2] != subject.size:
         height, width = subject.size
         raise InputError(
@@ -121,6 +121,18 @@ def load_photo(subject: Subject, photos: Path | None, max_pixels: int) -> NDArra
     if photos is None and subject.stamp is not None and path.stat().st_size != subject.stamp[0]:
         raise InputError(f"{subject.stem}: {path} has changed since: reconstruct it again")
     return image
+
+
+def _read_picture(path: Path, about: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
+    """The photo, or the frame of the video, that a record is about."""
+    if about.get("index") is None:
+        return read_image(path, max_pixels=max_pixels)
+    start = max(float(about.get("time") or 0.0) - 1.0, 0.0)
+    source = SourceList().source(path)
+    for frame in iter_frames(source, start=start, max_pixels=max_pixels):
+        if frame.index == about["index"]:
+            return frame.image
+    raise InputError(f"{path}: has no frame {about['index']} any more")
 
 
 def _photo_for(

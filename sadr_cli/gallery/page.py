@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import json
 from pathlib import Path
@@ -21,6 +22,7 @@ NAME = "index.html"
 # Bytes of pictures and meshes in the page; browsers load this from a disk in about a second.
 # Beyond it faces keep their numbers and files, first without mesh, then without picture.
 MAX_MESHES, MAX_PAGE = 96_000_000, 160_000_000
+_CURVE = 600  # points of a video's curves at most
 _BLOCK = 60  # faces a script element: the page takes in one at a time
 _HERE = Path(__file__).parent
 
@@ -43,10 +45,12 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
         blocks = _Blocks()
         for entry in document["inputs"]:
             cards = read_cards(folder, entry["name"])
-            items += [
-                _face_item(entry, face, cards.get(face["face"]), blocks)
-                for face in entry.get("faces", ())
-            ]
+            curves = _curves(folder, entry) if entry.get("kind") == "video" else {}
+            for face in entry.get("faces", ()):
+                item = _face_item(entry, face, cards.get(face["face"]), blocks)
+                if face["face"] in curves:
+                    item["curve"] = curves[face["face"]]
+                items.append(item)
             if entry["status"] != "ok":
                 items.append({k: entry.get(k) for k in ("name", "source", "status", "reason")})
         about = {
@@ -107,6 +111,22 @@ def _face_item(
         if number is not None:
             item.update(p=number, rotation=card["rotation"])
     return item
+
+
+def _curves(folder: Path, entry: dict[str, Any]) -> dict[int, list[list[float]]]:
+    """Track -> [seconds, yaw, pitch, roll, confidence] over a video, from its table of poses."""
+    curves: dict[int, list[list[float]]] = {}
+    table = next((n for n in entry["outputs"] if n.endswith("_poses.csv")), None)
+    try:
+        with (folder / Path(table or "").name).open(encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                angles = (float(row[f"{a}_deg"]) for a in ("yaw", "pitch", "roll"))
+                when = float(row["time_s"] or row["frame"])
+                point = [round(when, 2), *(round(a, 1) for a in angles), float(row["confidence"])]
+                curves.setdefault(int(row["track"]), []).append(point)
+    except (OSError, KeyError, ValueError):  # an older run, or a table that somebody changed
+        return {}
+    return {k: v[:: -(-len(v) // _CURVE)] for k, v in curves.items()}
 
 
 def _grid(uv: UVLayout) -> dict[str, str]:

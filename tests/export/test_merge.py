@@ -92,3 +92,27 @@ def test_people_by_folder(tmp_path):
         find_people([tmp_path / "p" / "ann"] * 2, made)
     with pytest.raises(UsageError, match="no face"):
         find_people([tmp_path], entries())
+
+
+def test_photos_that_are_frames_of_a_video(tmp_path):
+    import cv2
+
+    from sadr_cli.errors import InputError
+    from sadr_cli.export.convert import load_photo
+    from sadr_cli.export.read import MeshFile
+    from sadr_cli.export.subjects import Subject
+
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for k in range(12):
+        writer.write(np.full((48, 64, 3), 20 * k, np.uint8))
+    writer.release()
+    mesh = MeshFile(np.zeros((3, 3)), np.array([[0, 1, 2]], np.int32))
+    for index in (0, 7, 30):
+        image = {"width": 64, "height": 48, "index": index, "time": index / 10}
+        subject = Subject("clip", path, mesh, None, {"image": image, "source": "clip.avi"}, path)
+        if index == 30:
+            with pytest.raises(InputError, match="clip.avi"):
+                load_photo(subject, None, 10**8)
+        else:
+            assert abs(load_photo(subject, None, 10**8).mean() - 20 * index) < 3

@@ -113,6 +113,24 @@ def test_damaged_cards_leave_a_face_without_a_picture(made, tmp_path):
     assert "p" not in items[0] and items[1]["p"] == 0
 
 
+def test_videos_bring_their_angles_over_time(made, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(made / "run", folder)
+    text = json.loads((folder / "manifest.json").read_text())
+    text["inputs"][1].update(kind="video", outputs=["v_poses.csv"])
+    (folder / "manifest.json").write_text(json.dumps(text))
+    rows = ["frame,time_s,track,source,confidence,yaw_deg,pitch_deg,roll_deg"]
+    rows += [f"{k},{k / 25:.4f},1,v.mp4,0.8,{k / 100},-2,3" for k in range(1500)]
+    (folder / "v_poses.csv").write_text("\n".join(rows) + "\n")
+    items = about(write_page(folder, FakeReconstructor().uv))["items"]
+    assert ["curve" in i for i in items] == [False, False, True, False, False]
+    curve = items[2]["curve"]
+    assert len(curve) == 500 and curve[1] == [0.12, 0.0, -2.0, 3.0, 0.8]
+    (folder / "v_poses.csv").write_text("what,ever\n1,2\n")
+    items = about(write_page(folder, FakeReconstructor().uv))["items"]
+    assert not any("curve" in i for i in items)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_in_a_browser(made):
     """The grid, the filters, the mesh turned by a drag, no request but the page itself."""
