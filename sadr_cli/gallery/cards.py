@@ -29,6 +29,7 @@ from sadr_cli.writers.mesh import Mesh
 
 FOLDER = ".cards"
 THUMBNAIL, TEXTURE = 176, 128  # pixels
+_STRIP, _STRIP_SIDE = 12, 96  # pictures of a video's strip, pixels
 STEP = 4  # pixels of the UV map between vertices of the page's meshes
 QUANTUM_MM = 0.05  # step of their coordinates
 _WIDER = 1.15  # of the network's crop: what a thumbnail shows
@@ -106,6 +107,28 @@ def decode_mesh(text: str, uv: UVLayout) -> NDArray[np.float32]:
     return grid.mean + steps * np.float32(QUANTUM_MM)
 
 
+class Strip:
+    """Small pictures of a track, spread evenly over its time, however long it gets."""
+
+    def __init__(self) -> None:
+        self._every, self._seen = 8, 0
+        self._pictures: list[tuple[float, str]] = []
+
+    def see(self, image: NDArray[np.uint8], face: Face, uv: UVLayout, seconds: float) -> None:
+        """The face in the track's next frame; most are not kept."""
+        if self._seen % self._every == 0:
+            picture = _jpeg(_thumbnail(image, face, uv, _STRIP_SIDE))
+            self._pictures.append((seconds, picture))
+            if len(self._pictures) == 2 * _STRIP:
+                self._pictures, self._every = self._pictures[::2], 2 * self._every
+        self._seen += 1
+
+    def text(self) -> str:
+        """``seconds:base64,seconds:base64...``, at most 12."""
+        step = -(-len(self._pictures) // _STRIP) if self._pictures else 1
+        return ",".join(f"{t:.2f}:{p}" for t, p in self._pictures[::step])
+
+
 def write_cards(folder: Path, name: str, cards: list[dict[str, Any]]) -> None:
     """Keep the cards of the photo ``name`` in the run ``folder``; each has its ``face`` number."""
     path = cards_path(folder, name)
@@ -126,14 +149,16 @@ def cards_path(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.json"
 
 
-def _thumbnail(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
+def _thumbnail(
+    image: NDArray[np.uint8], face: Face, uv: UVLayout, side: int = THUMBNAIL
+) -> NDArray[np.uint8]:
     crop = Crop(face.crop.center_x, face.crop.center_y, face.crop.size * _WIDER)
-    part = extract_crop(image, crop, THUMBNAIL)
+    part = extract_crop(image, crop, side)
     local = replace(
         face,
-        vertices=image_to_crop(face.vertices, crop, THUMBNAIL),
-        landmarks=image_to_crop(face.landmarks, crop, THUMBNAIL),
-        scale=face.scale * THUMBNAIL / crop.size,
+        vertices=image_to_crop(face.vertices, crop, side),
+        landmarks=image_to_crop(face.landmarks, crop, side),
+        scale=face.scale * side / crop.size,
     )
     grid = page_grid(uv)
     edge = edge_opacity(uv)[grid.vertices]

@@ -72,7 +72,7 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
 
 
 class _Blocks:
-    """Lines of ``thumbnail texture mesh`` in base64, - for what is left out."""
+    """Lines of ``thumbnail texture mesh strip`` in base64, - for what there is not."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -80,11 +80,11 @@ class _Blocks:
 
     def add(self, card: dict[str, Any]) -> int | None:
         """Take in a face; returns its number, None when the page is full."""
-        parts = [card["thumbnail"], card["texture"], card["mesh"]]
+        parts = [card["thumbnail"], card["texture"], card["mesh"], card.get("strip") or "-"]
         if self._bytes > MAX_PAGE:
             return None
         if self._bytes > MAX_MESHES:
-            parts[1:] = "-", "-"
+            parts[1:] = "-", "-", "-"
         self._lines.append(" ".join(parts))
         self._bytes += len(self._lines[-1])
         return len(self._lines) - 1
@@ -99,7 +99,7 @@ class _Blocks:
 def _face_item(
     entry: dict[str, Any], face: dict[str, Any], card: dict[str, Any] | None, blocks: _Blocks
 ) -> dict[str, Any]:
-    keys = ("face", "yaw", "pitch", "roll", "confidence", "warnings")
+    keys = ("face", "track", "yaw", "pitch", "roll", "confidence", "warnings")
     item = {k: face[k] for k in keys if face.get(k)}
     item = {"yaw": 0, "pitch": 0, "roll": 0, "confidence": 0, **item}
     known = {*keys, "box"}

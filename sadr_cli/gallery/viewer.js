@@ -3,7 +3,7 @@ const about = JSON.parse(document.getElementById("about").textContent);
 const items = about.items, PER_PAGE = 60, BLOCK = about.block;
 const $ = (id) => document.getElementById(id);
 
-// --- what a card carries: lines of "thumbnail texture mesh", BLOCK lines a script element ---
+// --- what a card carries: lines of "thumbnail texture mesh strip", BLOCK lines a script element ---
 const blocks = new Map();
 function payload(item) {
   if (item.p === undefined) return {};
@@ -12,8 +12,8 @@ function payload(item) {
     if (blocks.size > 8) blocks.delete(blocks.keys().next().value);
     blocks.set(index, $("p" + index).textContent.trim().split("\n"));
   }
-  const [thumbnail, texture, mesh] = blocks.get(index)[item.p % BLOCK].split(" ");
-  return { thumbnail, texture, mesh };
+  const [thumbnail, texture, mesh, strip] = blocks.get(index)[item.p % BLOCK].split(" ");
+  return { thumbnail, texture, mesh, strip };
 }
 
 // --- grid ------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ function node(kind, className, text) {
 const degrees = (v) => `${v > 0 ? "+" : ""}${v.toFixed(0)}°`;
 const color = (c) => c < about.low_confidence ? "var(--bad)" : c < 0.6 ? "var(--warn)" : "var(--good)";
 
-const label = (item) => item.name + (item.face ? `, face ${item.face}` : "");
+const label = (item) => item.name + (item.track ? `, track ${item.track}` : item.face ? `, face ${item.face}` : "");
 
 function card(item) {
   const out = node("button", "card"), text = node("span", "text");
@@ -245,7 +245,13 @@ async function open(item) {
     link.target = "_blank";
     return link;
   }));
-  const { thumbnail } = payload(item);
+  const { thumbnail, strip } = payload(item);
+  $("strip").replaceChildren(...(strip && strip !== "-" ? strip.split(",") : []).map((part) => {
+    const [seconds, data] = part.split(":"), picture = node("img");
+    picture.src = "data:image/jpeg;base64," + data;
+    picture.title = picture.alt = `at ${seconds} s`;
+    return picture;
+  }));
   drawCurve(item.curve);
   $("overlay").hidden = !thumbnail || thumbnail === "-";
   if (!$("overlay").hidden) $("overlay").src = "data:image/jpeg;base64," + thumbnail;
@@ -317,5 +323,5 @@ $("canvas").addEventListener("wheel", (e) => {
 addEventListener("resize", draw);
 
 const faces = items.filter(isFace).length;
-$("count").textContent = `${faces} ${faces === 1 ? "face" : "faces"} in ${about.photos} ${about.photos === 1 ? "photo" : "photos"}`;
+$("count").textContent = `${faces} ${faces === 1 ? "face" : "faces"} in ${about.photos} ${about.photos === 1 ? "input" : "inputs"}`;
 update();

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sadr_cli import __version__
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Face, FloatArray, Frame
-from sadr_cli.gallery import face_card, write_cards
+from sadr_cli.gallery import Strip, face_card, write_cards
 from sadr_cli.pipeline.feed import Feed
 from sadr_cli.pipeline.photo import OVERLAYS, Photo, Written, reason_of
 from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
@@ -86,6 +86,7 @@ class _Clip:
         self._described: list[dict[str, Any]] = []
         self._rows: list[list[str]] = []
         self._cards: list[dict[str, Any]] = []
+        self._strips: dict[int, Strip] = {}
         self._notes: list[str] = []
         self._tables = _Tables(settings.out, photo.name)
         self._drawings: _Drawings | None = None
@@ -155,6 +156,9 @@ class _Clip:
             self._people[item.track].see(item.face, frame)
             face = self._smooth(item.track, item.face, seconds)
             self._tables.add(face, frame, item.track)
+            if self.settings.index:
+                strip = self._strips.setdefault(item.track, Strip())
+                strip.see(frame.image, face, self._uv, seconds)
             shown.append(face)
             every = self.settings.video.mesh_every
             if every is not None and (self._frames - 1) % every == 0:
@@ -200,7 +204,8 @@ class _Clip:
         self._rows.append(pose_row(face, frame.source, self.photo.name, number))
         if self.settings.index:
             card = face_card(frame.image, face, self._uv, mesh)
-            self._cards.append({"face": number, **card})
+            strip = self._strips.pop(number).text()
+            self._cards.append({"face": number, **card, "strip": strip})
         self._described.append(
             {
                 "face": number,

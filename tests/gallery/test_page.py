@@ -72,7 +72,7 @@ def test_the_page_has_every_input_and_nothing_from_elsewhere(made):
     assert not re.search(r"(src|href)=.?(https?:)?//|@[A-Z]+@", text)
     lines = re.search(r'id="p0">\n(.*?)\n</script>', text, re.S)[1].split("\n")
     assert len(lines) == 3
-    thumbnail, texture, mesh = (base64.b64decode(part) for part in lines[0].split(" "))
+    thumbnail, texture, mesh = (base64.b64decode(p) for p in lines[0].split(" ")[:3])
     picture = Image.open(io.BytesIO(thumbnail))
     assert picture.size == (cards.THUMBNAIL,) * 2
     assert Image.open(io.BytesIO(texture)).size == (cards.TEXTURE,) * 2
@@ -99,7 +99,7 @@ def test_pages_are_bounded(made, monkeypatch, tmp_path, uv):
     monkeypatch.setattr(page, "MAX_MESHES", 100)
     path = write_page(folder, FakeReconstructor().uv)
     lines = re.search(r'id="p0">\n(.*?)\n</script>', path.read_text(), re.S)[1].split("\n")
-    assert [line.endswith(" - -") for line in lines] == [False, True, True]
+    assert [line.endswith(" - - -") for line in lines] == [False, True, True]
     monkeypatch.setattr(page, "MAX_PAGE", 100)
     path = write_page(folder, FakeReconstructor().uv)
     assert [i.get("p") for i in about(path)["items"]][:3] == [0, None, None]
@@ -111,6 +111,21 @@ def test_damaged_cards_leave_a_face_without_a_picture(made, tmp_path):
     (folder / cards.FOLDER / "a.json").write_text("[{")
     items = about(write_page(folder, FakeReconstructor().uv))["items"]
     assert "p" not in items[0] and items[1]["p"] == 0
+
+
+def test_strips_stay_short_and_even(uv):
+    face = posed_face(uv)
+    image = np.full((200, 220, 3), 90, np.uint8)
+    for frames, count in ((1, 1), (100, 12), (1000, 12)):
+        strip = cards.Strip()
+        for k in range(frames):
+            strip.see(image, face, uv, k / 25)
+        parts = [part.split(":") for part in strip.text().split(",")]
+        assert count // 2 <= len(parts) <= count
+        times = [float(t) for t, _ in parts]
+        assert len({round(d, 1) for d in np.diff(times)}) <= 2
+        assert frames < 100 or times[-1] > 0.6 * frames / 25
+        assert base64.b64decode(parts[0][1])[:2] == b"\xff\xd8"
 
 
 def test_videos_bring_their_angles_over_time(made, tmp_path):
