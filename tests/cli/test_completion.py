@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from shell import run
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
@@ -48,23 +46,9 @@ def test_the_shell_completes_commands_and_values(shell, script, tmp_path: Path) 
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell} here")
-    wrapper = tmp_path / "bin" / "sadr"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sadr_cli "$@"\n')
-    wrapper.chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "HOME": str(tmp_path),
-    }
-    environment.pop("SADR_WEIGHTS", None)
-    done = subprocess.run(
-        [program, "-c", script], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    output = run(tmp_path, program, "-c", script)
     # zsh gets (("value":"help")), bash and fish the bare values.
-    values = [re.sub(r'.*\(\("(\w+)".*', r"\1", line) for line in done.stdout.splitlines()]
+    values = [re.sub(r'.*\(\("(\w+)".*', r"\1", line) for line in output.splitlines()]
     assert values == ["reconstruct", "yunet", "lite"]
 
 
