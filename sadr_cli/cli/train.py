@@ -86,6 +86,15 @@ def train(
         float,
         typer.Option("--distill", min=0, max=1, help="Share of the truth that --teacher gives."),
     ] = 0.5,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--start-from",
+            metavar="PATH|NAME",
+            help="Checkpoint whose weights a new run begins with.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue the run in --out.")
@@ -192,6 +201,7 @@ def train(
             validation=validation,
             backgrounds=backgrounds,
             teacher=teacher,
+            start_from=start_from,
             resume=resume,
             options=options,
             observe=observe,

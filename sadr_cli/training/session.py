@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -33,6 +33,7 @@ from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid, mean_template
+from sadr_cli.training.start import check_start
 from sadr_cli.training.state import describe, describe_layout, has_state
 from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
@@ -170,12 +171,16 @@ def train(
     validation: Path | None = None,
     backgrounds: Path | None = None,
     teacher: Path | None = None,
+    start_from: Path | None = None,
     resume: bool = True,
     options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Train and return the checkpoint's path; an interrupted run continues where it was saved."""
+    """Train and return the checkpoint's path; an interrupted run continues where it was saved.
+
+    start_from: checkpoint (or name) whose weights and template a new run begins with.
+    """
     began = time.monotonic()
     options = options or RunOptions()
     where = select_device(device)
@@ -186,7 +191,15 @@ def train(
     side = options.photo_side or max(160, config.network.input_size)
     photos = load_photos(data, model, side)
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
-    template = mean_template(model, photos)
+    start = load_checkpoint(find_weights(start_from)) if start_from else None
+    if start is None:
+        template = mean_template(model, photos)
+    else:
+        check_start(start, config.network)
+        if not np.array_equal(start.uv.mask, model.layout.mask):
+            raise UsageError(f"{start.path} has another UV layout than {face_model}")
+        template = start.uv.mean_shape
+        config = replace(config, encoder_steps=0)
     grid = UVGrid(model, config.network.uv_size, where, template)
     guide = Teacher(load_checkpoint(find_weights(teacher)), grid, where) if teacher else None
     trainer = Trainer(
@@ -199,6 +212,8 @@ def train(
         if not resume:
             raise UsageError(f"{out} holds a run already: use --resume or another --out")
         trainer.load_state(state)
+    elif start is not None:
+        trainer.start_from(start.network)
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)
     target = out / f"{name}.safetensors"
     sources = [p.name for p in data]
@@ -208,6 +223,9 @@ def train(
         counters = {"samples": trainer.samples, "step": trainer.step, "seconds": trainer.seconds}
         network = trainer.averaged_network()
         checkpoint = describe(network, layout, name, config, counters, sources)
+        if start is not None:
+            past = {"name": start.name, "sha256": start.sha256, **start.provenance}
+            checkpoint.provenance["started_from"] = past
         figures = checker(checkpoint, str(where)) if checker is not None else None
         if figures is not None:
             checkpoint.provenance["validation"] = figures

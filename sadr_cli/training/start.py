@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sadr_cli import alignment
-from sadr_cli.network import SADRNet
+from sadr_cli.checkpoint import Checkpoint
+from sadr_cli.errors import UsageError
+from sadr_cli.network import NetworkConfig, SADRNet
 from sadr_cli.training.config import POSITION_SCALE
 from sadr_cli.training.grid import UVGrid
 
@@ -66,3 +68,15 @@ def frontal_map(grid: UVGrid) -> Tensor:
     frontal = alignment.flip_y(frontal - middle[:, None, None], 0)
     frontal[:2] += 127.5
     return frontal / POSITION_SCALE
+
+
+def check_start(checkpoint: Checkpoint, network: NetworkConfig) -> None:
+    """UsageError unless a run of ``network`` can start from ``checkpoint``."""
+    about = checkpoint.path or checkpoint.name
+    if checkpoint.network.config != network:
+        raise UsageError(
+            f"{about} holds another network than this run trains: choose the preset and variant "
+            f"it was trained with ({checkpoint.network.config})"
+        )
+    if checkpoint.scaling.position != POSITION_SCALE or checkpoint.scaling.shape != 1:
+        raise UsageError(f"{about} counts in other units ({checkpoint.scaling}): start without it")

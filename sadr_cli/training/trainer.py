@@ -114,6 +114,11 @@ class Trainer:
         if compiled:
             self._forward = torch.compile(self.network)
 
+    def start_from(self, network: SADRNet) -> None:
+        """Begin with the weights of ``network``; the optimiser starts anew."""
+        self.network.load_state_dict(network.state_dict())
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
     # One step -------------------------------------------------------------------------------
 
     @property

@@ -48,6 +48,20 @@ def make_trainer(model, shard, config: TrainConfig = TINY, **more) -> Trainer:
     return Trainer(config, photos, grid, CPU, **more)
 
 
+def test_a_run_begins_with_the_weights_of_a_checkpoint(model_file, shard, tmp_path) -> None:
+    first = train([shard], model_file, tmp_path / "first", TINY, device="cpu")
+    still = replace(TINY, lr=1e-8, encoder_steps=1, average=0.0)
+    again = train([shard], model_file, tmp_path / "b", still, device="cpu", start_from=first)
+    before, after = load_checkpoint(first), load_checkpoint(again)
+    for key, value in before.network.named_parameters():
+        assert torch.allclose(value, after.network.get_parameter(key), atol=1e-3), key
+    assert np.array_equal(before.uv.mean_shape, after.uv.mean_shape)
+    assert after.provenance["started_from"]["sha256"] == before.sha256
+    other = replace(TINY, network=NetworkConfig(64, 32, 0.5))
+    with pytest.raises(UsageError, match="another network"):
+        train([shard], model_file, tmp_path / "c", other, device="cpu", start_from=first)
+
+
 # Variants -------------------------------------------------------------------------------------
 
 
