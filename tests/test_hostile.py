@@ -55,7 +55,7 @@ def test_a_run_over_the_corpus(corpus, tmp_path):
         works(),
         FakeReconstructor(),
         FakeDetector,
-        RunSettings(out, batch_size=8, max_pixels=LIMIT, formats=("stl",), index=False),
+        RunSettings(out, batch_size=8, faces=2, max_pixels=LIMIT, formats=("stl",), index=False),
         on_entry=entries.append,
     )
     status = {
@@ -81,7 +81,7 @@ def test_a_run_over_the_corpus(corpus, tmp_path):
 def test_detect_over_the_corpus(corpus, tmp_path, monkeypatch):
     folder, expected = corpus
     monkeypatch.setattr("sadr_cli.detection.create_detector", lambda *a: FakeDetector())
-    arguments = ["detect", str(folder), "-r", "--json", "--max-pixels", "50"]
+    arguments = ["detect", str(folder), "-r", "--json", "--max-pixels", "50", "--faces", "2"]
     pictures = ["--crops", str(tmp_path / "c"), "--overlay", str(tmp_path / "o")]
     result = CliRunner().invoke(app, [*arguments, *pictures])
     assert result.exit_code == 3 and "Traceback" not in result.stderr

@@ -26,7 +26,7 @@ Options (``Annotated`` types; give the default in the signature)
     DeviceOption str = "auto", WeightsOption str | None, BatchSizeOption str = "auto",
     DetectorOption str = "centerface", FacesOption str = "all", BoxesOption str | None,
     StartOption float = 0.0, EndOption float | None, FrameStepOption int = 1 (video),
-    ShardOption str | None, OverwriteOption bool, FailOnNoFaceOption bool,
+    JobsOption int | None, ShardOption str | None, OverwriteOption bool, FailOnNoFaceOption bool,
     MaxPixelsOption int (megapixels) = 200,
     SeedOption int = 0, JsonOption bool, QuietOption bool, VerboseOption int = 0.
 
@@ -202,6 +202,12 @@ EndOption = Annotated[
 ]
 FrameStepOption = Annotated[
     int, typer.Option("--frame-step", min=1, metavar="N", help="Video: every Nth frame.")
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, metavar="N", help="Threads that read, and that write.", show_default=False
+    ),
 ]
 ShardOption = Annotated[
     str | None,

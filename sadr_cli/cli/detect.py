@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,20 +13,28 @@ import typer
 from sadr_cli.cli.common import (
     DetectorOption,
     DeviceOption,
+    EndOption,
     FacesOption,
     FailOnNoFaceOption,
+    FrameStepOption,
     FromFileOption,
     Inputs,
+    JobsOption,
     JsonOption,
     MaxPixelsOption,
     Output,
     QuietOption,
     RecursiveOption,
+    ShardOption,
+    StartOption,
     VerboseOption,
+    check_span,
     exit_code,
     parse_faces,
+    parse_shard,
+    take_shard,
 )
-from sadr_cli.errors import InputError
+from sadr_cli.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from sadr_cli.faces import Detection, Frame
@@ -48,11 +58,11 @@ def detect(
         typer.Option("--overlay", metavar="DIR", help="Write each photo with its faces drawn in."),
     ] = None,
     device: DeviceOption = "auto",
-    start: Annotated[float, typer.Option("--start", help="Video: first second.")] = 0.0,
-    end: Annotated[
-        float | None, typer.Option("--end", help="Video: last second.", show_default=False)
-    ] = None,
-    frame_step: Annotated[int, typer.Option("--frame-step", help="Video: every Nth frame.")] = 1,
+    jobs: JobsOption = None,
+    shard: ShardOption = None,
+    start: StartOption = 0.0,
+    end: EndOption = None,
+    frame_step: FrameStepOption = 1,
     max_pixels: MaxPixelsOption = 200,
     fail_on_no_face: FailOnNoFaceOption = False,
     json: JsonOption = False,
@@ -69,28 +79,54 @@ def detect(
     """
     out = Output(quiet=quiet, verbose=verbose, json=json)
     which = parse_faces(faces)
+    check_span(start, end)
+    part = parse_shard(shard)
     from sadr_cli.detection import create_detector, detection_to_record, select_faces
+    from sadr_cli.pipeline.feed import ordered_map
+    from sadr_cli.pipeline.settings import StopFlag
     from sadr_cli.sources import iter_frames, iter_sources, load_frame
 
-    sources = iter_sources(inputs, recursive=recursive, from_file=from_file)
-    finder = create_detector(detector, _torch_device(device))
+    sources = take_shard(iter_sources(inputs, recursive=recursive, from_file=from_file), part)
+    create_detector(detector, _torch_device(device))  # one that cannot run is said now
     sinks = _Sinks(crops, overlay)
+    limit = max_pixels * 1_000_000
+    local = threading.local()
+    stop = StopFlag()
 
-    def frames(source: Source) -> Iterator[Frame]:
-        limit = max_pixels * 1_000_000
+    def find(frame: Frame) -> list[Detection]:
+        if not hasattr(local, "detector"):
+            local.detector = create_detector(detector, _torch_device(device))
+        return select_faces(local.detector.detect(frame.image), which)
+
+    def look(source: Source) -> tuple[Frame, list[Detection]] | InputError | None:
+        """A photo, in a thread of its own; None for a video, whose frames come one by one."""
         if source.kind == "video":
-            yield from iter_frames(source, start=start, end=end, step=frame_step, max_pixels=limit)
-        else:
-            yield load_frame(source, limit)
+            return None
+        try:
+            frame = load_frame(source, limit)
+            return frame, find(frame)
+        except InputError as error:
+            return error
+
+    def frames(source: Source, seen: Any) -> Iterator[tuple[Frame, list[Detection]]]:
+        if isinstance(seen, InputError):
+            raise seen
+        if seen is not None:
+            yield seen
+            return
+        for frame in iter_frames(source, start=start, end=end, step=frame_step, max_pixels=limit):
+            yield frame, find(frame)
+            if stop:
+                return
 
     count = {"files": 0, "faces": 0, "no_face": 0, "failed": 0}
-    with out.progress("Detecting") as bar:
-        for source in sources:
+    threads = jobs or min(max(os.cpu_count() or 2, 2), 4)
+    with out.progress("Detecting") as bar, stop.on_signals(out.warn):
+        for source, seen in ordered_map(look, sources, threads, stop.__bool__):
             count["files"] += 1
             found = 0
             try:
-                for frame in frames(source):
-                    detections = select_faces(finder.detect(frame.image), which)
+                for frame, detections in frames(source, seen):
                     for number, detection in enumerate(detections):
                         out.emit(detection_to_record(detection, frame, number))
                     found += len(detections)
@@ -107,8 +143,10 @@ def detect(
                     out.emit({"file": source.label, "faces": 0})
             count["faces"] += found
             bar.advance()
-    out.emit({"summary": {**count, "detector": detector}})
+    out.emit({"summary": {**count, "detector": detector, "interrupted": bool(stop)}})
     out.info(_sentence(count))
+    if stop:
+        raise typer.Exit(int(ExitCode.INTERRUPTED))
     done = count["files"] - count["failed"]
     raise typer.Exit(
         exit_code(done, count["failed"], count["faces"], count["no_face"], fail_on_no_face)

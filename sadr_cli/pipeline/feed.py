@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END = object()
 
 
@@ -63,3 +66,37 @@ class Feed(Generic[T]):
             except queue.Full:
                 continue
         return False
+
+
+def ordered_map(
+    work: Callable[[T], R], items: Iterable[T], jobs: int, stop: Callable[[], bool]
+) -> Iterator[tuple[T, R]]:
+    """(item, ``work(item)``) in order, from ``jobs`` threads, at most ``jobs`` + 2 in flight.
+
+    Once ``stop()`` is true nothing new is begun and what is in flight comes out. Raises what
+    ``items`` raised, after what came before, and what ``work`` raises.
+    """
+    feed = Feed(items, jobs + 2)
+    flight: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                if stop():
+                    feed.stop()
+                while len(flight) < jobs + 2:
+                    item = feed.take(timeout=0.0 if flight else 0.1)
+                    if item is None:
+                        break
+                    flight.append((item, pool.submit(work, item)))
+                if flight:
+                    item, future = flight.popleft()
+                    if not (stop() and future.cancel()):
+                        yield item, future.result()
+                elif feed.over:
+                    break
+        finally:
+            feed.stop()
+            for _, future in flight:
+                future.cancel()
+    if feed.error is not None and not stop():
+        raise feed.error
