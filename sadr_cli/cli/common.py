@@ -68,7 +68,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -316,6 +316,22 @@ def exit_code(
     if done == 0 or faces == 0:
         return ExitCode.NOTHING
     return ExitCode.OK
+
+
+def leave_interrupted() -> NoReturn:
+    """End with the code of an interruption, all output being written.
+
+    A thread that still waits for names in a pipe would make Python abort at its own end.
+    """
+    import threading
+
+    from sadr_cli.pipeline.feed import NAME
+
+    if any(thread.name == NAME for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(ExitCode.INTERRUPTED))
+    raise typer.Exit(int(ExitCode.INTERRUPTED))
 
 
 # --- messages -------------------------------------------------------------------------------

@@ -30,11 +30,12 @@ from sadr_cli.cli.common import (
     VerboseOption,
     check_span,
     exit_code,
+    leave_interrupted,
     parse_faces,
     parse_shard,
     take_shard,
 )
-from sadr_cli.errors import ExitCode, InputError
+from sadr_cli.errors import InputError
 
 if TYPE_CHECKING:
     from sadr_cli.faces import Detection, Frame
@@ -146,7 +147,7 @@ def detect(
     out.emit({"summary": {**count, "detector": detector, "interrupted": bool(stop)}})
     out.info(_sentence(count))
     if stop:
-        raise typer.Exit(int(ExitCode.INTERRUPTED))
+        leave_interrupted()
     done = count["files"] - count["failed"]
     raise typer.Exit(
         exit_code(done, count["failed"], count["faces"], count["no_face"], fail_on_no_face)

@@ -36,13 +36,14 @@ from sadr_cli.cli.common import (
     check_span,
     complete_formats,
     exit_code,
+    leave_interrupted,
     parse_batch_size,
     parse_faces,
     parse_formats,
     parse_shard,
     take_shard,
 )
-from sadr_cli.errors import ExitCode, UsageError
+from sadr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sadr_cli.detection import Detector
@@ -191,7 +192,7 @@ def reconstruct(
     _close(say, summary, out)
     say.emit({"summary": {**summary.counts(), "out": str(out)}})
     if summary.interrupted:
-        raise typer.Exit(int(ExitCode.INTERRUPTED))
+        leave_interrupted()
     done = summary.ok + summary.no_face
     raise typer.Exit(
         int(exit_code(done, summary.failed, summary.faces, summary.no_face, fail_on_no_face))

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 _END = object()
+NAME = "sadr-listing"
 
 
 class Feed(Generic[T]):
@@ -23,13 +24,8 @@ class Feed(Generic[T]):
         self.error: Exception | None = None
         self.over = False
         # A daemon: nobody can wake it from a pipe in which nothing comes.
-        self._thread = threading.Thread(target=self._read, args=(items,), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(items,), daemon=True, name=NAME)
         self._thread.start()
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the thread still waits for its source."""
-        return self._thread.is_alive()
 
     def take(self, timeout: float = 0.0) -> T | None:
         """The next item; None when there is none yet, or none any more (:attr:`over`)."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import pytest
 from fakes import FakeDetector, FakeReconstructor, photo_with
@@ -167,3 +168,48 @@ def test_shards_are_parts_of_the_whole(sadr, tmp_path):
     for wrong in ("0/3", "4/3", "3", "a/b", "1/0"):
         assert sadr(photos, "-r", "--out", tmp_path / "o", "--shard", wrong).exit_code == 2
     assert not (tmp_path / "o").exists()
+
+
+SCRIPT = """
+import sys
+import time
+sys.path.insert(0, {tests!r})
+import sadr_cli.detection, sadr_cli.reconstructor
+from fakes import FakeDetector, FakeReconstructor
+sadr_cli.reconstructor.Reconstructor = lambda *a, **k: FakeReconstructor()
+sadr_cli.detection.create_detector = lambda *a: FakeDetector()
+from sadr_cli.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("command", ["reconstruct", "detect"])
+def test_a_pipe_in_which_nothing_comes(photos, tmp_path, command):
+    """What came is done without waiting for more; a signal ends the waiting."""
+    import signal
+    import subprocess
+    from pathlib import Path
+
+    tests = Path(__file__).parents[1]
+    arguments = [sys.executable, "-c", SCRIPT.format(tests=str(tests)), command, "-", "--json"]
+    if command == "reconstruct":
+        arguments += ["--out", str(tmp_path / "out")]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(arguments, **pipes, text=True, cwd=tests.parent) as process:
+        process.stdin.write(f"{photos / 'a.png'}\n")
+        process.stdin.flush()
+        assert (
+            "a.png"
+            in json.loads(process.stdout.readline())[
+                "source" if command == "reconstruct" else "file"
+            ]
+        )
+        process.send_signal(signal.SIGTERM)
+        for _ in range(100):
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+        rest, errors = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130, errors
+    assert json.loads(rest.splitlines()[-1])["summary"]["interrupted"] and "Fatal" not in errors
