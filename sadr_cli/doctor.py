@@ -19,11 +19,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sadr_cli.errors import SadrError
+
+if TYPE_CHECKING:
+    from sadr_cli.video.writer import VideoWriter
 
 OK, MISSING, FAILED = "ok", "missing", "failed"
 _LIBRARIES = "apt-get install -y libgl1 libusb-1.0-0 libgomp1"  # Debian, Ubuntu
@@ -44,14 +47,15 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ("trimesh", ("trimesh",), False, "pip install trimesh"),
     ("open3d", ("open3d",), False, "pip install open3d"),
     ("face_alignment", ("face-alignment",), False, "pip install face-alignment"),
-    # The extras export and heif.
+    # The extras export, heif, video and cluster.
     ("onnx", ("onnx",), False, "pip install onnx"),
     ("onnxscript", ("onnxscript",), False, "pip install onnxscript"),
     ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), False, "pip install onnxruntime"),
     ("pillow_heif", ("pillow-heif",), False, "pip install pillow-heif"),
+    ("av", ("av",), False, "pip install av"),
+    ("distributed", ("distributed",), False, "pip install distributed"),
 )
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "HEIF")
-_VIDEO_CODECS = (("mp4", "mp4v"), ("avi", "MJPG"))
 
 
 @dataclass(frozen=True)
@@ -291,30 +295,36 @@ def _decode(name: str) -> None:
 def _video() -> Iterator[Check]:
     import cv2
 
+    from sadr_cli.video.writer import VideoWriter
+
     ffmpeg = "FFMPEG:                      YES" in cv2.getBuildInformation()
     fix = "" if ffmpeg else "pip install --force-reinstall opencv-python"
-    for container, codec in _VIDEO_CODECS:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"trial.{container}"
-            written, read = _video_trial(cv2, path, codec)
-        status = OK if read else FAILED
-        detail = "written and read" if read else ("not read" if written else "not written")
-        yield Check("video", f"{container} ({codec})", status, detail, "" if read else fix)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.mp4"
+        writer = VideoWriter(path, 10.0)
+        problem = _attempt(partial(_write_frames, writer))
+        codec = writer.codec
+        read = not problem and _first_frame(cv2, path)
+    if codec == "h264" or problem:
+        yield Check("video", "write H.264", FAILED if problem else OK, problem or "in MP4", fix)
+    else:
+        plain = "MP4 is written as MPEG-4, which browsers do not play"
+        yield Check("video", "write H.264", MISSING, plain, "pip install av")
+    detail = "MP4 is decoded" if read else "MP4 is not decoded"
+    yield Check("video", "read", OK if read else FAILED, detail, "" if read else fix)
 
 
-def _video_trial(cv2: Any, path: Path, codec: str) -> tuple[bool, bool]:
-    """Whether a few frames can be written, and read again."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10.0, (64, 48))
-    opened = bool(writer.isOpened())
+def _write_frames(writer: VideoWriter) -> None:
     for i in range(4):
-        writer.write(np.full((48, 64, 3), 60 * i, np.uint8))
-    writer.release()
-    if not opened or not path.is_file():
-        return False, False
-    capture = cv2.VideoCapture(str(path))
+        writer.write(np.full((48, 64, 3), 60 * i, np.uint8), i / 10)
+    writer.close()
+
+
+def _first_frame(cv2: Any, path: Path) -> bool:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     good, _ = capture.read()
     capture.release()
-    return True, bool(good)
+    return bool(good)
 
 
 # The main job ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,16 @@ def test_a_format_that_pillow_lacks(monkeypatch, bare) -> None:
     assert result.exit_code == 0
     assert checks["photo format/PNG"]["status"] == "ok"
     assert checks["photo format/WEBP"]["status"] == "missing"
+
+
+def test_without_pyav_videos_are_not_for_browsers(monkeypatch, bare) -> None:
+    bare("_photo_formats", "_weights", "_packages", "_detectors")
+    monkeypatch.setitem(sys.modules, "av", None)
+    result, checks, _ = run("--device", "cpu")
+    assert result.exit_code == 0
+    assert checks["video/write H.264"]["status"] == "missing"
+    assert checks["video/write H.264"]["fix"] == "pip install av"
+    assert checks["video/read"]["status"] == "ok"
 
 
 def test_a_device_that_is_not_there(bare) -> None:
