@@ -1,6 +1,7 @@
 """The second pass: crop again around the first pass's landmarks, keep the more confident face.
 
-Measured on AFLW2000-3D photos by ``benchmarks/passes.py``: see benchmarks/README.md.
+On 400 AFLW2000-3D photos with the detector's crop the ``lite`` network's balanced 2-D NME is 5.16
+after one pass, 4.75 so, 4.75 with the true crop (``benchmarks/passes.py``).
 """
 
 from __future__ import annotations
