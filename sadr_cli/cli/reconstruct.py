@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,6 +96,15 @@ def reconstruct(
     batch_size: BatchSizeOption = "auto",
     jobs: JobsOption = None,
     shard: ShardOption = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Run on dask://host:port, or in loky://N processes of this machine.",
+            show_default=False,
+        ),
+    ] = None,
     start: StartOption = 0.0,
     end: EndOption = None,
     frame_step: FrameStepOption = 1,
@@ -146,11 +156,16 @@ def reconstruct(
         raise UsageError(f"--smooth takes off, light or strong, not {smooth!r}")
     check_span(start, end)
     part = parse_shard(shard)
+    if cluster is not None:
+        from sadr_cli.pipeline.cluster import parse_address
+
+        parse_address(cluster)
     works = _peek(take_shard(_works(inputs, recursive, from_file, boxes), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
-    from sadr_cli.pipeline import RunSettings, StopFlag, VideoSettings, run
+    from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, VideoSettings, run
+    from sadr_cli.pipeline.cluster import load_tools
     from sadr_cli.reconstructor import Reconstructor
 
     reconstructor = Reconstructor(weights, device=device, batch_size=batch)
@@ -178,6 +193,11 @@ def reconstruct(
         video=VideoSettings(start, end, frame_step, smooth, detect_every, mesh_every),
     )
     say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
+    machines = None
+    if cluster is not None:
+        info = reconstructor.info
+        load = partial(load_tools, info.path or None, info.sha256, device, batch, detector)
+        machines = Cluster(cluster, load)
     stop = StopFlag()
     with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
 
@@ -186,7 +206,15 @@ def reconstruct(
             say.detail(_sentence(entry))
             bar.advance()
 
-        summary = run(works, reconstructor, make_detector, settings, stop=stop, on_entry=on_entry)
+        summary = run(
+            works,
+            reconstructor,
+            make_detector,
+            settings,
+            stop=stop,
+            on_entry=on_entry,
+            cluster=machines,
+        )
     if index and summary.inputs:
         write_page(out, reconstructor.uv)
     _close(say, summary, out)

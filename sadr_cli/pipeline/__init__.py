@@ -1,5 +1,6 @@
 """Chains the rooms: sources -> detection -> crop -> network -> alignment -> writers."""
 
+from sadr_cli.pipeline.cluster import Cluster
 from sadr_cli.pipeline.engine import run
 from sadr_cli.pipeline.photo import Work
 from sadr_cli.pipeline.settings import (
@@ -12,6 +13,7 @@ from sadr_cli.pipeline.settings import (
 )
 
 __all__ = [
+    "Cluster",
     "FaceDetector",
     "FaceReconstructor",
     "RunSettings",

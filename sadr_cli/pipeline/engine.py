@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from sadr_cli.errors import NothingToDoError
+from sadr_cli.pipeline.cluster import Cluster, run_on_cluster
 from sadr_cli.pipeline.flow import Flow
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Work
@@ -28,12 +29,14 @@ def run(
     *,
     stop: StopFlag | None = None,
     on_entry: Callable[[dict[str, Any]], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Reconstruct every face of ``works`` and write the results to ``settings.out``.
 
     make_detector: called once in every reading thread.
     on_entry: called with the manifest's entry of each input, in input order; entries that an
         earlier run had finished carry ``skipped``.
+    cluster: where to run; None: here.
     Raises OutputError when the output cannot be written (the run can be resumed), and what
     iterating over ``works`` raises, after finishing what was in flight.
     """
@@ -45,16 +48,13 @@ def run(
     ledger = Ledger(reconstructor, settings, on_entry)
     began, state = time.monotonic(), "stopped"
     try:
-        flow = Flow(
-            chain([first], iterator),
-            ledger.admit,
-            ledger.settle,
-            reconstructor,
-            make_detector,
-            settings,
-            stop,
-        )
-        flow.run()
+        works = chain([first], iterator)
+        if cluster is not None:
+            run_on_cluster(cluster, works, ledger, settings, stop)
+        else:
+            Flow(
+                works, ledger.admit, ledger.settle, reconstructor, make_detector, settings, stop
+            ).run()
         state = "interrupted" if stop else "finished"
     finally:
         ledger.summary.interrupted = bool(stop)
