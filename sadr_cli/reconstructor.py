@@ -27,6 +27,7 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.network import NetworkOutput, normalize_input
 from sadr_cli.passes import more_confident, second_crop
+from sadr_cli.runtime import RUNTIMES, Runner
 from sadr_cli.uv import SIZE, UVLayout
 from sadr_cli.uvgrid import upsample
 
@@ -99,6 +100,7 @@ class Reconstructor:
     half: bfloat16 arithmetic in the network; None means on CUDA only.
     detector: name of the detector used when a photo comes without detections.
     two_pass: crop again from the first pass's landmarks and keep the more confident face.
+    runtime: "torch", "openvino" or "auto", see ``runtime.Runner``.
     flip: look at every crop a second time, mirrored, and take the mean of both (twice the work).
     """
 
@@ -112,7 +114,10 @@ class Reconstructor:
         detector: str = "centerface",
         two_pass: bool = True,
         flip: bool = False,
+        runtime: str = "auto",
     ) -> None:
+        if runtime not in RUNTIMES:
+            raise UsageError(f"no runtime {runtime!r}: use {', '.join(RUNTIMES)}")
         self.device = select_device(device)
         if isinstance(weights, Checkpoint):
             self.checkpoint = weights
@@ -133,6 +138,7 @@ class Reconstructor:
         self.flip = flip
         network = self.checkpoint.network.to(self.device).eval()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.runner = Runner(self.network, self.device, "torch" if self.half else runtime)
         uv = self.checkpoint.uv
         mean = np.moveaxis(uv.to_map(uv.mean_shape), 2, 0)[None]
         self._mean = torch.from_numpy(np.ascontiguousarray(mean)).to(self.device)
@@ -242,10 +248,10 @@ class Reconstructor:
     def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """One forward pass and alignment of (B, n, n, 3) crops, as arrays in crop pixels."""
         x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
-        x = normalize_input(x).contiguous(memory_format=torch.channels_last)
+        x = normalize_input(x)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            output = self.network(x)
-            mirrored = self.network(x.flip(3)) if self.flip else None
+            output = self.runner(x)
+            mirrored = self.runner(x.flip(3)) if self.flip else None
         result = self.align(output, mirrored)
         return {k: v.float().cpu().numpy() for k, v in result.items()}
 

@@ -53,7 +53,7 @@ def test_a_perfect_network_gives_the_exact_face_in_photo_pixels(
     reconstructor: Reconstructor, uv: UVLayout, monkeypatch
 ) -> None:
     output = exact_output(uv, 35.0)
-    monkeypatch.setattr(reconstructor, "network", _Constant(output, reconstructor))
+    monkeypatch.setattr(reconstructor, "runner", _Constant(output, reconstructor))
     face = reconstructor.reconstruct_crops(crops(1), [Crop(300, 200, 512)])[0]
     maps = output.pose_map[0].permute(1, 2, 0).numpy()[uv.mask] * 280
     assert np.allclose(face.vertices, crop_to_image(maps, Crop(300, 200, 512), 256), atol=0.02)
@@ -139,11 +139,11 @@ def test_arrays_of_the_wrong_kind_are_named(reconstructor: Reconstructor) -> Non
 def test_second_pass_crops_from_the_first_passes_landmarks(
     reconstructor: Reconstructor, uv: UVLayout, monkeypatch
 ) -> None:
-    monkeypatch.setattr(reconstructor, "network", _Constant(exact_output(uv, 0), reconstructor))
+    monkeypatch.setattr(reconstructor, "runner", _Constant(exact_output(uv, 0), reconstructor))
     photo = np.zeros((300, 400, 3), np.uint8)
     given = Detection(np.array([100.0, 100, 180, 200]))
     first = Reconstructor(reconstructor.checkpoint, device="cpu", two_pass=False)
-    monkeypatch.setattr(first, "network", reconstructor.network)
+    monkeypatch.setattr(first, "runner", reconstructor.runner)
     landmarks = first.reconstruct(photo, [given])[0].landmarks
     face = reconstructor.reconstruct(photo, [given])[0]
     low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
