@@ -1,0 +1,91 @@
+"""``sadr train``: what its options become, and what it says while it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sadr_cli.cli import app
+from sadr_cli.errors import MissingDataError
+from sadr_cli.training.config import PRESETS
+from sadr_cli.training.session import Progress
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stands in for the loop: reports twice, and keeps what it was called with."""
+    seen: dict = {}
+
+    def train(data, face_model, out, config, *, observe, warn, **more):
+        seen.update(data=data, face_model=face_model, out=out, config=config, **more)
+        observe(Progress(step=10, samples=160, done=0.5, losses={"G": 0.25, "P": 0.5}))
+        observe(Progress(step=20, samples=320, done=1.0, losses={}, validation={"nme": 3.5}))
+        warn("the labels of 3 photos are doubtful")
+        return out / "trained.safetensors"
+
+    monkeypatch.setattr("sadr_cli.training.session.train", train)
+
+    def call(*arguments: object):
+        command = ["train", "shards", "--face-model", "model.npz", "--out", str(tmp_path / "run")]
+        return CliRunner().invoke(app, [*command, *map(str, arguments)]), seen
+
+    return call
+
+
+def test_options_reach_the_configuration(trained) -> None:
+    result, seen = trained(
+        *("--preset", "lite", "--steps", 700, "--batch-size", 6, "--lr", 0.001, "--seed", 5),
+        *("--clean", 0.1, "--profiling", 0.25, "--visible", 2, "--average", 0.99, "--piece", 2),
+        *("--teacher", "official", "--distill", 0.3, "--no-resume", "--compact", "--name", "mine"),
+    )
+    assert result.exit_code == 0, result.stderr
+    config, options = seen["config"], seen["options"]
+    assert (config.batch_size, config.lr, config.seed, config.clean) == (6, 0.001, 5, 0.1)
+    assert (config.distill, config.average, config.loss.visible) == (0.3, 0.99, 2)
+    assert config.augment.profiling == 0.25
+    assert options.piece == 2 * 2**20 and options.compact
+    assert seen["name"] == "mine" and seen["resume"] is False and str(seen["teacher"]) == "official"
+    assert seen["data"] == [Path("shards")]
+
+
+def test_what_is_not_given_is_the_presets(trained) -> None:
+    for name, preset in PRESETS.items():
+        result, seen = trained("--preset", name)
+        assert result.exit_code == 0, result.stderr
+        assert seen["config"].batch_size == preset.batch_size
+        assert seen["config"].augment == preset.augment and seen["config"].distill == 0
+
+
+def test_progress_is_said_on_stderr_and_as_json_lines(trained) -> None:
+    result, _ = trained("--json", "-v")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines[0] == {"step": 10, "samples": 160, "G": 0.25, "P": 0.5}
+    assert lines[1]["nme"] == 3.5
+    assert "step 10, 160 samples: G 0.2500" in result.stderr
+    assert "step 20: nme 3.50 %" in result.stderr
+    assert "warning: the labels of 3 photos" in result.stderr
+    assert "trained.safetensors" in result.stderr
+
+
+def test_quiet_leaves_only_warnings(trained) -> None:
+    result, _ = trained("--quiet")
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == ["warning: the labels of 3 photos are doubtful"]
+
+
+def test_unknown_presets_and_variants_are_named(trained) -> None:
+    result, _ = trained("--preset", "huge")
+    assert result.exit_code == 2 and "paper, full, lite" in result.stderr
+    result, _ = trained("--variant", "huge")
+    assert result.exit_code == 2 and "no-attention" in result.stderr
+
+
+def test_missing_data_is_exit_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "nothing", "--face-model", "no.npz", "--out", "run"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == MissingDataError.exit_code
+    assert result.stderr.startswith("error: ") and not (tmp_path / "run").exists()
