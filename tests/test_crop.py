@@ -91,3 +91,37 @@ def test_window_keeps_pixels() -> None:
     assert (outside[1:, 1:] == image[:2, :2]).all()
     assert not outside[0].any()
     assert not outside[:, 0].any()
+
+
+@pytest.mark.parametrize("step", [1.2, 1.6, 2.0, 4.7])
+def test_shrunk_crops_are_whole_to_their_edges(step: float) -> None:
+    """A ramp stays a ramp up to the outermost pixels, whatever the scale."""
+    photo = np.zeros((900, 900, 3), np.float32)
+    photo[..., 0], photo[..., 1] = np.arange(900)[None], np.arange(900)[:, None]
+    crop = Crop(430.3, 460.8, 128 * step)
+    cut = extract_crop(photo, crop, 128)
+    columns, rows = np.meshgrid(np.arange(128), np.arange(128))
+    expected = crop_to_image(np.stack([columns, rows], -1), crop, 128)
+    assert np.abs(cut[..., :2] - expected).max() < 0.1 * step
+
+
+def test_integer_points_are_not_cut_off() -> None:
+    crop = Crop(10.25, 20.75, 77.0)
+    points = np.array([[3, 5, 7], [100, 200, -9]])
+    there = image_to_crop(points, crop, 128)
+    assert np.allclose(there, image_to_crop(points.astype(float), crop, 128))
+    assert np.allclose(crop_to_image(points, crop, 128)[..., 2], points[..., 2] * 77 / 128)
+    assert np.allclose(crop_to_image(there, crop, 128), points)
+
+
+@pytest.mark.parametrize(("left", "top"), [(6, 0), (0, 4), (-3, 0), (0, -3), (99, -99)])
+def test_windows_beside_the_photo_are_black(left: int, top: int) -> None:
+    image = np.full((4, 6, 3), 7, np.uint8)
+    window = cut_window(image, left, top, 3)
+    assert window.shape == (3, 3, 3) and window.dtype == np.uint8
+    assert not window.any()
+
+
+def test_tiny_faces_have_crops_too() -> None:
+    landmarks = np.array([[0.0, 0.0], [0.2, 0.3]])
+    assert crop_from_landmarks(landmarks).size == pytest.approx(1.5 * 0.25)

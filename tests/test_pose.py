@@ -78,3 +78,50 @@ def test_quaternions_are_batched() -> None:
     matrices = euler_to_matrix(np.linspace(-80, 80, 6).reshape(2, 3), 10, 5)
     assert matrix_to_quaternion(matrices).shape == (2, 3, 4)
     assert np.allclose(quaternion_to_matrix(matrix_to_quaternion(matrices)), matrices)
+
+
+@given(st.lists(st.tuples(angle, angle, angle), min_size=6, max_size=6), st.booleans())
+def test_a_batch_is_read_matrix_by_matrix(angles, beyond: bool) -> None:
+    matrices = euler_to_matrix(*np.array(angles).T).reshape(2, 3, 3, 3)
+    together = matrix_to_euler(matrices, beyond_profile=beyond)
+    for index in np.ndindex(2, 3):
+        alone = matrix_to_euler(matrices[index], beyond_profile=beyond)
+        assert np.array_equal(together[index], alone)
+
+
+@given(st.floats(-89, 89), st.floats(-40, 40), st.floats(-40, 40))
+def test_faces_that_look_at_the_viewer_read_the_same_both_ways(yaw, pitch, roll) -> None:
+    matrix = euler_to_matrix(yaw, pitch, roll)
+    assert np.array_equal(matrix_to_euler(matrix, beyond_profile=True), matrix_to_euler(matrix))
+
+
+def test_the_smaller_sum_of_pitch_and_roll_decides() -> None:
+    upside_down = euler_to_matrix(10, 170, 5)  # looks away by its pitch: 170 + 5 against 10 + 175
+    assert np.allclose(matrix_to_euler(upside_down, beyond_profile=True), [10, 170, 5])
+    over = euler_to_matrix(10, 170, 15)  # 185 against 10 + 165
+    assert np.allclose(matrix_to_euler(over, beyond_profile=True), [170, -10, -165])
+
+
+@pytest.mark.parametrize("excess", [1 + 1e-12, 1 + 1e-7])
+def test_rounding_beyond_a_rotation_gives_no_nan(excess: float) -> None:
+    for yaw in (90, -90, 0):
+        matrix = excess * euler_to_matrix(yaw, 0, 0)
+        assert np.isfinite(matrix_to_euler(matrix)).all()
+    same = excess * np.eye(3)
+    assert geodesic_distance(same, same) == 0
+    half_turn = np.diag([1.0, -1.0, -1.0])
+    assert geodesic_distance(excess * half_turn, excess * np.eye(3)) == pytest.approx(180)
+
+
+@given(st.floats(0.01, 100))
+def test_quaternions_of_any_length_are_taken(length: float) -> None:
+    matrix = euler_to_matrix(30, -20, 10)
+    quaternion = length * matrix_to_quaternion(matrix)
+    assert np.allclose(quaternion_to_matrix(quaternion), matrix)
+
+
+def test_integers_and_lists_are_taken() -> None:
+    turn = [[0, 0, -1], [0, 1, 0], [1, 0, 0]]
+    assert np.allclose(euler_to_matrix(90, 0, 0), turn)
+    assert np.allclose(matrix_to_quaternion(turn) ** 2, [0.5, 0, 0.5, 0])
+    assert np.allclose(quaternion_to_matrix([2, 0, 0, 0]), np.eye(3))
