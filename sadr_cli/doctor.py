@@ -47,6 +47,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ("trimesh", ("trimesh",), False, "pip install trimesh"),
     ("open3d", ("open3d",), False, "pip install open3d"),
     ("face_alignment", ("face-alignment",), False, "pip install face-alignment"),
+    ("openvino", ("openvino",), False, "pip install openvino"),
     # The extras export, heif, video and cluster.
     ("onnx", ("onnx",), False, "pip install onnx"),
     ("onnxscript", ("onnxscript",), False, "pip install onnxscript"),
@@ -136,7 +137,8 @@ def _system() -> Iterator[Check]:
         "" if supported else "python3.13 -m venv .venv && .venv/bin/pip install sadr",
     )
     cores = os.cpu_count() or 1
-    yield Check("system", "platform", OK, f"{platform.platform()}, {cores} cores")
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield Check("system", "platform", OK, f"{kernel}, {cores} cores")
     folder = cache_folder().parent
     yield Check("system", "cache", OK, str(folder) + ("" if folder.is_dir() else " (not made yet)"))
 
@@ -145,7 +147,7 @@ def _packages() -> Iterator[Check]:
     for module, distributions, required, fix in _PACKAGES:
         installed = [(d, v) for d in distributions if (v := _version(d))]
         name, version = installed[0] if installed else (distributions[0], "")
-        problem = _attempt(partial(import_module, module))
+        problem = _attempt(partial(_import, module))
         if not problem:
             yield Check("package", name, OK, version or "unknown version", required=required)
         elif not version:
@@ -155,6 +157,15 @@ def _packages() -> Iterator[Check]:
             detail = f"{version} does not import: {problem}"
             fix = _LIBRARIES if library else fix.replace("install ", "install --force-reinstall ")
             yield Check("package", name, FAILED, detail, fix, required)
+
+
+def _import(module: str) -> None:
+    if module == "openvino":
+        from sadr_cli.runtime import import_openvino
+
+        import_openvino()
+    else:
+        import_module(module)
 
 
 def _version(distribution: str) -> str | None:

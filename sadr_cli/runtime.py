@@ -8,7 +8,9 @@ less than 1e-3 of a pixel.
 from __future__ import annotations
 
 import copy
+import sys
 import threading
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -27,6 +29,22 @@ from sadr_cli.network import (
 
 RUNTIMES = ("auto", "torch", "openvino")
 CONVERT_AFTER = 32  # faces from which converting (one to three seconds) pays for itself
+
+
+def import_openvino() -> Any:
+    """The module ``openvino``, silent: left alone, importing it reports to its maker."""
+    if (loaded := sys.modules.get("openvino")) is not None:
+        return loaded
+    reporter = "openvino_telemetry"
+    before = sys.modules.get(reporter)
+    sys.modules[reporter] = None  # type: ignore[assignment]  # cannot be imported: a stub serves
+    try:
+        return import_module("openvino")
+    finally:
+        if before is None:
+            del sys.modules[reporter]
+        else:
+            sys.modules[reporter] = before
 
 
 def fold_batch_norm(network: SADRNet) -> SADRNet:
@@ -93,7 +111,7 @@ class OpenVINONetwork:
 
     def __init__(self, folded: SADRNet, threads: int) -> None:
         try:
-            import openvino
+            openvino = import_openvino()
             from openvino.frontend import FrontEndManager
             from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
