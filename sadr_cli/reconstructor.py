@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sadr_cli import alignment
-from sadr_cli.alignment import MODES, SELF_ALIGNMENTS
+from sadr_cli.alignment import MODES, SELF_ALIGNMENTS, UVSurface
 from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
-from sadr_cli.crop import crop_to_image, extract_crop
+from sadr_cli.crop import extract_crop
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.network import NetworkOutput, normalize_input
@@ -144,7 +144,9 @@ class Reconstructor:
         self._mean = torch.from_numpy(np.ascontiguousarray(mean)).to(self.device)
         self._kpt = torch.from_numpy(uv.kpt.astype(np.int64)).to(self.device)
         self._mask = torch.from_numpy(uv.mask).to(self.device)
-        self._vertices = torch.from_numpy(np.flatnonzero(uv.mask)).to(self.device)
+        self._surface = UVSurface(self._mask)
+        index = uv.landmark_indices.astype(np.int64)
+        self._landmarks = torch.from_numpy(index).to(self.device)
 
     @property
     def uv(self) -> UVLayout:
@@ -268,42 +270,49 @@ class Reconstructor:
         maps = self._maps(output)
         if mirrored is not None:
             maps = mean_of_mirrored(maps, self._maps(mirrored))
-        pose_face, shape, attention, pose = maps
+        pose_map, shape_map, attention, pose = maps
         if self.alignment == "direct":
-            aligned, shape = alignment.take_direct(
-                pose_face, self._mean, attention, self._kpt, size=SIZE, mask=self._mask
+            placed, shape_map = alignment.take_direct(
+                pose_map, self._mean, attention, self._kpt, size=SIZE, mask=self._mask
             )
         elif self.alignment == "regressed":
             if pose is None:
                 raise UsageError(f"{self.checkpoint.name} regresses no pose: its alignment is off")
-            aligned = alignment.take_regressed(pose, shape)
-            pose_face = aligned.face
-        else:
-            aligned = alignment.self_align(
-                pose_face, shape, attention, self._kpt,
-                size=SIZE, mask=self._mask, mode=self.alignment,
+            placed = alignment.take_regressed(pose, shape_map)
+            pose_map = placed.face
+        surface = self._surface
+        if self.alignment in SELF_ALIGNMENTS:
+            weights = None
+            if self.alignment == "official":
+                there = alignment.gather_points(pose_map, self._kpt)
+                weights = alignment.official_weights(pose_map, there, attention, self._kpt, SIZE)
+            placed, facing = alignment.self_align_vertices(
+                pose_map, shape_map, attention, self._landmarks, surface,
+                size=SIZE, weights=weights, mode=self.alignment,
             )  # fmt: skip
-        vertices = self._gather(aligned.face)
-        normals = self._gather(alignment.surface_normals(aligned.face, self._mask))
-        seen = alignment.visibility(vertices, normals, attention, SIZE)
+        else:
+            facing = surface.facing(placed.face[:, :2])
+            placed = placed._replace(face=surface.gather(placed.face))
+        vertices = placed.face.transpose(1, 2)
+        seen = alignment.seen_where_facing(vertices, facing, attention, SIZE)
         if attention is None:
             attention = torch.ones(len(vertices), 1, 1, 1, device=self.device)
         return {
             "vertices": vertices,
-            "pose_face": self._gather(pose_face),
-            "shape": self._gather(shape),
+            "pose_face": surface.gather(pose_map).transpose(1, 2),
+            "shape": surface.gather(shape_map).transpose(1, 2),
             "visibility": seen,
             "attention": attention[:, 0],
-            "scale": aligned.scale,
-            "rotation": aligned.rotation,
-            "translation": aligned.translation,
+            "scale": placed.scale,
+            "rotation": placed.rotation,
+            "translation": placed.translation,
         }
 
     def _maps(self, output: NetworkOutput) -> Maps:
         """P and S at 256 x 256, attention and pose, in crop pixels and shape units."""
         scaling = self.checkpoint.scaling
-        pose_face = upsample(output.pose_map.float()) * scaling.position
-        shape = upsample(output.shape_map.float()) * scaling.shape
+        pose_face = upsample(output.pose_map.float() * scaling.position)
+        shape = upsample(output.shape_map.float() * scaling.shape)
         if self.network.config.deformation:
             shape = shape + self._mean
         attention = None
@@ -317,10 +326,6 @@ class Reconstructor:
                 [pose[:, :, :3], pose[:, :, 3:] + pose.new_tensor([[middle], [-middle], [0]])], 2
             )
         return Maps(pose_face, shape, attention, pose)
-
-    def _gather(self, uv_map: Tensor) -> Tensor:
-        """(B, 3, 256, 256) -> (B, V, 3)."""
-        return uv_map.flatten(2)[:, :, self._vertices].transpose(1, 2)
 
     def _faces(
         self,
@@ -338,7 +343,9 @@ class Reconstructor:
             gap = np.linalg.norm(a["pose_face"][index] - a["vertices"][index], axis=1) / SIZE
             seen = a["visibility"][index]
             agreement = np.exp(-gap / AGREEMENT)
-            vertices = crop_to_image(a["vertices"], crop, SIZE).astype(np.float32)
+            # crop_to_image in single precision, which the network's output has anyway
+            corner = np.array([left, top, 0], np.float32)
+            vertices = np.ascontiguousarray(a["vertices"] * np.float32(step) + corner)
             faces.append(
                 Face(
                     vertices=vertices,
@@ -352,7 +359,7 @@ class Reconstructor:
                     rotation=a["rotation"].astype(np.float64),
                     translation=np.array([left, -top, 0.0])
                     + step * a["translation"].astype(np.float64),
-                    pose_face=crop_to_image(a["pose_face"], crop, SIZE).astype(np.float32),
+                    pose_face=np.ascontiguousarray(a["pose_face"] * np.float32(step) + corner),
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),

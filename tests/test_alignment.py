@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sadr_cli import alignment
 from sadr_cli.alignment import (
     flip_y,
     sample_attention,
@@ -200,3 +201,45 @@ def test_visibility_is_zero_where_the_surface_turns_away() -> None:
     attention = torch.full((1, 1, 32, 32), 0.7)
     assert torch.allclose(visibility(position, normals, attention, 256), torch.tensor([[0.7, 0]]))
     assert visibility(position, normals, None, 256).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("mode", ["paper", "official"])
+@pytest.mark.parametrize("attends", [True, False])
+def test_on_vertices_the_same_as_on_maps(mode, attends):
+    """The fast way of inference gives what the maps' way gives, borders of the mask included."""
+    torch.manual_seed(3)
+    size, mask = 32, torch.zeros(32, 32, dtype=torch.bool)
+    mask[3:30, 0:28] = True
+    mask[10:14, 12:20] = False
+    mask[20, 5] = False
+    inside = mask.nonzero()
+    kpt = inside[torch.randperm(len(inside))[:20]]
+    pose_face = 32 * torch.rand(4, 3, 32, 32)
+    shape = torch.randn(4, 3, 32, 32)
+    attention = torch.rand(4, 1, 4, 4) if attends else None
+    wanted = alignment.self_align(pose_face, shape, attention, kpt, size=size, mask=mask, mode=mode)
+    vertices = mask.flatten().nonzero()[:, 0]
+    numbers = torch.zeros(32 * 32, dtype=torch.long)
+    numbers[vertices] = torch.arange(len(vertices))
+    surface = alignment.UVSurface(mask)
+
+    weights = None
+    if mode == "official":
+        there = alignment.gather_points(pose_face, kpt)
+        weights = alignment.official_weights(pose_face, there, attention, kpt, size)
+    got, facing = alignment.self_align_vertices(
+        pose_face,
+        shape,
+        attention,
+        numbers[kpt[:, 0] * 32 + kpt[:, 1]],
+        surface,
+        size=size,
+        weights=weights,
+        mode=mode,
+    )
+    for name in ("scale", "rotation", "translation", "weights"):
+        torch.testing.assert_close(getattr(got, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.face, surface.gather(wanted.face), rtol=1e-4, atol=1e-3)
+    normals = surface.gather(alignment.surface_normals(wanted.face, mask))[:, 2]
+    clear = normals.abs() > 1e-4
+    assert torch.equal(facing[clear], (normals >= 0)[clear]) and clear.float().mean() > 0.99

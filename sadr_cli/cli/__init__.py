@@ -30,6 +30,7 @@ COMMANDS = (
     "export",
     "train",
     "weights",
+    "bench",
     "doctor",
     "completion",
 )

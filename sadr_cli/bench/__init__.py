@@ -1,0 +1,17 @@
+"""How fast this machine is: the network, the alignment, whole runs, memory, cold start."""
+
+from sadr_cli.bench.network import alignment_share, gpu_throughput, network_times
+from sadr_cli.bench.report import Row, markdown, table
+from sadr_cli.bench.runs import cold_start, memory_growth, whole_run
+
+__all__ = [
+    "Row",
+    "alignment_share",
+    "cold_start",
+    "gpu_throughput",
+    "markdown",
+    "memory_growth",
+    "network_times",
+    "table",
+    "whole_run",
+]

@@ -1,0 +1,209 @@
+"""Times of the network and of what follows it, all candidates in turn in one run.
+
+Round by round every candidate runs once, so that whatever else the machine does meets all of
+them alike; the ratios are those of the medians.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sadr_cli.bench.report import Row
+from sadr_cli.errors import MissingDataError
+from sadr_cli.faces import Crop
+from sadr_cli.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.reconstructor import Reconstructor
+from sadr_cli.runtime import OpenVINONetwork, Runner, fold_batch_norm
+
+YARDSTICK = "public layout, PyTorch eager"
+FULL_AIM, LITE_AIM = "<= 0.6", "<= 0.2"
+Call = Callable[[], Any]
+
+
+def in_turn(calls: Mapping[str, Call], rounds: int, warm: int = 1) -> dict[str, float]:
+    """Median seconds of each call, all run once a round."""
+    for call in calls.values():
+        for _ in range(warm):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - began)
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
+def network_times(
+    reconstructor: Reconstructor,
+    batch: int = 8,
+    threads: int = 2,
+    rounds: int = 9,
+    everything: bool = False,
+) -> list[Row]:
+    """Milliseconds a face on the CPU: the public layout as it comes, and the candidates.
+
+    everything: also torch.compile and ONNX Runtime, which take minutes to set up.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            calls = {YARDSTICK: _call(_full(), batch)}
+            calls |= _candidates("full network", _full(), batch, threads, everything)
+            own = reconstructor.checkpoint.network
+            calls |= _candidates(f"{reconstructor.info.name} weights", own, batch, threads, False)
+            times = in_turn(calls, rounds)
+    finally:
+        torch.set_num_threads(before)
+    base = times[YARDSTICK]
+    rows = []
+    for name, seconds in times.items():
+        aim = FULL_AIM if "full network" in name else "" if name == YARDSTICK else LITE_AIM
+        note = f"batch {batch}, {threads} threads" if name == YARDSTICK else ""
+        rows.append(
+            Row("network", name, 1000 * seconds / batch, "ms a face", seconds / base, aim, note)
+        )
+    return rows
+
+
+def _full() -> SADRNet:
+    """The paper's network; the time does not depend on the weights, if they are ordinary."""
+    torch.manual_seed(0)
+    return SADRNet(NetworkConfig()).eval()
+
+
+def _call(network: Callable[[torch.Tensor], Any], batch: int, side: int = 256) -> Call:
+    x = torch.randn(batch, 3, side, side)
+    return lambda: network(x)
+
+
+def _candidates(
+    label: str, network: SADRNet, batch: int, threads: int, everything: bool
+) -> dict[str, Call]:
+    side, cpu = network.config.input_size, torch.device("cpu")
+    network = network.to("cpu")
+    calls = {}
+    if everything:
+        plain = fold_batch_norm(network)
+        calls[f"{label}, folded"] = _call(plain, batch, side)
+        if onnx := _onnx_runtime(plain, side, threads):
+            calls[f"{label}, ONNX Runtime"] = _call(onnx, batch, side)
+    calls[f"{label}, folded, channels-last"] = _call(Runner(network, cpu, "torch"), batch, side)
+    if everything:
+        fast: Any = torch.compile(fold_batch_norm(network).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        calls[f"{label}, torch.compile"] = _call(fast, batch, side)
+    try:
+        best = OpenVINONetwork(fold_batch_norm(network), threads)
+    except MissingDataError:
+        return calls
+    return {**calls, f"{label}, OpenVINO": _call(best, batch, side)}
+
+
+def _onnx_runtime(network: nn.Module, side: int, threads: int) -> Callable[[Any], Any] | None:
+    try:
+        import io
+
+        import onnx  # noqa: F401
+        import onnxruntime
+    except ImportError:
+        return None
+    buffer: Any = io.BytesIO()
+    with torch.inference_mode(False), torch.no_grad():
+        example = (torch.zeros(8, 3, side, side),)
+        torch.onnx.export(network, example, buffer, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        buffer.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x.numpy()})
+
+
+def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 9) -> list[Row]:
+    """What the steps after the network take, of the network's own time."""
+    side, device = reconstructor.crop_resolution, reconstructor.device
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    x = normalize_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
+    crops = [Crop(100.0, 100.0, 150.0)] * batch
+    full = Runner(_full(), device, "auto")
+    big = torch.randn(batch, 3, 256, 256, device=device)
+    with torch.inference_mode():
+        for _ in range(-(-40 // batch)):  # past the point where a CPU changes its runtime
+            full(big)
+            reconstructor.runner(x)
+        output = reconstructor.runner(x)
+        arrays = {k: v.float().cpu().numpy() for k, v in reconstructor.align(output).items()}
+
+        def wait(call: Call) -> Call:
+            def waited() -> None:
+                call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+
+            return waited
+
+        times = in_turn(
+            {
+                "full": wait(lambda: full(big)),
+                "own": wait(lambda: reconstructor.runner(x)),
+                "alignment": wait(lambda: reconstructor.align(output)),
+                "faces": lambda: reconstructor._faces(arrays, crops, [None] * batch),
+            },
+            rounds,
+        )
+    after = times["alignment"] + times["faces"]
+    ms, name = 1000 / batch, reconstructor.info.name
+    return [
+        Row("alignment", "self-alignment", times["alignment"] * ms, "ms a face"),
+        Row("alignment", "mesh and record", times["faces"] * ms, "ms a face"),
+        Row("alignment", "both, of the full network", after * ms, "ms a face",
+            after / times["full"], "< 0.05", f"network {times['full'] * ms:.1f} ms"),
+        Row("alignment", f"both, of {name}", after * ms, "ms a face",
+            after / times["own"], "", f"network {times['own'] * ms:.1f} ms"),
+    ]  # fmt: skip
+
+
+def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[Row]:
+    """Faces a second of network and alignment on a GPU, by batch size, with half precision."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device, side = reconstructor.device, reconstructor.crop_resolution
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        reconstructor.network(torch.zeros(1, 3, side, side, device=device))
+    operations = counter.get_total_flops()
+    rows = [Row("gpu", "operations a face", operations / 1e9, "GFLOP")]
+    for batch in (1, 8, 32, 64, 128, 256):
+        x = torch.randn(batch, 3, side, side, device=device)
+
+        def once(x: torch.Tensor = x) -> None:
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                output = reconstructor.runner(x)
+            with torch.inference_mode():
+                reconstructor.align(output)
+
+        for _ in range(3):
+            once()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            once()
+            torch.cuda.synchronize()
+            count += batch
+        rate = count / (time.perf_counter() - began)
+        note = (
+            f"{rate * operations / 1e12:.1f} TFLOP/s, "
+            f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+        )
+        rows.append(Row("gpu", f"batch {batch}", rate, "faces/s", None, "", note))
+    return rows

@@ -1,0 +1,49 @@
+"""Measurements as rows: what, how much, and how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """value in ``unit``; ratio: to what ``note`` says; aim: what the ratio or value should be."""
+
+    group: str
+    what: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    aim: str = ""
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        digits = 0 if abs(self.value) >= 1000 else 1 if abs(self.value) >= 10 else 3
+        ratio = "" if self.ratio is None else f"{self.ratio:.3f}"
+        value = f"{self.value:,.{digits}f} {self.unit}"
+        return [self.group, self.what, value, ratio, self.aim, self.note]
+
+
+_HEAD = ("", "What", "Measured", "Ratio", "Aim", "")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(_HEAD) + " |", "|---|---|--:|--:|---|---|"]
+    lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The same for the terminal."""
+    from rich.table import Table
+
+    out = Table(*_HEAD)
+    for row in rows:
+        out.add_row(*row.cells())
+    return out

@@ -1,0 +1,101 @@
+"""``sadr bench``: how fast it is on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sadr_cli.cli.common import (
+    DeviceOption,
+    Inputs,
+    JsonOption,
+    Output,
+    QuietOption,
+    RecursiveOption,
+    VerboseOption,
+    WeightsOption,
+)
+from sadr_cli.errors import UsageError
+
+
+def bench(
+    inputs: Inputs = None,
+    count: Annotated[
+        int, typer.Option("--count", min=1, metavar="N", help="Photos of the whole run.")
+    ] = 40,
+    recursive: RecursiveOption = False,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads of the network on a CPU.")
+    ] = 2,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            "--memory",
+            min=20,
+            metavar="N",
+            help="Also the memory after N photos, against that after a tenth of them.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also torch.compile and ONNX Runtime: minutes.")
+    ] = False,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the network.")] = 7,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A Markdown table on standard output.")
+    ] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Measure the network, the alignment, whole runs and the cold start.
+
+    INPUT: photos with faces for the whole run and the start, repeated as often as --count says;
+    without any only the network and the alignment are measured. Candidates run in turn, so that
+    the ratios hold even on a busy machine.
+
+    Example: sadr bench examples/photos
+    """  # fmt: skip
+    say = Output(quiet=quiet, verbose=verbose, json=json)
+    photos: list[Path] = []
+    if inputs:
+        from sadr_cli.sources import iter_sources
+
+        found = iter_sources(inputs, recursive=recursive)
+        photos = [s.path for s in found if s.path is not None and s.kind == "image"]
+        if not photos:
+            raise UsageError("sadr bench wants photos with faces")
+    from sadr_cli import bench as measure
+    from sadr_cli.reconstructor import Reconstructor
+
+    reconstructor = Reconstructor(weights, device=device)
+    rows: list[measure.Row] = []
+
+    def add(label: str, more: list[measure.Row]) -> None:
+        rows.extend(more)
+        for row in more:
+            say.emit(asdict(row))
+        say.detail(f"{label}: done")
+
+    if reconstructor.device.type == "cpu":
+        times = measure.network_times(
+            reconstructor, threads=threads, rounds=rounds, everything=everything
+        )
+        add("network", times)
+    elif reconstructor.device.type == "cuda":
+        add("gpu", measure.gpu_throughput(reconstructor))
+    add("alignment", measure.alignment_share(reconstructor, rounds=rounds))
+    if photos:
+        add("run", measure.whole_run(reconstructor, photos, count))
+        add("start", measure.cold_start(photos[0], weights))
+        if memory is not None:
+            add("memory", measure.memory_growth(reconstructor, photos, memory // 10, memory))
+    if markdown:
+        print(measure.markdown(rows))
+    else:
+        say.print(measure.table(rows))
