@@ -95,6 +95,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    start_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            "--start-encoder",
+            metavar="PATH|NAME",
+            help="Checkpoint whose encoder alone a new run begins with.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue the run in --out.")
@@ -202,6 +211,7 @@ def train(
             backgrounds=backgrounds,
             teacher=teacher,
             start_from=start_from,
+            start_encoder=start_encoder,
             resume=resume,
             options=options,
             observe=observe,

@@ -33,7 +33,7 @@ from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid, mean_template
-from sadr_cli.training.start import check_start
+from sadr_cli.training.start import check_encoder, check_start
 from sadr_cli.training.state import describe, describe_layout, has_state
 from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
@@ -172,6 +172,7 @@ def train(
     backgrounds: Path | None = None,
     teacher: Path | None = None,
     start_from: Path | None = None,
+    start_encoder: Path | None = None,
     resume: bool = True,
     options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
@@ -180,6 +181,8 @@ def train(
     """Train and return the checkpoint's path; an interrupted run continues where it was saved.
 
     start_from: checkpoint (or name) whose weights and template a new run begins with.
+    start_encoder: checkpoint (or name) whose encoder alone a new run begins with, for runs that
+        differ in what follows it.
     """
     began = time.monotonic()
     options = options or RunOptions()
@@ -191,11 +194,14 @@ def train(
     side = options.photo_side or max(160, config.network.input_size)
     photos = load_photos(data, model, side)
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
-    start = load_checkpoint(find_weights(start_from)) if start_from else None
+    if start_from and start_encoder:
+        raise UsageError("--start-from brings an encoder already: leave out --start-encoder")
+    given = start_from or start_encoder
+    start = load_checkpoint(find_weights(given)) if given else None
     if start is None:
         template = mean_template(model, photos)
     else:
-        check_start(start, config.network)
+        (check_start if start_from else check_encoder)(start, config.network)
         if not np.array_equal(start.uv.mask, model.layout.mask):
             raise UsageError(f"{start.path} has another UV layout than {face_model}")
         template = start.uv.mean_shape
@@ -213,7 +219,7 @@ def train(
             raise UsageError(f"{out} holds a run already: use --resume or another --out")
         trainer.load_state(state)
     elif start is not None:
-        trainer.start_from(start.network)
+        (trainer.start_from if start_from else trainer.start_encoder)(start.network)
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)
     target = out / f"{name}.safetensors"
     sources = [p.name for p in data]
@@ -225,7 +231,7 @@ def train(
         checkpoint = describe(network, layout, name, config, counters, sources)
         if start is not None:
             past = {"name": start.name, "sha256": start.sha256, **start.provenance}
-            checkpoint.provenance["started_from"] = past
+            checkpoint.provenance["started_from" if start_from else "encoder_from"] = past
         figures = checker(checkpoint, str(where)) if checker is not None else None
         if figures is not None:
             checkpoint.provenance["validation"] = figures

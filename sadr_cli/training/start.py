@@ -70,6 +70,20 @@ def frontal_map(grid: UVGrid) -> Tensor:
     return frontal / POSITION_SCALE
 
 
+ENCODER_PARTS = ("layer0.", "block")  # prefixes of its parameters, in every variant
+
+
+def check_encoder(checkpoint: Checkpoint, network: NetworkConfig) -> None:
+    """UsageError unless a run of ``network`` can start from the encoder of ``checkpoint``."""
+    have = checkpoint.network.config
+    if (have.input_size, have.width) != (network.input_size, network.width):
+        raise UsageError(
+            f"the encoder of {checkpoint.path or checkpoint.name} has {have.input_size}-pixel "
+            f"crops and width {have.width}, this run {network.input_size} and {network.width}: "
+            "choose the preset it was trained with"
+        )
+
+
 def check_start(checkpoint: Checkpoint, network: NetworkConfig) -> None:
     """UsageError unless a run of ``network`` can start from ``checkpoint``."""
     about = checkpoint.path or checkpoint.name

@@ -19,7 +19,7 @@ from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.objective import compute_losses
-from sadr_cli.training.start import frontal_pose, initialise
+from sadr_cli.training.start import ENCODER_PARTS, frontal_pose, initialise
 from sadr_cli.training.state import STATE_VERSION, pack, read_state, write_state
 from sadr_cli.training.synthesis import SampleMaker
 
@@ -118,6 +118,14 @@ class Trainer:
         """Begin with the weights of ``network``; the optimiser starts anew."""
         self.network.load_state_dict(network.state_dict())
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
+    def start_encoder(self, network: SADRNet) -> None:
+        """Begin with the encoder of ``network``, without attention branch; all else is new."""
+        mine = self.network.state_dict()
+        for key, value in network.state_dict().items():
+            if key.startswith(ENCODER_PARTS):
+                mine[key].copy_(value)
+        self.average = {k: v.detach().clone() for k, v in mine.items()}
 
     # One step -------------------------------------------------------------------------------
 

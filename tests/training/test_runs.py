@@ -62,6 +62,28 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint(model_file, shard, tmp_pa
         train([shard], model_file, tmp_path / "c", other, device="cpu", start_from=first)
 
 
+def test_a_variant_begins_with_the_encoder_alone(model_file, shard, tmp_path) -> None:
+    first = train([shard], model_file, tmp_path / "first", TINY, device="cpu")
+    still = with_variant(replace(TINY, lr=1e-8, average=0.0), "no-attention")
+    again = train([shard], model_file, tmp_path / "b", still, device="cpu", start_encoder=first)
+    before, after = load_checkpoint(first), load_checkpoint(again)
+    new = dict(before.network.named_parameters())
+    kept, fresh = 0, 0
+    for key, value in after.network.named_parameters():
+        same = torch.allclose(value, new[key], atol=1e-3)
+        if key.startswith(("layer0.", "block")):
+            assert same, key
+            kept += 1
+        fresh += key.startswith("decoder_low") and not same
+    assert kept > 50 and fresh > 5
+    assert after.provenance["encoder_from"]["sha256"] == before.sha256
+    other = replace(TINY, network=NetworkConfig(64, 32, 0.5))
+    with pytest.raises(UsageError, match="encoder"):
+        train([shard], model_file, tmp_path / "c", other, device="cpu", start_encoder=first)
+    with pytest.raises(UsageError, match="leave out"):
+        train([shard], model_file, tmp_path / "c", TINY, start_from=first, start_encoder=first)
+
+
 # Variants -------------------------------------------------------------------------------------
 
 
