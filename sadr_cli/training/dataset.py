@@ -82,6 +82,8 @@ class PhotoSet:
 
     @staticmethod
     def concatenate(sets: Sequence[PhotoSet]) -> PhotoSet:
+        if len(sets) == 1:  # no second copy of gigabytes
+            return sets[0]
         columns = zip(*(s._tensors for s in sets), strict=True)
         return PhotoSet._from([torch.cat(c) for c in columns], [n for s in sets for n in s.names])
 
