@@ -2,8 +2,8 @@
 
 Real photos do not say which pixels of the face are hidden, so something known is put before
 them: one shape of random outline, size, place and texture a face, drawn from a seed and the
-image's name alone. The truth is then geometry: where the true face's surface lies in the crop,
-and what covers it.
+image's name alone; and another one that grows until it covers a third of the face. The truth is
+then geometry: where the true face's surface lies in the crop, and what covers it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sadr_cli.uv import UVLayout
 THRESHOLD = 0.5  # of attention and visibility
 AREA = (0.08, 0.40)  # of the face's box covered by the occluder's own box
 BATCH = 32
+SHARE = 1 / 3  # of the face's surface in the crop that the second occluder covers
 _DEPTH_SLACK = 0.02  # of the crop: nearer than this is the surface itself
 
 
@@ -39,6 +40,8 @@ class _Sample:
     clean: NDArray[np.uint8]
     occluded: NDArray[np.uint8]
     occluder: NDArray[np.bool_]  # (n, n)
+    third: NDArray[np.uint8]  # the crop with a third of the face covered
+    third_occluder: NDArray[np.bool_]
     face: NDArray[np.bool_]  # (n, n) where the true surface lies
     landmarks: Array  # (68, 3) true, crop pixels
     turned: NDArray[np.bool_]  # (68,) hidden by the face itself
@@ -80,10 +83,32 @@ def measure(
 
 
 def add_occluder(
-    image: NDArray[np.uint8], box: Array, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    box: Array,
+    rng: np.random.Generator,
+    face: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """``image`` (n, n, 3) with one occluder inside ``box`` (x0, y0, x1, y1), and its mask."""
+    """``image`` (n, n, 3) with one occluder inside ``box`` (x0, y0, x1, y1), and its mask.
+
+    face: (n, n) pixels of which the occluder, grown or shrunk, covers the share ``SHARE``.
+    """
     n = image.shape[0]
+    center, outline = _outline(box, rng)
+    size = 1.0
+    if face is not None:
+        low, high = 0.0, 10.0
+        for _ in range(12):
+            size = (low + high) / 2
+            covers = (_fill(n, center + size * outline) & face).sum()
+            low, high = (size, high) if covers < SHARE * face.sum() else (low, size)
+    covered = _fill(n, center + size * outline)
+    out = image.copy()
+    out[covered] = _texture(n, rng)[covered]
+    return out, covered
+
+
+def _outline(box: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The place (2,) and the corners (k, 2) around it of an occluder."""
     width, height = box[2] - box[0], box[3] - box[1]
     center = box[:2] + rng.uniform(0.1, 0.9, 2) * [width, height]
     area = rng.uniform(*AREA) * width * height
@@ -100,13 +125,13 @@ def add_occluder(
     turn = rng.uniform(0, np.pi)
     shape = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] * half
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    outline = np.round((shape @ rotation.T + center) * 16).astype(np.int32)
+    return center, shape @ rotation.T
+
+
+def _fill(n: int, outline: Array) -> NDArray[np.bool_]:
     mask = np.zeros((n, n), np.uint8)
-    cv2.fillPoly(mask, [outline], 1, cv2.LINE_8, 4)
-    out = image.copy()
-    covered = mask.astype(bool)
-    out[covered] = _texture(n, rng)[covered]
-    return out, covered
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+    return mask.astype(bool)
 
 
 def _texture(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -156,10 +181,14 @@ def _sample(
     column, row = np.clip(np.rint(points[:, :2]).astype(int), 0, n - 1).T
     front = points[:, 2] >= depth[row, column] - _DEPTH_SLACK * n
     own = image_to_crop(landmarks, crop, n)
-    rng = np.random.default_rng([seed, zlib.crc32(benchmark.names[index].encode())])
+    face = face_index >= 0
+    if not face.any():
+        raise InputError(f"the face of {benchmark.names[index]} lies outside its crop")
+    key = [seed, zlib.crc32(benchmark.names[index].encode())]
     box = np.concatenate([own[:, :2].min(0), own[:, :2].max(0)])
-    occluded, mask = add_occluder(clean, box, rng)
-    return _Sample(index, crop, clean, occluded, mask, face_index >= 0, own, ~(facing & front))
+    occluded, mask = add_occluder(clean, box, np.random.default_rng(key))
+    third, mask3 = add_occluder(clean, box, np.random.default_rng([*key, 3]), face)
+    return _Sample(index, crop, clean, occluded, mask, third, mask3, face, own, ~(facing & front))
 
 
 def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
@@ -179,14 +208,15 @@ def _score(
 ) -> None:
     if not samples:
         return
-    pictures = [s.clean for s in samples] + [s.occluded for s in samples]
-    faces = network.reconstruct_crops(pictures, [s.crop for s in samples] * 2)
+    pictures = [getattr(s, kind) for kind in ("clean", "occluded", "third") for s in samples]
+    faces = network.reconstruct_crops(pictures, [s.crop for s in samples] * 3)
     n = network.crop_resolution
     for k, sample in enumerate(samples):
-        clean, covered = faces[k], faces[k + len(samples)]
+        clean, covered, third = faces[k :: len(samples)]
         side = covered.attention.shape[-1]
         seen = _shrink(sample.face & ~sample.occluder, side)
         whole = _shrink(sample.face, side)
+        rest = _shrink(sample.face & ~sample.third_occluder, side)
         g = benchmark.landmarks[sample.index][None]
         column, row = np.clip(np.rint(sample.landmarks[:, :2]).astype(int), 0, n - 1).T
         under = sample.occluder[row, column]
@@ -196,7 +226,10 @@ def _score(
                 "iou_clean": metrics.mask_iou(clean.attention >= THRESHOLD, whole),
                 "nme": float(metrics.nme_2d(covered.landmarks[None], g)[0]),
                 "nme_clean": float(metrics.nme_2d(clean.landmarks[None], g)[0]),
-                "covered": float((sample.face & sample.occluder).sum() / sample.face.sum()),
+                "covered": _share(sample.face, sample.occluder),
+                "iou_third": metrics.mask_iou(third.attention >= THRESHOLD, rest),
+                "nme_third": float(metrics.nme_2d(third.landmarks[None], g)[0]),
+                "covered_third": _share(sample.face, sample.third_occluder),
             }
         )
         visible.append(
@@ -204,10 +237,18 @@ def _score(
         )
 
 
+def _share(face: NDArray[np.bool_], occluder: NDArray[np.bool_]) -> float:
+    return float((face & occluder).sum() / face.sum())
+
+
 def _shrink(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """(n, n) -> (side, side): cells at least half true."""
     small = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small >= 0.5)
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else float("nan")
 
 
 def _summary(
@@ -233,10 +274,12 @@ def _summary(
         "share of landmarks truly visible": every["share_true"],
         "NME 2D occluded (%)": mean["nme"],
         "NME 2D without occluder (%)": mean["nme_clean"],
-        "NME ratio occluded / without": (
-            mean["nme"] / mean["nme_clean"] if mean["nme_clean"] > 0 else float("nan")
-        ),
+        "NME ratio occluded / without": _ratio(mean["nme"], mean["nme_clean"]),
         "share of the face covered": mean["covered"],
+        "attention IoU, a third covered": mean["iou_third"],
+        "NME 2D, a third covered (%)": mean["nme_third"],
+        "NME ratio a third covered / without": _ratio(mean["nme_third"], mean["nme_clean"]),
+        "share of the face covered by the larger occluder": mean["covered_third"],
     }
     surface = "mean template fitted to the 68 true points" if truth is None else truth.note
     return {
@@ -245,7 +288,8 @@ def _summary(
         "skipped": skipped,
         "seed": seed,
         "protocol": (
-            f"{len(rows)} faces, one synthetic occluder each (seed {seed}), truth crop; attention "
+            f"{len(rows)} faces, one synthetic occluder each and one that covers a third of the "
+            f"face (seed {seed}), truth crop; attention "
             f"and visibility at {THRESHOLD}; attention against the visible part of the true "
             f"surface in its own cells; surface: {surface}. Occlusion already in the photos "
             "counts against the network."

@@ -34,7 +34,7 @@ class Oracle(FakeNetwork):
         faces = super().reconstruct_crops(images, crops)
         if self.blind:
             return [replace(f, attention=np.ones((8, 8))) for f in faces]
-        half = len(images) // 2
+        half = len(images) // 3
         out = []
         for k, face in enumerate(faces):
             clean, now = images[k % half].astype(int), images[k].astype(int)
@@ -50,7 +50,7 @@ class Oracle(FakeNetwork):
                     face,
                     attention=seen,
                     landmark_visibility=visible.astype(float),
-                    landmarks=face.landmarks + (1.0 if k < half else 1.5),
+                    landmarks=face.landmarks + (1.0, 1.5, 2.0)[k // half],
                 )
             )
         return out
@@ -61,6 +61,15 @@ def test_the_occluder_lies_on_the_face_and_nothing_else_changes():
         covered, mask = add_occluder(GREY, BOX, np.random.default_rng(seed))
         assert (covered[~mask] == 90).all()
         assert 0.01 < mask[20:100, 20:100].mean() < 0.6
+
+
+def test_the_larger_occluder_covers_a_third_of_the_face():
+    y, x = np.mgrid[:128, :128]
+    face = np.hypot(x - 60, (y - 60) / 1.3) < 40
+    for seed in range(20):
+        covered, mask = add_occluder(GREY, BOX, np.random.default_rng(seed), face)
+        assert (covered[~mask] == 90).all()
+        assert mask[face].mean() == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_the_seed_decides_about_the_occluder():
@@ -80,6 +89,11 @@ def test_a_network_that_sees_everything_scores_one(setup, monkeypatch):
     assert figures["landmark visibility accuracy"] > 0.97
     assert figures["NME ratio occluded / without"] == pytest.approx(1.5)
     assert 0 < figures["share of the face covered"] < 0.6
+    assert figures["attention IoU, a third covered"] > 0.9
+    assert figures["NME ratio a third covered / without"] == pytest.approx(2.0)
+    assert figures["share of the face covered by the larger occluder"] == pytest.approx(
+        1 / 3, abs=0.03
+    )
 
 
 def test_a_blind_network_does_not(setup):
