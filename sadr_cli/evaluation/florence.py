@@ -57,7 +57,7 @@ from sadr_cli.evaluation.scoring import Scores, ced_figures
 from sadr_cli.evaluation.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.faces import Crop, Face
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.writers.atomic import atomic_write, check_writable, make_folder
 
 FOLDER = "Florence"
 PITCHES, YAWS = (-15.0, 0.0, 20.0, 25.0), (-80.0, -40.0, 0.0, 40.0, 80.0)
@@ -207,6 +207,7 @@ def evaluate_florence(
     folder, files = find_scans(settings.data)
     network = make_network(settings)
     detector = make_detector(settings)
+    check_writable(settings.out)
     subjects: dict[str, dict[str, NDArray[Any]]] = {}
     problems: dict[str, str] = {}
     for done, (name, path) in enumerate(files.items()):

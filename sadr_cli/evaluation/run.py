@@ -15,6 +15,7 @@ from sadr_cli.evaluation.benchmark import Benchmark
 from sadr_cli.evaluation.compare import paired_difference
 from sadr_cli.evaluation.predictions import Predictions
 from sadr_cli.evaluation.report import Entry, Report
+from sadr_cli.writers.atomic import check_writable
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def evaluate(settings: Settings, progress: Progress = lambda stage, done, total:
             sets = [(label, p) for label, (_, p) in zip(labels, sets, strict=True)]
         methods: list[dict[str, Any]] = [{"kind": "predictions"} for _ in sets]
     else:
+        check_writable(settings.out)  # before the long part
         sets = [_predict(settings, benchmark, network, truth is not None, progress)]
         methods = [{"kind": "network", "weights": weights_info(network)}]
     entries = []
@@ -179,7 +181,7 @@ def _dense_truth(settings: Settings, network: Any) -> Any:
     if path.suffix.lower() == ".mat":
         if settings.bfm_uv is None:
             raise UsageError("a BFM .mat needs its UV coordinates: add --bfm-uv BFM_UV.mat")
-        settings.out.mkdir(parents=True, exist_ok=True)
+        check_writable(settings.out)
         path = convert_bfm(path, settings.bfm_uv, network.uv, settings.out / "face_model.npz")
     truth = load_dense_truth(path, settings.y_flip)
     if network is not None and (network.uv.mask != truth.model.layout.mask).any():

@@ -25,7 +25,7 @@ from evaluation_data import (
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
-from sadr_cli.errors import ExitCode
+from sadr_cli.errors import ExitCode, OutputError
 from sadr_cli.evaluation import aflw2000, run
 
 FACES = true_faces()
@@ -275,6 +275,24 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") <= 1
     assert not (tmp_path / "evaluation").exists()
+
+
+@pytest.mark.parametrize("how", ["network", "predictions", "bfm"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(
+    data, tmp_path, network, monkeypatch, how
+):
+    monkeypatch.setattr(network, "reconstruct_crops", None)
+    (tmp_path / "file").touch()
+    more = {
+        "network": (),
+        "predictions": ("--predictions", write_predictions(tmp_path / "ours.npz", FACES)),
+        "bfm": ("--face-model", tmp_path / "BFM.mat", "--bfm-uv", tmp_path / "BFM_UV.mat"),
+    }[how]
+    out = tmp_path / "file" / "out"
+    result = sadr("aflw2000", "--data", data, "--out", out, *more)
+    assert result.exit_code == OutputError.exit_code
+    assert result.stderr.startswith(f"error: cannot write {out}: a part of the path is a file")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_truncated_image_names_the_file(data, tmp_path, network):
