@@ -30,7 +30,8 @@ def bench(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     threads: Annotated[
-        int, typer.Option("--threads", min=1, help="Threads of the network on a CPU.")
+        int,
+        typer.Option("--threads", min=1, metavar="N", help="Threads of the network on a CPU."),
     ] = 2,
     memory: Annotated[
         int | None,
@@ -45,7 +46,9 @@ def bench(
     everything: Annotated[
         bool, typer.Option("--everything", help="Also torch.compile and ONNX Runtime: minutes.")
     ] = False,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the network.")] = 7,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, metavar="N", help="Rounds of the network.")
+    ] = 7,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="A Markdown table on standard output.")
     ] = False,

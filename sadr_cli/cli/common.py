@@ -218,7 +218,7 @@ ShardOption = Annotated[
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON lines on standard output, the last one a summary.")
 ]

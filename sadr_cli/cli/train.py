@@ -7,84 +7,152 @@ from typing import Annotated
 
 import typer
 
-from sadr_cli.cli.common import DeviceOption, JsonOption, Output, QuietOption, VerboseOption
+from sadr_cli.cli.common import (
+    DeviceOption,
+    JsonOption,
+    Output,
+    QuietOption,
+    SeedOption,
+    VerboseOption,
+)
 
 
 def train(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...",
+            metavar="DATA",
             help="Shards (.npz), folders of shards, or 300W-LP-style folders (.jpg + .mat).",
             show_default=False,
         ),
     ],
     face_model: Annotated[
-        Path, typer.Option("--face-model", help="The linear face model the labels refer to (npz).")
+        Path,
+        typer.Option(
+            "--face-model", metavar="FILE", help="The linear face model the labels refer to (npz)."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")],
     preset: Annotated[
-        str, typer.Option("--preset", help="paper (III-E), full (large batches) or lite (CPUs).")
+        str,
+        typer.Option(
+            "--preset", metavar="NAME", help="paper (III-E), full (large batches) or lite (CPUs)."
+        ),
     ] = "full",
     variant: Annotated[
         str,
         typer.Option(
             "--variant",
+            metavar="NAME",
             help="A row of the paper's ablation (Table IV): sadrnet, no-attention, "
             "no-deformation, direct, attention-only, regressed-pose.",
         ),
     ] = "sadrnet",
-    name: Annotated[str, typer.Option("--name", help="What to call the checkpoint.")] = "trained",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What to call the checkpoint.")
+    ] = "trained",
     validation: Annotated[
         Path | None,
-        typer.Option("--validation", help="AFLW2000-3D-style folder to watch the NME on."),
+        typer.Option(
+            "--validation", metavar="DIR", help="AFLW2000-3D-style folder to watch the NME on."
+        ),
     ] = None,
     backgrounds: Annotated[
         Path | None,
-        typer.Option("--backgrounds", help="Pictures without faces for fills and occluders (npz)."),
+        typer.Option(
+            "--backgrounds",
+            metavar="FILE",
+            help="Pictures without faces for fills and occluders (npz).",
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimiser steps.", show_default=False)
+        int | None,
+        typer.Option("--steps", min=1, metavar="N", help="Optimiser steps.", show_default=False),
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option("--hours", min=0.001, help="End after this time.", show_default=False),
+        typer.Option(
+            "--hours", min=0.001, metavar="H", help="End after this time.", show_default=False
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=2, show_default=False)
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=2,
+            metavar="N",
+            help="Samples a step; by default the preset's.",
+            show_default=False,
+        ),
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", min=1e-8, show_default=False)] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            min=1e-8,
+            metavar="X",
+            help="Learning rate of Adam; by default the preset's.",
+            show_default=False,
+        ),
+    ] = None,
     average: Annotated[
         float | None,
         typer.Option(
             "--average",
             min=0.0,
             max=0.99999,
-            help="Decay of the running average of the weights.",
+            metavar="X",
+            help="Decay of the running average of the weights, below 1; 0: none.",
             show_default=False,
         ),
     ] = None,
     clean: Annotated[
         float,
-        typer.Option("--clean", min=0, max=0.9, help="Share of doubtful labels to leave out."),
+        typer.Option(
+            "--clean",
+            min=0,
+            max=0.9,
+            metavar="SHARE",
+            help="Doubtful labels to leave out, from 0 to 0.9.",
+        ),
     ] = 0.0,
     profiling: Annotated[
         float | None,
         typer.Option(
-            "--profiling", min=0, max=1, help="Share of samples turned in 3-D.", show_default=False
+            "--profiling",
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Samples turned in 3-D, from 0 to 1.",
+            show_default=False,
         ),
     ] = None,
     visible: Annotated[
         float,
-        typer.Option("--visible", min=0, help="How much more visible landmarks count in the loss."),
+        typer.Option(
+            "--visible",
+            min=0,
+            metavar="X",
+            help="How much more visible landmarks count in the loss.",
+        ),
     ] = 0.0,
     teacher: Annotated[
         Path | None,
-        typer.Option("--teacher", help="Checkpoint (or name) to learn from beside the labels."),
+        typer.Option(
+            "--teacher",
+            metavar="PATH|NAME",
+            help="Checkpoint to learn from beside the labels.",
+        ),
     ] = None,
     distill: Annotated[
         float,
-        typer.Option("--distill", min=0, max=1, help="Share of the truth that --teacher gives."),
+        typer.Option(
+            "--distill",
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Part of the truth that --teacher gives, from 0 to 1.",
+        ),
     ] = 0.5,
     start_from: Annotated[
         Path | None,
@@ -104,7 +172,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: SeedOption = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue the run in --out.")
     ] = True,
@@ -134,13 +202,21 @@ def train(
     photo_side: Annotated[
         int,
         typer.Option(
-            "--photo-side", min=0, help="Pixels to keep photos at; 0: the network's, at least 160."
+            "--photo-side",
+            min=0,
+            metavar="PIXELS",
+            help="Keep photos at this size; 0: the network's, at least 160.",
         ),
     ] = 0,
     compiled: Annotated[
         bool, typer.Option("--compile/--no-compile", help="torch.compile the network (GPUs).")
     ] = False,
-    save_every: Annotated[int, typer.Option("--save-every", min=1, metavar="STEPS")] = 1000,
+    save_every: Annotated[
+        int,
+        typer.Option(
+            "--save-every", min=1, metavar="N", help="Steps from one state file to the next."
+        ),
+    ] = 1000,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,

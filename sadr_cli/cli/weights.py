@@ -69,11 +69,17 @@ def show(
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="The public checkpoint, net_021.pth.")],
-    name: Annotated[str, typer.Option("--name", help="What to call it.")] = "official",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The public checkpoint, net_021.pth.")
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What to call it.")
+    ] = "official",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the checkpoint; default: the cache."),
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the checkpoint; by default the cache."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace one of that name.")
@@ -111,10 +117,17 @@ def import_weights(
 @app.command("from-state")
 def from_state(
     state: Annotated[
-        Path, typer.Argument(help="state.pt of a training, or where its pieces lie (state.pt).")
+        Path,
+        typer.Argument(
+            metavar="STATE", help="state.pt of a training, whole or in pieces of that name."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write.")],
-    name: Annotated[str, typer.Option("--name", help="What to call it.")] = "trained",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What to call it.")
+    ] = "trained",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,

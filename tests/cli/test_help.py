@@ -39,6 +39,17 @@ def test_each_command_has_an_example(names: tuple[str, ...]) -> None:
     assert f"Example: sadr {' '.join(names)}" in text
 
 
+@pytest.mark.parametrize("names", ALL, ids=" ".join)
+def test_every_option_says_what_it_takes_and_does(names: tuple[str, ...]) -> None:
+    command = typer.main.get_command(app)
+    for name in names:
+        command = command.get_command(typer.Context(command), name)
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+        takes_nothing = getattr(parameter, "is_flag", False) or getattr(parameter, "count", False)
+        assert takes_nothing or parameter.metavar, parameter.name
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["reconstruct", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
