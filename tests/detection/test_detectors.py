@@ -92,7 +92,7 @@ class TestCenterFace:
         one_by_one = [detector.detect(i)[0].box for i in shifted]
         with ThreadPoolExecutor(3) as pool:
             together = [d[0].box for d in pool.map(detector.detect, shifted)]
-        np.testing.assert_array_equal(together, one_by_one)
+        np.testing.assert_allclose(together, one_by_one, atol=1e-3)
 
     def test_image_of_the_wrong_kind(self, detector) -> None:
         for bad in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)):
@@ -223,3 +223,20 @@ class TestShared:
         assert drawn.shape == astronaut.shape
         changed = np.abs(drawn.astype(int) - astronaut).max(-1) > 30
         assert 500 < changed.sum() < 10_000
+
+
+def test_centerface_finds_the_same_with_openvino(astronaut, group, monkeypatch):
+    pytest.importorskip("openvino")
+    from sadr_cli.detection import centerface
+
+    slow, fast = create_detector("centerface"), create_detector("centerface")
+    monkeypatch.setattr(centerface, "_FAST_AFTER", 1)
+    for image in (astronaut, group):
+        found = fast.detect(image)
+        monkeypatch.setattr(centerface, "_FAST_AFTER", 10**9)
+        assert fast._fast is not None
+        for a, b in zip(slow.detect(image), found, strict=True):
+            np.testing.assert_allclose(a.box, b.box, atol=0.01)
+            np.testing.assert_allclose(a.points, b.points, atol=0.01)
+            assert abs(a.score - b.score) < 1e-4
+    assert slow._fast is None
