@@ -8,9 +8,8 @@ less than 1e-3 of a pixel.
 from __future__ import annotations
 
 import copy
-import sys
+import logging
 import threading
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -26,25 +25,12 @@ from sadr_cli.network import (
     SADRNet,
     TransposedConvNormAct,
 )
+from sadr_cli.openvino_import import import_openvino
+
+_log = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "torch", "openvino")
 CONVERT_AFTER = 32  # faces from which converting (one to three seconds) pays for itself
-
-
-def import_openvino() -> Any:
-    """The module ``openvino``, silent: left alone, importing it reports to its maker."""
-    if (loaded := sys.modules.get("openvino")) is not None:
-        return loaded
-    reporter = "openvino_telemetry"
-    before = sys.modules.get(reporter)
-    sys.modules[reporter] = None  # type: ignore[assignment]  # cannot be imported: a stub serves
-    try:
-        return import_module("openvino")
-    finally:
-        if before is None:
-            del sys.modules[reporter]
-        else:
-            sys.modules[reporter] = before
 
 
 def fold_batch_norm(network: SADRNet) -> SADRNet:
@@ -174,8 +160,10 @@ class Runner:
             self._wanted = False
             try:
                 self._openvino = OpenVINONetwork(self._torch, torch.get_num_threads())
-            except Exception:  # not installed, or not for this machine: PyTorch goes on
-                self._openvino = None
+            except MissingDataError:  # not installed
+                pass
+            except Exception as error:  # its failures share no class; PyTorch goes on
+                _log.warning("OpenVINO cannot run the network, PyTorch goes on: %s", error)
         self._seen += len(x)
         if self._openvino is not None:
             return self._openvino(x)

@@ -7,6 +7,7 @@ the package itself is never imported. See :func:`find_weights` for where else it
 from __future__ import annotations
 
 import importlib.util
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppressi
 from sadr_cli.detection.files import find_file, search_folders
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
+from sadr_cli.openvino_import import import_openvino
+
+_log = logging.getLogger(__name__)
 
 WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
@@ -177,14 +181,16 @@ def _openvino_request(path: Path) -> Any:
     with _compiling:
         if path not in _compiled:
             try:
-                import openvino
-
-                model = openvino.Core().read_model(str(path))
+                core = import_openvino().Core()
+                model = core.read_model(str(path))
                 model.reshape([1, 3, -1, -1])
                 options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-                _compiled[path] = openvino.Core().compile_model(model, "CPU", options)
-            except Exception:
+                _compiled[path] = core.compile_model(model, "CPU", options)
+            except ImportError:
                 _compiled[path] = None
+            except Exception as error:  # its failures share no class
+                _compiled[path] = None
+                _log.warning("OpenVINO cannot run %s, OpenCV goes on: %s", path, error)
         model = _compiled[path]
     return None if model is None else model.create_infer_request()
 
