@@ -290,7 +290,10 @@ def _record(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(entry: dict[str, Any]) -> str:
     faces = entry.get("faces", [])
-    words = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
+    video = entry.get("kind") == "video"
+    words = _count(len(faces), "track" if video else "face")
+    if video:
+        words += f" in {_count(entry['frames'], 'frame')}"
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     skipped = ", done before" if entry.get("skipped") and entry["status"] != "skipped" else ""
     status = words if entry["status"] == "ok" else entry["status"].replace("_", " ")
@@ -301,7 +304,14 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
     """The closing lines: what failed and why, then the counts."""
     _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
     _list(say, [f"{name}: no face found" for name in summary.faceless], out)
-    parts = [_count(summary.faces, "face"), f"in {_count(summary.ok, 'photo')}"]
+    found = []
+    photos, videos = summary.ok - summary.videos, summary.videos
+    if photos or not videos:
+        faces = _count(summary.faces - summary.tracks, "face")
+        found.append(f"{faces} in {_count(photos, 'photo')}")
+    if videos:
+        tracks, frames = _count(summary.tracks, "track"), _count(summary.frames, "frame")
+        found.append(f"{tracks} in {_count(videos, 'video')} of {frames}")
     tail = [
         (summary.no_face, "without a face"),
         (summary.failed, "failed"),
@@ -309,7 +319,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
     ]
     more = "".join(f", {number} {what}" for number, what in tail if number)
     end = "interrupted, run again to go on" if summary.interrupted else f"{summary.seconds:.1f} s"
-    say.info(f"{' '.join(parts)}{more} ({end}) -> {out}")
+    say.info(f"{', '.join(found)}{more} ({end}) -> {out}")
 
 
 def _list(say: Output, lines: Iterable[str], out: Path) -> None:

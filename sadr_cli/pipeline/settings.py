@@ -125,7 +125,11 @@ class RunSettings:
 
 @dataclass
 class Summary:
-    """Counts of a run. ``failures``: (input, reason) of what failed."""
+    """Counts of a run.
+
+    ok: inputs with a face, of which ``videos`` are videos, with ``frames`` frames in all; faces:
+    of photos, and the ``tracks`` of videos. failures: (input, reason) of what failed.
+    """
 
     inputs: int = 0
     ok: int = 0
@@ -133,6 +137,9 @@ class Summary:
     failed: int = 0
     skipped: int = 0
     faces: int = 0
+    videos: int = 0
+    frames: int = 0
+    tracks: int = 0
     seconds: float = 0.0
     interrupted: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -144,7 +151,12 @@ class Summary:
         self.skipped += bool(entry.get("skipped"))
         status = entry.get("status")
         self.ok += status == "ok"
-        self.faces += len(entry.get("faces", ()))
+        faces = len(entry.get("faces", ()))
+        self.faces += faces
+        if entry.get("kind") == "video" and status == "ok":
+            self.videos += 1
+            self.frames += entry["frames"]
+            self.tracks += faces
         if status == "failed":
             self.failed += 1
             self.failures.append((entry["source"], entry["reason"]))
@@ -154,7 +166,9 @@ class Summary:
 
     def counts(self) -> dict[str, Any]:
         """The numbers, for the manifest and JSON."""
-        names = ("inputs", "ok", "no_face", "failed", "skipped", "faces", "interrupted")
+        names = ["inputs", "ok", "no_face", "failed", "skipped", "faces", "interrupted"]
+        if self.videos:
+            names += ["videos", "frames", "tracks"]
         return {**{n: getattr(self, n) for n in names}, "seconds": round(self.seconds, 3)}
 
 

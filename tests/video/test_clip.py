@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from fakes import FakeDetector, photo_with
 from test_tracker import Following, picture
+from typer.testing import CliRunner
 
+from sadr_cli.cli import app
 from sadr_cli.pipeline import RunSettings, StopFlag, VideoSettings, Work, run
 from sadr_cli.sources import SourceList
 
@@ -199,3 +201,18 @@ def test_overlay_without_pyav(tmp_path, monkeypatch):
     _, (entry,) = go(tmp_path / "out", write_clip(tmp_path / "c.mp4", 8), overlay=True)
     capture = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "c.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8 and "overlays/c.mp4" in entry["outputs"]
+
+
+def test_the_closing_line_counts_tracks_and_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr("sadr_cli.reconstructor.Reconstructor", lambda *a, **k: Following())
+    monkeypatch.setattr("sadr_cli.detection.create_detector", lambda *a: FakeDetector())
+    write_clip(tmp_path / "in" / "clip.mp4", picture_of=lambda k: picture((40 + k, 50, 48)))
+    run_again = ["reconstruct", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, run_again)
+    assert "1 track in 1 video of 20 frames (" in result.stderr and "photo" not in result.stderr
+    summary = json.loads(result.stdout.splitlines()[-1])["summary"]
+    assert (summary["videos"], summary["frames"], summary["tracks"]) == (1, 20, 1)
+    photo_with(tmp_path / "in" / "a.png")
+    result = CliRunner().invoke(app, run_again)
+    line = "1 face in 1 photo, 1 track in 1 video of 20 frames, 1 done before"
+    assert line in result.stderr
