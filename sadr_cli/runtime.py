@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+import warnings
 from typing import Any
 
 import torch
@@ -111,7 +112,9 @@ class OpenVINONetwork:
                     decoder[k] = _PlainConv(block)
         side = network.config.input_size
         example = torch.zeros(2, 3, side, side)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # PyTorch from 2.15 on warns that it will leave TorchScript some day.
+            warnings.simplefilter("ignore", FutureWarning)
             traced = torch.jit.trace(_Traced(network).eval(), example, check_trace=False)
             self._has = [t is not None for t in network(example[:1])]
         # The frontend itself: openvino.convert_model would report to its maker.

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from synthetic import layout
 
 from sadr_cli.uv import UVLayout
+
+# A busy machine is no failure of a property.
+settings.register_profile("sadr", deadline=None)
+settings.load_profile("sadr")
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,8 @@ def watch(event, arguments):
     if event.split(".")[0] in ("socket", "subprocess", "pickle", "urllib", "http", "ftplib") or (
         event in ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork")
     ):
+        if "/sbin/ldconfig" in str(arguments[0]) and "-p" in arguments[1]:
+            return  # ctypes, looking for a library as PyTorch's CUDA build is imported
         seen.append((event, str(arguments)[:200]))
 sys.addaudithook(watch)
 """
