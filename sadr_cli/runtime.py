@@ -113,8 +113,7 @@ class OpenVINONetwork:
         side = network.config.input_size
         example = torch.zeros(2, 3, side, side)
         with torch.no_grad(), warnings.catch_warnings():
-            # PyTorch from 2.15 on warns that it will leave TorchScript some day.
-            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore")  # PyTorch means to leave TorchScript some day
             traced = torch.jit.trace(_Traced(network).eval(), example, check_trace=False)
             self._has = [t is not None for t in network(example[:1])]
         # The frontend itself: openvino.convert_model would report to its maker.
