@@ -243,3 +243,40 @@ def test_on_vertices_the_same_as_on_maps(mode, attends):
     normals = surface.gather(alignment.surface_normals(wanted.face, mask))[:, 2]
     clear = normals.abs() > 1e-4
     assert torch.equal(facing[clear], (normals >= 0)[clear]) and clear.float().mean() > 0.99
+
+
+def test_attention_reaches_from_edge_to_edge() -> None:
+    attention = torch.arange(1.0, 5.0).view(1, 1, 2, 2)
+    corners = torch.tensor([[[0.0, 0.0], [7.0, 0.0], [0.0, 7.0], [7.0, 7.0]]])
+    assert sample_attention(attention, corners, 8).tolist() == [[1, 2, 3, 4]]
+    outside = torch.tensor([[[-1.0, 0.0], [8.0, 0.0], [0.0, -1.0], [0.0, 8.0]]])
+    assert sample_attention(attention, outside, 8).tolist() == [[0, 0, 0, 0]]
+
+
+def test_weights_of_the_public_code_landmark_by_landmark() -> None:
+    generator = torch.Generator().manual_seed(3)
+    face = torch.rand(2, 3, 7, 6, generator=generator) * 8
+    attention = torch.rand(2, 1, 4, 4, generator=generator)
+    kpt = torch.tensor([[r, c] for r in range(1, 7) for c in range(1, 6)])
+    landmarks = face[:, :, kpt[:, 0], kpt[:, 1]].transpose(1, 2)
+    got = alignment.official_weights(face, landmarks, attention, kpt, 8)
+    bare = alignment.official_weights(face, landmarks, None, kpt, 8)
+    f = face.numpy()
+    for b in range(2):
+        for k, (row, column) in enumerate(kpt.tolist()):
+            here = f[b, :, row, column]
+            west, north = f[b, :, row, column - 1] - here, f[b, :, row - 1, column] - here
+            weight = 1.0 if np.cross(west, north)[2] >= 0 else 0.1
+            cell = attention[b, 0, int(here[1] / 2), int(here[0] / 2)].item()
+            assert bare[b, k].item() == pytest.approx(weight)
+            assert got[b, k].item() == pytest.approx(weight * cell)
+
+
+def test_a_face_taken_as_it_is_gives_back_shape_and_pose(uv: UVLayout) -> None:
+    """Without deformation (Fig. 9d) P stands, and S is P without its pose."""
+    shape, kpt, mask = maps(uv)
+    posed = pose_map(shape, 25)
+    found, again = alignment.take_direct(posed, shape, None, kpt, size=256, mask=mask)
+    assert found.face is posed
+    assert found.scale.item() == pytest.approx(60, rel=1e-4)
+    assert ((again - shape).abs() * mask).max() < 1e-4

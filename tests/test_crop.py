@@ -125,3 +125,13 @@ def test_windows_beside_the_photo_are_black(left: int, top: int) -> None:
 def test_tiny_faces_have_crops_too() -> None:
     landmarks = np.array([[0.0, 0.0], [0.2, 0.3]])
     assert crop_from_landmarks(landmarks).size == pytest.approx(1.5 * 0.25)
+
+
+def test_twice_the_size_is_averaged_as_well() -> None:
+    """Stripes a pixel wide, every second of which falls on a sample."""
+    stripes = np.zeros((80, 80, 3), np.uint8)
+    stripes[:, ::2] = 255
+    crop = Crop(39.5, 39.5, 40)
+    for center in (39.0, 39.5, 40.0):
+        out = extract_crop(stripes, Crop(center, center, crop.size), 20)
+        assert np.abs(out.astype(int) - 127).max() <= 2
