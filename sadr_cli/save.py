@@ -24,14 +24,14 @@ def save_mesh(
     frame: str = "image",
     texture_size: int | None = None,
 ) -> list[Path]:
-    """Write a face as OBJ, PLY, GLB, STL or NPZ, by the suffix of ``path``.
+    """Write a face as OBJ, PLY, GLB, USDZ, STL or NPZ, by the suffix of ``path``.
 
     uv: the layout of the mesh, ``Reconstructor.uv``.
     image: the photo, (H, W, 3) uint8 RGB; colours or texture are taken from it.
     frame: "image": photo pixels, y up, ``y = H - 1 - y of the photo``; "metric": millimetres of
         the model's prior, turned as in the photo; "canonical": frontal, without pose.
-    texture_size: a texture of that many texels a side in GLB and OBJ, 0 for vertex colours;
-        None takes 512 in GLB and vertex colours in OBJ.
+    texture_size: a texture of that many texels a side in GLB, USDZ and OBJ, 0 for vertex
+        colours; None takes 512, and vertex colours in OBJ.
 
     Returns the files written (an OBJ with texture comes as three). Folders are made; a file
     appears whole or not at all. Raises UsageError for another suffix, frame or size, OutputError
