@@ -24,6 +24,14 @@ def test_quickstart(tmp_path: Path) -> None:
     assert mesh.vertices.shape == (43867, 3)
 
 
+def test_the_python_of_the_readme(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    shutil.copy(EXAMPLES / "photos" / "hopper.jpg", tmp_path / "photo.jpg")
+    for block in blocks:
+        assert "(68, 3)" in run(tmp_path, sys.executable, "-c", block)
+    assert (tmp_path / "face0.glb").is_file()
+
+
 def test_pipeline(tmp_path: Path) -> None:
     if shutil.which("jq") is None or shutil.which("bash") is None:
         pytest.skip("needs bash and jq")
