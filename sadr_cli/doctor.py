@@ -56,6 +56,13 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ("av", ("av",), False, "pip install av"),
     ("distributed", ("distributed",), False, "pip install distributed"),
 )
+# What the extras are for: nobody else misses them.
+_PURPOSES = {
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "sadr export model --format onnx"),
+    "pillow_heif": "HEIC and HEIF photos",
+    "av": "H.264 videos",
+    "distributed": "--cluster dask://",
+}
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "HEIF")
 
 
@@ -151,7 +158,8 @@ def _packages() -> Iterator[Check]:
         if not problem:
             yield Check("package", name, OK, version or "unknown version", required=required)
         elif not version:
-            yield Check("package", name, MISSING, "not installed", fix, required)
+            purpose = f"; only for {_PURPOSES[module]}" if module in _PURPOSES else ""
+            yield Check("package", name, MISSING, f"not installed{purpose}", fix, required)
         else:
             library = ".so" in problem and "cannot open shared object" in problem
             detail = f"{version} does not import: {problem}"

@@ -195,3 +195,20 @@ def test_the_table_is_for_eyes_only() -> None:
     result = CliRunner().invoke(app, ["doctor", "--weights", "none-such"])
     assert result.exit_code == 5 and result.stdout == ""
     assert "none-such" in result.stderr and "centerface" in result.stderr
+
+
+def test_a_missing_extra_says_what_it_would_be_for(monkeypatch, bare) -> None:
+    bare("_photo_formats", "_video", "_detectors", "_weights", "_devices")
+    monkeypatch.setattr(doctor, "_trial", lambda *_: doctor.Check("trial", "t", "ok"))
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "distributed" else "1")
+
+    def without(module: str) -> None:
+        if module == "distributed":
+            raise ImportError("No module named 'distributed'")
+
+    monkeypatch.setattr(doctor, "_import", without)
+    result, checks, _ = run()
+    assert result.exit_code == 0
+    check = checks["package/distributed"]
+    assert check["status"] == "missing" and check["fix"] == "pip install distributed"
+    assert check["detail"] == "not installed; only for --cluster dask://"
