@@ -145,7 +145,8 @@ def load_shards(paths: Iterable[str | Path], side: int) -> PhotoSet:
     sets = []
     for path in map(Path, paths):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: of a damaged archive np.load leaves its own handle open.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 data = {k: file[k] for k in FIELDS}
                 names = file["source"].tolist() if "source" in file else []
                 doubt = np.zeros(len(data["coeff"]), np.float32)

@@ -1,0 +1,180 @@
+"""Trembling and lag of the video smoothing, as one Markdown table.
+
+    python benchmarks/video.py [--weights lite] [--photo examples/photos/hopper.jpg]
+
+Still: a photo as a video of 30 frames a second with fresh camera noise in every frame; jitter is
+the standard deviation of each landmark's coordinates over time, averaged over the 68. Moving: the
+same photo shifted to and fro or turned in its plane along a sine; lag is the shift in time at
+which the cross-correlation with the true motion is largest, reach is the amplitude found over the
+true one, and error the mean distance to the landmarks of the still photo, moved by the truth. All
+strengths smooth the same output of the network. Pixels are those of a face 200 pixels wide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli import Reconstructor, read_image
+from sadr_cli.detection import create_detector
+from sadr_cli.errors import SadrError
+from sadr_cli.faces import Face
+from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
+
+PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
+RATE, SECONDS, SETTLE = 30, 5, 1  # frames a second; seconds; seconds that are not measured
+FACE, SIDE = 200.0, 480  # pixels: width of the face's box, and of the video
+NOISE = 6.0  # standard deviation of the camera noise in grey values of 255
+# name -> (kind, amplitude in pixels or degrees, Hz)
+MOTIONS = {
+    "shift 40 px, 0.5 Hz": ("shift", 40.0, 0.5),
+    "shift 40 px, 1.5 Hz": ("shift", 40.0, 1.5),
+    "shift 8 px, 0.5 Hz": ("shift", 8.0, 0.5),
+    "roll 15 degrees, 1 Hz": ("roll", 15.0, 1.0),
+}
+Array = NDArray[np.float64]
+TIMES: Array = np.arange(RATE * SECONDS) / RATE
+MEASURED = slice(RATE * SETTLE, None)
+
+
+def still(photo: Path, detector: object) -> tuple[NDArray[np.uint8], Array]:
+    """The photo, and the (2, 3) matrix that brings its largest face to the video's middle."""
+    image = read_image(photo)
+    found = detector.detect(image)  # type: ignore[attr-defined]
+    if not found:
+        sys.exit(f"no face in {photo}")
+    box = max((d.box for d in found), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    scale = FACE / (box[2] - box[0])
+    middle = scale * (box[:2] + box[2:]) / 2
+    return image, np.column_stack([np.eye(2) * scale, SIDE / 2 - middle])
+
+
+def motion(kind: str, amplitude: float, hertz: float) -> tuple[Array, list[Array]]:
+    """The truth (T,), and the (2, 3) matrices that move the still picture so."""
+    truth = amplitude * np.sin(2 * np.pi * hertz * TIMES)
+    if kind == "shift":
+        return truth, [np.array([[1, 0, x], [0, 1, 0.0]]) for x in truth]
+    # Turned about the video's middle; OpenCV counts anticlockwise, roll > 0 is clockwise.
+    return truth, [cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), -a, 1) for a in truth]
+
+
+def network_faces(
+    image: NDArray[np.uint8], matrices: Sequence[Array], network: Reconstructor, detector: object
+) -> list[Face]:
+    """One track through the video of the photo under ``matrices``, unsmoothed."""
+    rng = np.random.default_rng(0)
+    tracker = Tracker(network, detector, "largest")  # type: ignore[arg-type]
+    faces = []
+    for number, matrix in enumerate(matrices):
+        size, flags = (SIDE, SIDE), cv2.INTER_AREA if matrix[0, 0] < 1 else cv2.INTER_CUBIC
+        clean = cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        noisy = clean + rng.normal(0, NOISE, clean.shape)
+        found = tracker.step(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+        if len(found) != 1 or found[0].track != 1:
+            sys.exit(f"the face was lost at frame {number}")
+        faces.append(found[0].face)
+    return faces
+
+
+def smoothed(faces: list[Face], strength: str, network: Reconstructor) -> list[Face]:
+    chosen = STRENGTHS[strength]
+    if chosen is None:
+        return faces
+    smoother = FaceSmoother(chosen, network.uv.landmark_indices)
+    return [smoother(face, float(t)) for face, t in zip(faces, TIMES, strict=True)]
+
+
+def landmarks(faces: list[Face]) -> Array:
+    return np.stack([np.asarray(f.landmarks, float) for f in faces])
+
+
+def delay(signal: Array, truth: Array) -> float:
+    """Frames by which ``signal`` comes after ``truth``, to a hundredth of a frame."""
+    steps = np.arange(-RATE / 4, RATE / 4, 0.01)
+    frames = np.arange(len(truth))
+    inner = frames[MEASURED][: -RATE // 4]
+    follow = signal[inner] - signal[inner].mean()
+    match = [np.corrcoef(follow, np.interp(inner - s, frames, truth))[0, 1] for s in steps]
+    return float(steps[int(np.argmax(match))])
+
+
+def measure(photo: Path, network: Reconstructor, detector: object) -> dict[str, dict[str, Array]]:
+    """strength -> row -> its figures."""
+    image, place = still(photo, detector)
+
+    def under(matrix: Array) -> Array:
+        return matrix[:, :2] @ place + np.column_stack([np.zeros((2, 2)), matrix[:, 2]])
+
+    rest = network_faces(image, [place] * len(TIMES), network, detector)
+    reference = landmarks(rest)[MEASURED, :, :2].mean(0)
+    out: dict[str, dict[str, Array]] = {strength: {} for strength in STRENGTHS}
+    for strength in STRENGTHS:
+        calm = smoothed(rest, strength, network)[MEASURED]
+        angles = np.stack([f.euler for f in calm])
+        jitter = landmarks(calm)[..., :2].std(0).mean()
+        out[strength]["still"] = np.array([jitter, angles.std(0).mean()])
+    for name, (kind, amplitude, hertz) in MOTIONS.items():
+        truth, matrices = motion(kind, amplitude, hertz)
+        raw = network_faces(image, [under(m) for m in matrices], network, detector)
+        moved = np.stack([reference @ m[:, :2].T + m[:, 2] for m in matrices])
+        for strength in STRENGTHS:
+            faces = smoothed(raw, strength, network)
+            points = landmarks(faces)[..., :2]
+            signal = points[..., 0].mean(1) if kind == "shift" else _roll(points)
+            reach = np.std(signal[MEASURED]) / np.std(truth[MEASURED])
+            error = np.linalg.norm(points - moved, axis=-1)[MEASURED].mean()
+            out[strength][name] = np.array([delay(signal, truth), reach, error])
+    return out
+
+
+def _roll(points: Array) -> Array:
+    """Degrees, clockwise, of the line between the outer corners of the eyes (T,)."""
+    across = points[:, 45] - points[:, 36]
+    return np.degrees(np.arctan2(across[:, 1], across[:, 0]))
+
+
+def table(results: list[dict[str, dict[str, Array]]]) -> str:
+    """The mean over photos, as Markdown."""
+    lines = [
+        "| | " + " | ".join(STRENGTHS) + " |",
+        "|---|" + "--:|" * len(STRENGTHS),
+    ]
+
+    def row(title: str, cell: Callable[[Array], str], key: str) -> None:
+        means = [np.mean([r[s][key] for r in results], 0) for s in STRENGTHS]
+        lines.append(f"| {title} | " + " | ".join(cell(m) for m in means) + " |")
+
+    row("still: jitter of landmarks, px", lambda m: f"{m[0]:.3f}", "still")
+    row("still: jitter of yaw, pitch, roll, degrees", lambda m: f"{m[1]:.3f}", "still")
+    for name in MOTIONS:
+        row(f"{name}: lag, frames", lambda m: f"{m[0]:.2f}", name)
+        row(f"{name}: reach", lambda m: f"{m[1]:.2f}", name)
+        row(f"{name}: error, px", lambda m: f"{m[2]:.2f}", name)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photo", type=Path, action="append", help="may be given several times")
+    parser.add_argument("--weights")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    photos = options.photo or [PHOTOS / "hopper.jpg", PHOTOS / "astronaut.jpg"]
+    try:
+        network = Reconstructor(options.weights, device=options.device)
+        detector = create_detector("centerface", options.device)
+        print(table([measure(photo, network, detector) for photo in photos]))
+    except SadrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
