@@ -10,7 +10,6 @@ import typer
 
 from sadr_cli.cli.common import (
     DeviceOption,
-    Inputs,
     JsonOption,
     Output,
     QuietOption,
@@ -22,7 +21,12 @@ from sadr_cli.errors import UsageError
 
 
 def bench(
-    inputs: Inputs = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PHOTO", help="Photos with faces, folders or globs.", show_default=False
+        ),
+    ] = None,
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Photos of the whole run.")
     ] = 40,
@@ -58,7 +62,7 @@ def bench(
 ) -> None:
     """Measure the network, the alignment, whole runs and the cold start.
 
-    INPUT: photos with faces for the whole run and the start, repeated as often as --count says;
+    PHOTO: photos with faces for the whole run and the start, repeated as often as --count says;
     without any only the network and the alignment are measured. Candidates run in turn, so that
     the ratios hold even on a busy machine.
 
