@@ -82,10 +82,19 @@ class PhotoSet:
 
     @staticmethod
     def concatenate(sets: Sequence[PhotoSet]) -> PhotoSet:
-        if len(sets) == 1:  # no second copy of gigabytes
+        """All photos in one set; the given ones lose their pictures, or memory would hold
+        these gigabytes twice."""
+        if len(sets) == 1:
             return sets[0]
-        columns = zip(*(s._tensors for s in sets), strict=True)
-        return PhotoSet._from([torch.cat(c) for c in columns], [n for s in sets for n in s.names])
+        _, *columns = zip(*(s._tensors for s in sets), strict=True)
+        images = torch.empty(sum(map(len, sets)), *sets[0].images.shape[1:], dtype=torch.uint8)
+        start = 0
+        for s in sets:
+            images[start : start + len(s)] = s.images
+            s.images = s.images[:0].clone()
+            start += len(s)
+        tensors = [images, *(torch.cat(c) for c in columns)]
+        return PhotoSet._from(tensors, [n for s in sets for n in s.names])
 
 
 def photo_alpha(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -87,6 +87,20 @@ def test_unaugmented_crop_is_the_networks_crop(model, shard) -> None:
         assert np.abs(expected[:, :2] - landmarks[:, :2]).max() < 0.5
 
 
+def test_several_shards_are_one_after_the_other(model, shard, tmp_path) -> None:
+    one = load_shards([shard], 64)
+    with np.load(shard) as file:
+        arrays = {k: file[k] for k in file.files}
+    arrays["coeff"] = -arrays["coeff"]
+    np.savez(tmp_path / "second.npz", **arrays)
+    both = load_shards([shard, tmp_path / "second.npz"], 64)
+    n = len(one)
+    assert len(both) == 2 * n and both.names[:n] == one.names
+    assert torch.equal(both.images, torch.cat([one.images, one.images]))
+    assert torch.equal(both.coefficients[n:], -one.coefficients)
+    assert torch.equal(both.rotation[n:], one.rotation)
+
+
 def test_occluders_hide_pixels_and_attention_together(model, shard) -> None:
     photos = load_shards([shard], 160)
     photos.images[:, :3] = torch.randint(0, 256, photos.images[:, :3].shape, dtype=torch.uint8)
