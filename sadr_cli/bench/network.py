@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from sadr_cli.bench.report import Row
 from sadr_cli.errors import MissingDataError
@@ -172,16 +175,73 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
     ]  # fmt: skip
 
 
-def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[Row]:
-    """Faces a second of network and alignment on a GPU, by batch size, with half precision."""
-    from torch.utils.flop_counter import FlopCounterMode
+class _Traffic(TorchDispatchMode):
+    """Counts the elements that operations read and write, each operation on its own."""
 
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not getattr(func, "is_view", False):
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+            self.elements += sum(t.numel() for t in tensors)
+        return out
+
+
+def counted_work(network: SADRNet) -> tuple[int, int, int]:
+    """Operations of a face, elements it reads and writes, and those of a batch (the weights)."""
+    folded, side = fold_batch_norm(network).cpu(), network.config.input_size
+    elements = []
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            folded(torch.zeros(1, 3, side, side))
+        for batch in (1, 3):
+            with _Traffic() as traffic:
+                folded(torch.zeros(batch, 3, side, side))
+            elements.append(traffic.elements)
+    a_face = (elements[1] - elements[0]) // 2
+    return counter.get_total_flops(), a_face, elements[0] - a_face
+
+
+def card_limits(device: torch.device, size: int = 8192) -> tuple[float, float]:
+    """What the card does, measured: FLOP/s of a matrix product in bfloat16, bytes/s of a copy."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    product = 2 * size**3 / _seconds(lambda: a @ b, device)
+    source = torch.zeros(8 * size, size, device=device, dtype=torch.bfloat16)
+    target = torch.empty_like(source)
+    copy = 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
+    return product, copy
+
+
+def _seconds(action: Callable[[], Any], device: torch.device, rounds: int = 10) -> float:
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    action()
+    wait()
+    began = time.perf_counter()
+    for _ in range(rounds):
+        action()
+    wait()
+    return (time.perf_counter() - began) / rounds
+
+
+def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[Row]:
+    """Faces a second of network and alignment on a GPU, by batch size, with half precision.
+
+    The ratio is to the card's limit for the network: by the counted operations at the speed of a
+    large matrix product, or by the counted bytes at that of a copy, whichever is the slower.
+    """
     device, side = reconstructor.device, reconstructor.crop_resolution
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        reconstructor.network(torch.zeros(1, 3, side, side, device=device))
-    operations = counter.get_total_flops()
-    rows = [Row("gpu", "operations a face", operations / 1e9, "GFLOP")]
+    operations, a_face, a_batch = counted_work(reconstructor.network)
+    product, copy = card_limits(device)
+    rows = [
+        Row("gpu", "operations a face", operations / 1e9, "GFLOP"),
+        Row("gpu", "read and written a face", 2 * a_face / 1e6, "MB", note="16 bits a number"),
+        Row("gpu", "the card: matrix product", product / 1e12, "TFLOP/s", note="bfloat16"),
+        Row("gpu", "the card: copy", copy / 1e12, "TB/s"),
+    ]
     for batch in (1, 8, 32, 64, 128, 256):
         x = torch.randn(batch, 3, side, side, device=device)
 
@@ -201,9 +261,13 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
             torch.cuda.synchronize()
             count += batch
         rate = count / (time.perf_counter() - began)
+        by_bytes = copy / (2 * (a_face + a_batch / batch))
+        limit = min(product / operations, by_bytes)
         note = (
             f"{rate * operations / 1e12:.1f} TFLOP/s, "
-            f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+            f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB; of the card's limit by "
+            f"{'bytes' if limit == by_bytes else 'operations'}, {limit:,.0f} faces/s"
         )
-        rows.append(Row("gpu", f"batch {batch}", rate, "faces/s", None, "", note))
+        aim = "> 3000 faces/s on an H200" if batch == 256 else ""
+        rows.append(Row("gpu", f"batch {batch}", rate, "faces/s", rate / limit, aim, note))
     return rows

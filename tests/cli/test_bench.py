@@ -50,3 +50,17 @@ def test_bench_of_whole_runs(small, photos, monkeypatch):
 def test_tables():
     text = markdown([Row("network", "eager", 1234.5, "ms a face", 1.0, "<= 0.6", "note")])
     assert text.splitlines()[-1] == "| network | eager | 1,234 ms a face | 1.000 | <= 0.6 | note |"
+
+
+def test_counted_work_and_the_limits_of_a_card():
+    from sadr_cli.bench.network import card_limits, counted_work
+
+    network = SADRNet(NetworkConfig(64, 64, 0.25)).eval()
+    operations, a_face, a_batch = counted_work(network)
+    weights = sum(p.numel() for p in network.parameters())
+    assert 0.9 * weights < a_batch < 1.1 * weights
+    assert operations > 2 * weights and a_face > 3 * 64 * 64
+    larger = counted_work(SADRNet(NetworkConfig(128, 128, 0.25)).eval())
+    assert larger[0] == pytest.approx(4 * operations, rel=0.05)
+    assert larger[1] == pytest.approx(4 * a_face, rel=0.05)
+    assert all(limit > 1e6 for limit in card_limits(torch.device("cpu"), 128))
