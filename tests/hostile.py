@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 NAMES = (
     "with space.png",
@@ -42,7 +43,11 @@ NAMES = (
     "a_face1.png",
     "a_track1.png",
 )
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000"]
+if features.check("avif"):
+    FORMATS.append("AVIF")
+if importlib.util.find_spec("pillow_heif"):
+    FORMATS.append("HEIF")
 
 
 def face(size: tuple[int, int] = (160, 200)) -> np.ndarray:
@@ -54,6 +59,10 @@ def face(size: tuple[int, int] = (160, 200)) -> np.ndarray:
 
 def encoded(format: str, image: Image.Image | None = None, **options: object) -> bytes:
     buffer = io.BytesIO()
+    if format == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     (image or Image.fromarray(face())).save(buffer, format, **options)
     return buffer.getvalue()
 

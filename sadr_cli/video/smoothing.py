@@ -28,10 +28,11 @@ class Strength:
     slope: float
 
 
+# Chosen with benchmarks/video.py: of settings that calm alike, those that lag least.
 STRENGTHS: dict[str, Strength | None] = {
     "off": None,
-    "light": Strength(cutoff=1.5, slope=12.0),
-    "strong": Strength(cutoff=0.4, slope=6.0),
+    "light": Strength(cutoff=0.8, slope=40.0),
+    "strong": Strength(cutoff=0.4, slope=12.0),
 }
 _SPEED_CUTOFF = 1.0  # Hz, of the low-pass on the speed itself: the paper's choice
 _TURN = 0.5  # face sizes that the rim of a face moves a radian
