@@ -71,7 +71,10 @@ def whole_run(
 def memory_growth(
     reconstructor: Reconstructor, photos: Sequence[Path], first: int = 500, last: int = 5000
 ) -> list[Row]:
-    """Resident memory after ``first`` and after ``last`` photos of one run (Linux, macOS)."""
+    """Resident memory after ``first`` and after ``last`` photos of one run (Linux, macOS).
+
+    It is that of this process: to be measured before other networks have been loaded.
+    """
     sizes: list[float] = []
 
     def look(entry: dict[str, Any]) -> None:
@@ -82,8 +85,8 @@ def memory_growth(
     span = max(first // 10, 1)
     early = float(np.median(sizes[max(first - span, 0) : first]))
     late = float(np.median(sizes[-span:]))
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kB
-    peak = highest / (1e6 if sys.platform == "darwin" else 1e3)
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else KiB
+    peak = highest * (1 if sys.platform == "darwin" else 1024) / 1e6
     return [
         Row("memory", f"after {first} photos", early, "MB"),
         Row("memory", f"after {last} photos", late, "MB", late / early, "<= 1.1"),

@@ -89,6 +89,8 @@ def bench(
             say.emit(asdict(row))
         say.detail(f"{label}: done")
 
+    if photos and memory is not None:  # first, while nothing else is loaded
+        add("memory", measure.memory_growth(reconstructor, photos, memory // 10, memory))
     if reconstructor.device.type == "cpu":
         times = measure.network_times(
             reconstructor, threads=threads, rounds=rounds, everything=everything
@@ -100,8 +102,6 @@ def bench(
     if photos:
         add("run", measure.whole_run(reconstructor, photos, count))
         add("start", measure.cold_start(photos[0], weights))
-        if memory is not None:
-            add("memory", measure.memory_growth(reconstructor, photos, memory // 10, memory))
     if markdown:
         print(measure.markdown(rows))
     else:

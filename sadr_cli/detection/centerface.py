@@ -29,6 +29,7 @@ WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
 _FAST_AFTER = 24  # looks from which loading OpenVINO pays for itself
+_FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 _MULTIPLE = 32  # the network halves its input five times
 
@@ -165,7 +166,7 @@ class CenterFace:
         self._looks += 1
         if self._looks == _FAST_AFTER:
             self._fast = _openvino_request(self._path)
-        if self._fast is None:
+        if self._fast is None or blob.shape[2] * blob.shape[3] > _FAST_PIXELS:
             self._net.setInput(blob)
             return self._net.forward(_OUTPUTS)
         found = self._fast.infer([blob], share_inputs=True)
