@@ -138,16 +138,23 @@ def vertex_normals(vertices: NDArray[Any], triangles: NDArray[Any]) -> NDArray[n
     For image-frame vertices (y down) and the reversed winding of ``UVLayout.triangles`` that is
     outwards again, z > 0 towards the viewer. Zero where a vertex has no triangle.
     """
-    v = np.asarray(vertices, float)
-    t = np.asarray(triangles)
-    a, b, c = v[t[:, 0]], v[t[:, 1]], v[t[:, 2]]
-    normal = np.cross(b - a, c - a)
-    flat = t.T.ravel()
+    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array an axis, as above
+    t = np.ascontiguousarray(np.asarray(triangles).T)
+    (x1, y1, z1), (x2, y2, z2) = ([axis[t[k]] - axis[t[0]] for axis in v] for k in (1, 2))
     out = np.empty_like(v)
-    for axis in range(3):
-        out[:, axis] = np.bincount(flat, np.tile(normal[:, axis], 3), minlength=len(v))
-    length = np.linalg.norm(out, axis=1, keepdims=True)
-    return out / np.maximum(length, 1e-30)
+    for k, normal in enumerate((y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2)):
+        out[k] = sum(np.bincount(corner, normal, minlength=v.shape[1]) for corner in t)
+    length = np.sqrt(out[0] ** 2 + out[1] ** 2 + out[2] ** 2)
+    return np.ascontiguousarray((out / np.maximum(length, 1e-30)).T)
+
+
+def bounds(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Smallest and largest value (C,) of each column of ``points`` (N, C).
+
+    Column by column: NumPy's own reduction along the first axis takes ten times as long.
+    """
+    columns = np.ascontiguousarray(np.asarray(points).T)
+    return columns.min(1), columns.max(1)
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face, FloatArray
 from sadr_cli.rasterize import (
+    bounds,
     coarse_triangles,
     interpolate,
     nearest_triangles,
@@ -125,8 +126,9 @@ def draw_surface(
     height, width = canvas.shape[:2]
     if not np.isfinite(vertices).all():
         return
-    low = np.floor(vertices[:, :2].min(0)).astype(int) - 2
-    high = np.ceil(vertices[:, :2].max(0)).astype(int) + 3
+    lowest, highest = bounds(vertices[:, :2])
+    low = np.floor(lowest).astype(int) - 2
+    high = np.ceil(highest).astype(int) + 3
     x0, y0 = np.maximum(low, 0)
     x1, y1 = np.minimum(high, (width, height))
     if x0 >= x1 or y0 >= y1:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
-from sadr_cli.rasterize import coarse_triangles, rasterize, vertex_normals
+from sadr_cli.rasterize import bounds, coarse_triangles, rasterize, vertex_normals
 from sadr_cli.uv import SIZE, UVLayout, extend_map
 
 TEXTURE_SIZE = 512
@@ -83,13 +83,14 @@ def sample(
     pixels would only be skipped.
     """
     xy = np.asarray(vertices, np.float64)[:, :2]
-    low = np.clip(np.floor(xy.min(0)).astype(int) - 2, 0, None)
-    high = np.ceil(xy.max(0)).astype(int) + 3
+    lowest, highest = bounds(xy)
+    low = np.clip(np.floor(lowest).astype(int) - 2, 0, None)
+    high = np.ceil(highest).astype(int) + 3
     part = image[low[1] : high[1], low[0] : high[0]]
     if part.size == 0:
         return np.full((len(xy), 3), 127, np.float32)
     xy = xy - low
-    step = float(np.ptp(xy, axis=0).max()) / across
+    step = float((highest - lowest).max()) / across
     if step > 1:
         size = (max(int(part.shape[1] / step), 1), max(int(part.shape[0] / step), 1))
         ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
@@ -165,7 +166,7 @@ def _self_occluded(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """(V,) where another part of the face lies clearly nearer, or the silhouette a pixel away;
     and (V,) in [0, 1] how far from the silhouette a vertex appears."""
-    low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
+    low, high = bounds(vertices[:, :2])
     extent = float((high - low).max())
     side = int(np.clip(extent, 32, _DEPTH_SIDE))
     scale = (side - 3) / max(extent, 1e-6)

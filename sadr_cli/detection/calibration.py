@@ -4,20 +4,22 @@ The network's crop is 1.5 times the box of the 68 landmarks (see :mod:`sadr_cli.
 detector draws another box. A calibration says where the landmark box lies relative to the
 detector's: centre and size, in units of the detector's box size sqrt(w h).
 
-CenterFace, measured on 400 AFLW2000-3D photos (not part of any test set of this project), each
-also turned in the plane by four random angles within +-90 degrees. Error of the landmark box's
-centre (in its own size) and size, standard deviation, ten-fold by photo; and on 165 HELEN photos
-that took no part in the fit:
+CenterFace, fitted on 400 AFLW2000-3D photos (not part of any test set of this project), each
+also turned in the plane by angles within +-90 degrees, and tried on 165 HELEN photos that took no
+part in the fit. Standard deviation of the error of the landmark box's centre (in its own size) and
+size. The columns "640" are those of the fit (ten-fold by photo for AFLW2000-3D), with the photo
+first looked at with 640 pixels a side; "320" has the same calibration with today's first look:
 
-=====================  =========  =========  =========  =========  =======  =======
-..                     upright    upright    turned     turned     HELEN    HELEN
-..                     one shift  5 points   one shift  5 points   shift    points
-=====================  =========  =========  =========  =========  =======  =======
-sideways               .053       .041       .118       .075       .029     .020
-up and down            .048       .039       .106       .064       .034     .029
-size                   8.1 %      7.6 %      13.2 %     12.6 %     5.2 %    4.8 %
-centre off by > 0.1    11.5 %     6.3 %      60.8 %     24.1 %     1.8 %    0.6 %
-=====================  =========  =========  =========  =========  =======  =======
+=====================  ========  ========  ========  ========  ========  =======  =======  =======
+..                     upright   upright   upright   turned    turned    turned   HELEN    HELEN
+..                     shift     5 points  5 points  shift     5 points  points   points   points
+first look             640       640       320       640       640       320      640      320
+=====================  ========  ========  ========  ========  ========  =======  =======  =======
+sideways               .053      .041      .038      .118      .075      .060     .020     .023
+up and down            .048      .039      .037      .106      .064      .072     .029     .025
+size                   8.1 %     7.6 %     6.3 %     13.2 %    12.6 %    10.2 %   4.8 %    4.2 %
+centre off by > 0.1    11.5 %    6.3 %     4.5 %     60.8 %    24.1 %    22.4 %   0.6 %    0.0 %
+=====================  ========  ========  ========  ========  ========  =======  =======  =======
 """
 
 from __future__ import annotations

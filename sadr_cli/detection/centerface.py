@@ -67,8 +67,10 @@ class CenterFaceSettings:
         ``fallback_size`` of the photo's longer side: a doubtful face that fills the photo is
         mostly a difficult face, a doubtful small one mostly a texture.
     sides: the photo is looked at with its longer side scaled to the first, and to each further
-        one as long as the photo has the pixels and the last look calls for a closer one: it was
-        sure of no face, or had a hint (``hint_score``) of one smaller than ``small`` pixels.
+        one as long as the last look calls for a closer one and, from the third, the photo has the
+        pixels. A look calls for a closer one when it was sure of no face, or had a hint
+        (``first_hint_score``, then ``hint_score``) of one smaller than ``small`` pixels. The
+        network's boxes are best for faces of 50 to 300 pixels: hence the first look at few.
     large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
         take a part of a face for a face.
     """
@@ -76,9 +78,10 @@ class CenterFaceSettings:
     score: float = 0.5
     fallback_score: float = 0.2
     fallback_size: float = 0.1
+    first_hint_score: float = 0.03
     hint_score: float = 0.1
     max_overlap: float = 0.3
-    sides: tuple[int, ...] = (640, 1280, 2560)
+    sides: tuple[int, ...] = (320, 640, 1280, 2560)
     small: float = 40.0
     large: float = 320.0
 
@@ -135,7 +138,7 @@ class CenterFace:
     def _sides(self, image: RGBImage) -> list[int]:
         """Scales worth a look: a further one has to show at least a quarter more pixels a side."""
         first, *larger = self.settings.sides
-        have = max(image.shape[:2])
+        have = max(*image.shape[:2], *self.settings.sides[:2])
         sides = [first]
         for side in (min(side, have) for side in larger):
             if side > 1.25 * sides[-1]:
@@ -154,7 +157,8 @@ class CenterFace:
         blob = cv2.dnn.blobFromImage(canvas)  # RGB, no mean, no scaling
         with self._lock:
             heat, extent, offset, marks = self._forward(blob)
-        threshold = self.settings.hint_score
+        first = side == self.settings.sides[0]
+        threshold = self.settings.first_hint_score if first else self.settings.hint_score
         boxes, scores, points = _decode(heat, extent, offset, marks, threshold)
         # The network counts from the first pixel's corner, Detection from its centre.
         ratio = np.array([width / size[0], height / size[1]])

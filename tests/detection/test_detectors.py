@@ -71,6 +71,19 @@ class TestCenterFace:
         assert 3500 < x0 < x1 < 3650
         assert 2000 < y0 < y1 < 2150
 
+    def test_small_face_beside_a_large_one(self, detector, astronaut) -> None:
+        """The large one is found at once; a hint of the small one calls for a closer look."""
+        photo = np.full((1200, 1600, 3), 120, np.uint8)
+        photo[:, :1000] = cv2.resize(astronaut, (1200, 1200))[:, 100:1100]
+        for side in (150, 250):
+            photo[500 : 500 + side, 1200 : 1200 + side] = cv2.resize(
+                astronaut, (side, side), interpolation=cv2.INTER_AREA
+            )
+            large, small = sorted(detector.detect(photo), key=lambda face: -face.size)
+            assert large.box[2] < 1000
+            assert 1200 < small.box[0] < small.box[2] < 1200 + side
+            assert 0.17 * side < small.size < 0.23 * side
+
     @pytest.mark.parametrize("size", [(512, 512), (100, 700), (33, 47), (1, 1), (3, 2000)])
     def test_no_face_in_noise_of_any_shape(self, detector, size) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
@@ -252,7 +265,7 @@ def test_centerface_goes_on_in_opencv_where_openvino_fails(astronaut, monkeypatc
     before = detector.detect(astronaut)
     monkeypatch.setattr(centerface, "import_openvino", broken)
     monkeypatch.setattr(centerface, "_compiled", {})
-    monkeypatch.setattr(centerface, "_FAST_AFTER", 2)
+    monkeypatch.setattr(centerface, "_FAST_AFTER", detector._looks + 1)
     after = detector.detect(astronaut)
     np.testing.assert_array_equal(after[0].box, before[0].box)
     assert "OpenCV goes on: no such instruction" in caplog.text
