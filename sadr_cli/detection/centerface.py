@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
 _FAST_AFTER = 24  # looks from which loading OpenVINO pays for itself
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
+# OpenCV keeps 230 bytes a pixel: closer looks are taken in strips, with one network for all
+# detectors. Each strip sees so much beyond its own rows; larger faces are left to the look before.
+_STRIP_PIXELS = 1_700_000
+_STRIP_MARGIN = 96
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 _MULTIPLE = 32  # the network halves its input five times
 
@@ -68,9 +73,10 @@ class CenterFaceSettings:
         mostly a difficult face, a doubtful small one mostly a texture.
     sides: the photo is looked at with its longer side scaled to the first, and to each further
         one as long as the last look calls for a closer one and, from the third, the photo has the
-        pixels. A look calls for a closer one when it was sure of no face, or had a hint
-        (``first_hint_score``, then ``hint_score``) of one smaller than ``small`` pixels. The
-        network's boxes are best for faces of 50 to 300 pixels: hence the first look at few.
+        pixels. A closer one is called for when no face is sure yet, or the last look had a hint
+        (``first_hint_score``, then ``hint_score``) of one smaller than ``small`` pixels, outside
+        the faces that are sure. The network's boxes are best for faces of 50 to 300 pixels: hence
+        the first look at few.
     large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
         take a part of a face for a face.
     """
@@ -97,12 +103,7 @@ class CenterFace:
         path = weights or find_weights()
         if path is None:
             raise MissingDataError(why_unavailable() or "")
-        try:
-            self._net = cv2.dnn.readNetFromONNX(str(path))
-        except cv2.error as error:
-            raise MissingDataError(
-                f"{path} is damaged: OpenCV cannot read it ({error.err})"
-            ) from error
+        self._net = _read(path)
         self._path, self._looks = path, 0
         self._fast: Any = None
         self._lock = threading.Lock()  # a network holds one input at a time
@@ -112,28 +113,28 @@ class CenterFace:
         check_image(image)
         settings = self.settings
         found: list[_Faces] = []
+        sure = np.zeros((0, 4))
         for side in self._sides(image):
             boxes, scores, points = self._look(image, side)
-            pixels = _sizes(boxes) * side / max(image.shape[:2])
+            scale = side / max(image.shape[:2])
             if found:
-                fits = pixels < settings.large
-                boxes, scores, points, pixels = (
-                    boxes[fits],
-                    scores[fits],
-                    points[fits],
-                    pixels[fits],
-                )
+                in_strips = side * min(image.shape[:2]) * scale > _STRIP_PIXELS
+                largest = 1.5 * _STRIP_MARGIN if in_strips else settings.large
+                fits = _sizes(boxes) * scale < largest
+                boxes, scores, points = boxes[fits], scores[fits], points[fits]
             found.append((boxes, scores, points))
-            if (scores >= settings.score).any() and not (pixels < settings.small).any():
+            sure = np.concatenate([sure, boxes[scores >= settings.score]])
+            hints = boxes[_sizes(boxes) * scale < settings.small]
+            if len(sure) and _part_of(hints, sure).all():
                 break
         boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
         keep = non_maximum_suppression(boxes, scores, settings.max_overlap)
-        sure = keep[scores[keep] >= settings.score]
-        if not sure.size:
+        chosen = keep[scores[keep] >= settings.score]
+        if not chosen.size:
             smallest = settings.fallback_size * max(image.shape[:2])
             large = _sizes(boxes[keep]) >= smallest
-            sure = keep[large & (scores[keep] >= settings.fallback_score)]
-        return [Detection(boxes[i], float(scores[i]), points[i], self.name) for i in sure]
+            chosen = keep[large & (scores[keep] >= settings.fallback_score)]
+        return [Detection(boxes[i], float(scores[i]), points[i], self.name) for i in chosen]
 
     def _sides(self, image: RGBImage) -> list[int]:
         """Scales worth a look: a further one has to show at least a quarter more pixels a side."""
@@ -154,12 +155,19 @@ class CenterFace:
         # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
         canvas = np.zeros((*(-(-n // _MULTIPLE) * _MULTIPLE for n in size[::-1]), 3), np.uint8)
         canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
-        blob = cv2.dnn.blobFromImage(canvas)  # RGB, no mean, no scaling
-        with self._lock:
-            heat, extent, offset, marks = self._forward(blob)
         first = side == self.settings.sides[0]
         threshold = self.settings.first_hint_score if first else self.settings.hint_score
-        boxes, scores, points = _decode(heat, extent, offset, marks, threshold)
+        parts = []
+        for rows, own in _strips(*canvas.shape[:2]):
+            blob = cv2.dnn.blobFromImage(canvas[rows])  # RGB, no mean, no scaling
+            heat, extent, offset, marks = self._forward(blob)
+            boxes, scores, points = _decode(heat, extent, offset, marks, threshold)
+            boxes[:, 1::2] += rows.start
+            points[..., 1] += rows.start
+            middle = (boxes[:, 1] + boxes[:, 3]) / 2
+            mine = (own.start <= middle) & (middle < own.stop)
+            parts.append((boxes[mine], scores[mine], points[mine]))
+        boxes, scores, points = (np.concatenate(part) for part in zip(*parts, strict=True))
         # The network counts from the first pixel's corner, Detection from its centre.
         ratio = np.array([width / size[0], height / size[1]])
         boxes = (boxes.reshape(-1, 2, 2) * ratio - 0.5).reshape(-1, 4)
@@ -167,14 +175,51 @@ class CenterFace:
 
     def _forward(self, blob: Any) -> Any:
         """The four outputs; by OpenVINO, 1.7 times as fast, once that is worth loading it."""
-        self._looks += 1
-        if self._looks == _FAST_AFTER:
-            self._fast = _openvino_request(self._path)
-        if self._fast is None or blob.shape[2] * blob.shape[3] > _FAST_PIXELS:
-            self._net.setInput(blob)
-            return self._net.forward(_OUTPUTS)
-        found = self._fast.infer([blob], share_inputs=True)
-        return [np.array(found[name]) for name in _OUTPUTS]
+        if blob.shape[2] * blob.shape[3] > _FAST_PIXELS:
+            with _closer:
+                net = _shared_net(self._path)
+                net.setInput(blob)
+                return [output.copy() for output in net.forward(_OUTPUTS)]
+        with self._lock:
+            self._looks += 1
+            if self._looks == _FAST_AFTER:
+                self._fast = _openvino_request(self._path)
+            if self._fast is None:
+                self._net.setInput(blob)
+                return self._net.forward(_OUTPUTS)
+            found = self._fast.infer([blob], share_inputs=True)
+            return [np.array(found[name]) for name in _OUTPUTS]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return cv2.dnn.readNetFromONNX(str(path))
+    except cv2.error as error:
+        raise MissingDataError(f"{path} is damaged: OpenCV cannot read it ({error.err})") from error
+
+
+_closer = threading.Lock()  # of the network for closer looks
+
+
+@lru_cache(maxsize=1)
+def _shared_net(path: Path) -> Any:
+    """One network for the closer looks of all detectors, each of which would keep its memory."""
+    return _read(path)
+
+
+def _strips(height: int, width: int) -> list[tuple[slice, slice]]:
+    """(rows to look at, rows whose faces count) of a picture, from top to bottom."""
+    count = -(-height * width // _STRIP_PIXELS)
+    if count == 1:
+        return [(slice(0, height), slice(-height, 2 * height))]
+    step = -(-height // (count * _MULTIPLE)) * _MULTIPLE
+    strips = []
+    for top in range(0, height, step):
+        rows = slice(max(top - _STRIP_MARGIN, 0), min(top + step + _STRIP_MARGIN, height))
+        first, last = top == 0, top + step >= height
+        own = slice(-height if first else top, 2 * height if last else top + step)
+        strips.append((rows, own))
+    return strips
 
 
 _compiled: dict[Path, Any] = {}  # shared by the detectors of all threads
@@ -198,6 +243,14 @@ def _openvino_request(path: Path) -> Any:
                 _log.warning("OpenVINO cannot run %s, OpenCV goes on: %s", path, error)
         model = _compiled[path]
     return None if model is None else model.create_infer_request()
+
+
+def _part_of(hints: NDArray[np.float64], faces: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether the middle of each hint lies in a face at least twice its size."""
+    middle = (hints[:, None, :2] + hints[:, None, 2:]) / 2
+    inside = ((faces[:, :2] <= middle) & (middle <= faces[:, 2:])).all(-1)
+    parts: NDArray[np.bool_] = inside & (_sizes(hints)[:, None] <= _sizes(faces) / 2)
+    return np.asarray(parts.any(1))
 
 
 def _sizes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -99,7 +99,7 @@ class RunSettings:
     jobs: int = 2
     overwrite: bool = False
     max_pixels: int = 500_000_000
-    memory: int = 512 * 1024**2
+    memory: int = 256 * 1024**2
     texture_size: int | None = None
     video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -84,6 +84,23 @@ class TestCenterFace:
             assert 1200 < small.box[0] < small.box[2] < 1200 + side
             assert 0.17 * side < small.size < 0.23 * side
 
+    def test_close_looks_in_strips_find_the_same(self, detector, astronaut, monkeypatch) -> None:
+        """Also where a face lies across the border of two strips."""
+        from sadr_cli.detection import centerface
+
+        photo = np.full((1280, 1280, 3), 120, np.uint8)
+        for k in range(6):
+            photo[200 * k + 20 : 200 * k + 220, 200 * k + 20 : 200 * k + 220] = cv2.resize(
+                astronaut, (200, 200), interpolation=cv2.INTER_AREA
+            )
+        whole = detector.detect(photo)
+        monkeypatch.setattr(centerface, "_STRIP_PIXELS", 450_000)
+        strips = detector.detect(photo)
+        assert len(whole) == len(strips) == 6
+        for a in whole:
+            b = min(strips, key=lambda face: float(np.abs(face.box - a.box).max()))
+            np.testing.assert_allclose(b.box, a.box, atol=1.5)
+
     @pytest.mark.parametrize("size", [(512, 512), (100, 700), (33, 47), (1, 1), (3, 2000)])
     def test_no_face_in_noise_of_any_shape(self, detector, size) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
