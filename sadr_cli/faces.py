@@ -21,11 +21,11 @@ FloatArray = NDArray[np.floating[Any]]
 # Distance of P and G, as a share of the crop, at which confidence has fallen to 1/e.
 AGREEMENT = 0.03
 # A face below it carries a warning; measured by benchmarks/passes.py.
-LOW_CONFIDENCE = 0.5
+LOW_CONFIDENCE = 0.6
 PROFILE_YAW = 60.0  # degrees beyond which the far side of a face is inferred
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Frame:
     """One picture: a photo, or one frame of a video.
 
@@ -54,7 +54,7 @@ class Frame:
         return int(self.image.shape[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Detection:
     """One detected face of a frame.
 
@@ -90,7 +90,7 @@ class Crop:
     size: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Face:
     """One reconstructed face, in the frame of its photo.
 
