@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sadr_cli.errors import SadrError
-from sadr_cli.evaluation import aflw2000, florence, lm300w, published
-from sadr_cli.evaluation.metrics import BIN_NAMES
-from sadr_cli.evaluation.report import Report, citation, write_files
+from sadr_cli.evaluation import florence
+from sadr_cli.evaluation.data import aflw2000, lm300w
+from sadr_cli.evaluation.measures.metrics import BIN_NAMES
+from sadr_cli.evaluation.report import published
+from sadr_cli.evaluation.report.files import write_files
+from sadr_cli.evaluation.report.record import Report, citation
 from sadr_cli.evaluation.run import Settings, evaluate
 
 YAW_COLUMNS = [*BIN_NAMES, "balanced", "mean"]

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import SadrError
 from sadr_cli.export.model import OUTPUTS
-from sadr_cli.network import normalize_input
+from sadr_cli.model.network import normalize_input
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.sources import iter_sources, load_frame
 from sadr_cli.uv import SIZE

@@ -14,10 +14,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from sadr_cli.checkpoint import find_weights, load_layout
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.model.checkpoint import find_weights, load_layout
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.render import render_overlay
+from sadr_cli.render.overlay import render_overlay
 from sadr_cli.uv import UVLayout
 
 SIZES = ((640, 480, 150), (1280, 720, 250), (1920, 1080, 400), (1920, 1080, 900))

@@ -19,10 +19,10 @@ import numpy as np
 from sadr_cli import Reconstructor
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import SadrError
-from sadr_cli.evaluation import aflw2000
-from sadr_cli.evaluation.benchmark import read_image
+from sadr_cli.evaluation.data import aflw2000
+from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.inference import matching_detection
-from sadr_cli.evaluation.metrics import nme_2d, summarise
+from sadr_cli.evaluation.measures.metrics import nme_2d, summarise
 from sadr_cli.faces import Crop, Face
 from sadr_cli.passes import more_confident, second_crop
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from sadr_cli.face_model import load_face_model
+from sadr_cli.model.face_model import load_face_model
 from sadr_cli.reconstructor import select_device
 from sadr_cli.training.config import PRESETS
 from sadr_cli.training.grid import UVGrid, mean_template

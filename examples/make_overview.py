@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sadr_cli import Reconstructor
 from sadr_cli.faces import Face
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.rasterize import interpolate, rasterize, vertex_normals
-from sadr_cli.render import render_overlay
-from sadr_cli.texture import vertex_colors
+from sadr_cli.render.overlay import render_overlay
+from sadr_cli.render.rasterize import interpolate, rasterize, vertex_normals
+from sadr_cli.render.texture import vertex_colors
 from sadr_cli.uv import UVLayout
 
 HERE = Path(__file__).parent

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     )
     from sadr_cli.faces import Crop, Detection, Face, Frame
     from sadr_cli.reconstructor import Reconstructor, WeightsInfo
-    from sadr_cli.save import save_mesh
     from sadr_cli.sources.images import read_image
     from sadr_cli.uv import UVLayout
+    from sadr_cli.version import __version__
+    from sadr_cli.writers.compose import save_mesh
 
 # In the order of the documentation.
 __all__ = [  # noqa: RUF022
@@ -67,23 +68,15 @@ _HOMES = {
     ),
     "UVLayout": "sadr_cli.uv",
     "read_image": "sadr_cli.sources.images",
-    "save_mesh": "sadr_cli.save",
+    "save_mesh": "sadr_cli.writers.compose",
+    "__version__": "sadr_cli.version",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        # importlib.metadata costs 20 ms: only for those who ask.
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            value: Any = version("sadr")
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            value = "0.0.0"
-    elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -130,8 +130,8 @@ def _attempt(action: Callable[[], Any]) -> str:
 
 
 def _system() -> Iterator[Check]:
-    from sadr_cli import __version__
-    from sadr_cli.checkpoint import cache_folder
+    from sadr_cli.model.checkpoint import cache_folder
+    from sadr_cli.version import __version__
 
     yield Check("system", "sadr", OK, f"{__version__} in {Path(__file__).parent}")
     version = platform.python_version()
@@ -169,7 +169,7 @@ def _packages() -> Iterator[Check]:
 
 def _import(module: str) -> None:
     if module == "openvino":
-        from sadr_cli.runtime import import_openvino
+        from sadr_cli.model.runtime import import_openvino
 
         import_openvino()
     else:
@@ -206,7 +206,7 @@ def _devices() -> Iterator[Check]:
 
 
 def _weights(wanted: str | None) -> Iterator[Check]:
-    from sadr_cli.checkpoint import available_weights, find_weights
+    from sadr_cli.model.checkpoint import available_weights, find_weights
 
     try:
         default = find_weights(wanted)
@@ -232,7 +232,7 @@ def _weights_fix(wanted: str | None) -> str:
 
 
 def _weights_file(name: str, path: Path, default: bool, fix: str) -> Check:
-    from sadr_cli.checkpoint import listed_digest, load_checkpoint
+    from sadr_cli.model.checkpoint import listed_digest, load_checkpoint
 
     try:
         checkpoint = load_checkpoint(path)

@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadr_cli import alignment
-from sadr_cli.alignment import MODES, SELF_ALIGNMENTS, UVSurface
-from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
-from sadr_cli.network import NetworkOutput, normalize_input
+from sadr_cli.model import alignment
+from sadr_cli.model.alignment import MODES, SELF_ALIGNMENTS, UVSurface
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
+from sadr_cli.model.network import NetworkOutput, normalize_input
+from sadr_cli.model.runtime import RUNTIMES, Runner
+from sadr_cli.model.uvgrid import upsample
 from sadr_cli.passes import more_confident, second_crop
-from sadr_cli.runtime import RUNTIMES, Runner
 from sadr_cli.uv import SIZE, UVLayout
-from sadr_cli.uvgrid import upsample
 
 if TYPE_CHECKING:
-    from sadr_cli.detection import Detector
+    from sadr_cli.protocols import FaceDetector
 
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}
 
@@ -173,7 +173,7 @@ class Reconstructor:
         )
 
     @cached_property
-    def detector(self) -> Detector:
+    def detector(self) -> FaceDetector:
         """The detector used when a photo comes without detections; made at the first use."""
         from sadr_cli.detection import create_detector
 

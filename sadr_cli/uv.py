@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 SIZE = 256
 MM_PER_UNIT = 1e3 / 15.0  # one unit of the shape frame: 1 / 1.5e-5 micrometres
 
+_EAR = 1.015  # of the jaw landmarks' distance from the middle: what lies beyond is ear
+_LOBE = 12  # rows of the UV map by which an ear goes on above and below that
+
 # Loss weights by region: landmarks, eyes nose mouth, cheek chin forehead, neck (paper III-D).
 REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
 
@@ -130,3 +133,21 @@ def extend_map(uv_map: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.floa
         return np.where(weight[..., None] > 0, values, up)
 
     return fill(np.asarray(uv_map, np.float32), mask.astype(np.float32))
+
+
+def without_ears(uv: UVLayout) -> NDArray[np.bool_]:
+    """The layout's mask (256, 256) without the ears; every landmark stays."""
+    side = np.abs(uv.to_map(uv.mean_shape)[..., 0])
+    jaw = side[uv.kpt[[0, 16], 0], uv.kpt[[0, 16], 1]].mean()
+    ear = uv.mask & (side > _EAR * jaw)
+    keep = uv.mask.copy()
+    for flip in (1, -1):  # each side in turn, counted from its edge
+        half = ear[:, ::flip][:, : SIZE // 2]
+        reach = np.where(half.any(1), SIZE // 2 - half[:, ::-1].argmax(1), 0)
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(reach, _LOBE), 2 * _LOBE + 1)
+        keep[:, ::flip] &= np.arange(SIZE) >= around.max(1)[:, None]
+    for row, column in uv.kpt:
+        keep[row - 1 : row + 2, column - 1 : column + 2] |= uv.mask[
+            row - 1 : row + 2, column - 1 : column + 2
+        ]
+    return keep

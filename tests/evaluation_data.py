@@ -12,8 +12,8 @@ from scipy.io import savemat
 from synthetic import layout, posed_face
 
 from sadr_cli.crop import crop_from_landmarks
-from sadr_cli.evaluation.benchmark import Benchmark
-from sadr_cli.evaluation.dense import UNIT
+from sadr_cli.evaluation.data.benchmark import Benchmark
+from sadr_cli.evaluation.measures.dense import UNIT
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.uv import UVLayout
 

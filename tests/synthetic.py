@@ -7,7 +7,7 @@ import numpy as np
 from sadr_cli.crop import crop_from_landmarks
 from sadr_cli.faces import Detection, Face
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.rasterize import vertex_normals
+from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import UVLayout
 
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from sadr_cli import InputError, MissingDataError, SadrError, read_image
 from sadr_cli.cli import app
-from sadr_cli.sources.names import safe_name
+from sadr_cli.files import safe_name
 
 MODULES = sorted((ROOT / "sadr_cli").rglob("*.py"))
 
@@ -206,7 +206,7 @@ def test_a_foreign_run_folder_cannot_write_or_read_elsewhere(tmp_path: Path) -> 
     secret.write_text('{"format": "sadr-face", "schema": 1}')
     face = {"json": "../secret.json", "obj": "../../secret.obj"}
     entry = {"key": "../x", "source": "x", "name": "../../evil", "faces": [face]}
-    from sadr_cli.writers import manifest
+    from sadr_cli.results import manifest
 
     document = {"format": "sadr-manifest", "schema": manifest.SCHEMA, "inputs": [entry]}
     (folder / manifest.NAME).write_text(json.dumps(document))
@@ -283,7 +283,7 @@ def test_formats_that_run_programs_are_not_read(start: bytes) -> None:
 
 
 def test_an_archive_is_not_a_checkpoint(tmp_path: Path) -> None:
-    from sadr_cli.checkpoint import load_checkpoint
+    from sadr_cli.model.checkpoint import load_checkpoint
 
     path = tmp_path / "x.safetensors"
     with zipfile.ZipFile(path, "w") as archive:

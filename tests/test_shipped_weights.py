@@ -11,8 +11,8 @@ from conftest import photo
 from safetensors import safe_open
 
 from sadr_cli import Face, Reconstructor
-from sadr_cli.checkpoint import find_weights
 from sadr_cli.faces import LOW_CONFIDENCE
+from sadr_cli.model.checkpoint import find_weights
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 FACES = {"astronaut": 1, "astronaut_occluded": 1, "hopper": 1, "hopper_turned": 1, "group": 6}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from sadr_cli.errors import InputError, NothingToDoError, UsageError
+from sadr_cli.files import MAX_BYTES
 from sadr_cli.sources import (
     Namer,
     Source,
@@ -23,7 +24,6 @@ from sadr_cli.sources import (
     read_image,
     safe_name,
 )
-from sadr_cli.sources.names import MAX_BYTES
 
 # Four quarters that tell every orientation apart.
 QUARTERS = np.zeros((40, 60, 3), np.uint8)

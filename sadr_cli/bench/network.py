@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sadr_cli.bench.report import Row
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Crop
-from sadr_cli.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.runtime import OpenVINONetwork, Runner, fold_batch_norm
 from sadr_cli.reconstructor import Reconstructor
-from sadr_cli.runtime import OpenVINONetwork, Runner, fold_batch_norm
 
 YARDSTICK = "public layout, PyTorch eager"
 FULL_AIM, LITE_AIM = "<= 0.6", "<= 0.2"

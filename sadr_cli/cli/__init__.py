@@ -107,7 +107,7 @@ def _new_app(**settings: Any) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from sadr_cli import __version__
+        from sadr_cli.version import __version__
 
         print(f"sadr {__version__}")
         raise typer.Exit

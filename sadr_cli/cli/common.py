@@ -105,7 +105,7 @@ complete_formats = complete(
 
 
 def _complete_weights(incomplete: str) -> list[str]:
-    from sadr_cli.checkpoint import available_weights
+    from sadr_cli.model.checkpoint import available_weights
 
     return [name for name in available_weights() if name.startswith(incomplete)]
 

@@ -158,7 +158,7 @@ class _Sinks:
     """Writes the pictures asked for; the folders are made, and proven writable, at the start."""
 
     def __init__(self, crops: Path | None, overlay: Path | None) -> None:
-        from sadr_cli.writers.atomic import check_writable
+        from sadr_cli.files import check_writable
 
         self.crops, self.overlay = crops, overlay
         for folder in (crops, overlay):
@@ -185,7 +185,7 @@ def _save(path: Path, image: Any) -> None:
 
     from PIL import Image
 
-    from sadr_cli.writers.atomic import atomic_write
+    from sadr_cli.files import atomic_write
 
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG" if path.suffix == ".jpg" else "PNG", quality=90)

@@ -179,8 +179,8 @@ def evaluate(
 
             report = evaluate_faces(settings, _follow(bar))
 
-    from sadr_cli.evaluation.report import write_files
-    from sadr_cli.evaluation.tables import build, to_rich
+    from sadr_cli.evaluation.report.files import write_files
+    from sadr_cli.evaluation.report.tables import build, to_rich
 
     paths = write_files(report, out)
     for table in build(report):

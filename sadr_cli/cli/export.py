@@ -126,10 +126,10 @@ def export(
         raise UsageError("--half and --dynamic-batch are for `sadr export model`")
     kinds = parse_formats(formats, frame or "image", texture_size)
 
-    from sadr_cli.checkpoint import find_weights, load_layout
     from sadr_cli.export.convert import ExportSettings, write_index
     from sadr_cli.export.topology import make_topology
-    from sadr_cli.writers.atomic import check_writable
+    from sadr_cli.files import check_writable
+    from sadr_cli.model.checkpoint import find_weights, load_layout
 
     for source in sources:
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
@@ -163,7 +163,7 @@ def _merge_all(
     """One result a person; (done, failed)."""
     from sadr_cli.export.merge import find_people, merge_person
     from sadr_cli.export.subjects import load_subject
-    from sadr_cli.writers.atomic import check_writable
+    from sadr_cli.files import check_writable
 
     people = find_people(rules, entries)
     check_writable(settings.out)
@@ -191,8 +191,8 @@ def _merge_all(
 def _export_model(
     say: Output, out: Path, kind: str, half: bool, dynamic_batch: bool, weights: str | None
 ) -> None:
-    from sadr_cli.checkpoint import find_weights, load_checkpoint
     from sadr_cli.export.model import FORMATS, export_model
+    from sadr_cli.model.checkpoint import find_weights, load_checkpoint
 
     if kind not in FORMATS:
         raise UsageError(f"--format for model takes one of {', '.join(FORMATS)}, not {kind!r}")

@@ -47,9 +47,9 @@ from sadr_cli.cli.common import (
 from sadr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from sadr_cli.detection import Detector
     from sadr_cli.detection.boxes import BoxGroup
     from sadr_cli.pipeline import Summary, Work
+    from sadr_cli.protocols import FaceDetector
 
 _LISTED = 50  # failures in the closing summary; the manifest has them all
 
@@ -170,7 +170,7 @@ def reconstruct(
 
     reconstructor = Reconstructor(weights, device=device, batch_size=batch)
 
-    def make_detector() -> Detector:
+    def make_detector() -> FaceDetector:
         return create_detector(detector, str(reconstructor.device))
 
     if boxes is None:

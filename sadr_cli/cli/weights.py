@@ -26,8 +26,8 @@ def list_weights(json: JsonOption = False, quiet: QuietOption = False) -> None:
     """
     from rich.table import Table
 
-    from sadr_cli.checkpoint import available_weights, find_weights
     from sadr_cli.errors import MissingDataError
+    from sadr_cli.model.checkpoint import available_weights, find_weights
 
     out = Output(quiet=quiet, json=json)
     found = available_weights()
@@ -54,7 +54,7 @@ def show(
     import hashlib
     import json
 
-    from sadr_cli.checkpoint import find_weights, load_checkpoint, read_metadata
+    from sadr_cli.model.checkpoint import find_weights, load_checkpoint, read_metadata
 
     path = find_weights(weights)
     load_checkpoint(path)  # says what is wrong, if anything is
@@ -91,7 +91,8 @@ def import_weights(
 
     Example: sadr weights import net_021.pth
     """
-    from sadr_cli.checkpoint import (
+    from sadr_cli.errors import UsageError
+    from sadr_cli.model.checkpoint import (
         SUFFIX,
         cache_folder,
         find_weights,
@@ -99,7 +100,6 @@ def import_weights(
         load_checkpoint,
         save_checkpoint,
     )
-    from sadr_cli.errors import UsageError
 
     if Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name takes a plain name, not {name!r}")
@@ -136,8 +136,8 @@ def from_state(
 
     Example: sadr weights from-state runs/full/state.pt --out full.safetensors
     """
-    from sadr_cli.checkpoint import SUFFIX, save_checkpoint
     from sadr_cli.errors import UsageError
+    from sadr_cli.model.checkpoint import SUFFIX, save_checkpoint
     from sadr_cli.training.state import checkpoint_from_state
 
     if out.suffix != SUFFIX:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from sadr_cli.detection.base import Detector, non_maximum_suppression, select_faces
+from sadr_cli.detection.base import non_maximum_suppression, select_faces
 from sadr_cli.detection.boxes import detection_to_record, read_boxes
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.errors import UsageError
+from sadr_cli.protocols import FaceDetector
 
 __all__ = [
     "DEFAULT_DETECTOR",
     "DETECTORS",
-    "Detector",
     "available_detectors",
     "create_detector",
     "crop_for_detection",
@@ -33,7 +33,7 @@ DEFAULT_DETECTOR = "centerface"
 DETECTORS = ("centerface", "sfd", "blazeface", "yunet", "retinaface", "none")
 
 
-def create_detector(name: str = DEFAULT_DETECTOR, device: str = "cpu") -> Detector:
+def create_detector(name: str = DEFAULT_DETECTOR, device: str = "cpu") -> FaceDetector:
     """The detector ``name``, ready to use.
 
     device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.

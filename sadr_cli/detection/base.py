@@ -1,8 +1,8 @@
-"""The protocol every detector follows, and what they share."""
+"""What detectors share."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +11,6 @@ from sadr_cli.faces import Detection
 
 RGBImage = NDArray[np.uint8]
 FloatArray = NDArray[np.floating[Any]]
-
-
-class Detector(Protocol):
-    """Finds faces. Instances may be shared between threads."""
-
-    name: str
-
-    def detect(self, image: RGBImage) -> list[Detection]:
-        """Faces of ``image`` (H, W, 3) uint8 RGB, best score first, in its pixels.
-
-        Boxes of faces cut by the photo's edge may reach past it: that is where the face is.
-        """
-        ...
 
 
 def check_image(image: RGBImage) -> None:

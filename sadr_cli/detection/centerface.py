@@ -93,7 +93,7 @@ class CenterFaceSettings:
 
 
 class CenterFace:
-    """Detector ``centerface``; see :class:`sadr_cli.detection.base.Detector`."""
+    """Detector ``centerface``; see :class:`sadr_cli.protocols.FaceDetector`."""
 
     name = "centerface"
 

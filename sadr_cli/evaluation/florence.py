@@ -8,8 +8,8 @@ visible points of the scan within the same distance of its nose tip to the recon
 which a face that lies flat on some part of the head cannot make small.
 
 Scans: every OBJ, PLY or WRL file in and below the folder is a subject. Landmarks beside a scan
-(see :func:`sadr_cli.evaluation.scans.read_landmarks`) give the eye distance and the crop; without
-them they are found in the frontal view by detector and network and lifted onto the scan.
+(see :func:`sadr_cli.evaluation.data.scans.read_landmarks`) give the eye distance and the crop;
+without them they are found in the frontal view by detector and network and lifted onto the scan.
 """
 
 from __future__ import annotations
@@ -26,21 +26,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import sadr_cli
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, NothingToDoError, UsageError
-from sadr_cli.evaluation.benchmark import Array, Benchmark, data_folder, list_files, settle
-from sadr_cli.evaluation.inference import NO_FACE, matching_detection
-from sadr_cli.evaluation.metrics import (
-    LEFT_OUTER_EYE,
-    NOSE_TIP,
-    RIGHT_OUTER_EYE,
-    similarity,
-    transform,
-)
-from sadr_cli.evaluation.predictions import Predictions
-from sadr_cli.evaluation.report import Entry, Report
-from sadr_cli.evaluation.scans import (
+from sadr_cli.evaluation.data.benchmark import Array, Benchmark, data_folder, list_files, settle
+from sadr_cli.evaluation.data.predictions import Predictions
+from sadr_cli.evaluation.data.scans import (
     SCAN_SUFFIXES,
     Scan,
     ScanLandmarks,
@@ -53,11 +43,21 @@ from sadr_cli.evaluation.scans import (
     sample_surface,
     seen_from,
 )
-from sadr_cli.evaluation.scoring import Scores, ced_figures
-from sadr_cli.evaluation.surface import Surface, icp_to_surface, surface_error
+from sadr_cli.evaluation.inference import NO_FACE, matching_detection
+from sadr_cli.evaluation.measures.metrics import (
+    LEFT_OUTER_EYE,
+    NOSE_TIP,
+    RIGHT_OUTER_EYE,
+    similarity,
+    transform,
+)
+from sadr_cli.evaluation.measures.scoring import Scores, ced_figures
+from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
+from sadr_cli.evaluation.report.record import Entry, Report
 from sadr_cli.faces import Crop, Face
+from sadr_cli.files import atomic_write, check_writable, make_folder
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import atomic_write, check_writable, make_folder
+from sadr_cli.version import __version__
 
 FOLDER = "Florence"
 PITCHES, YAWS = (-15.0, 0.0, 20.0, 25.0), (-80.0, -40.0, 0.0, 40.0, 80.0)
@@ -247,9 +247,7 @@ def evaluate_florence(
         scores,
         {"kind": "network", "weights": weights_info(network)},
     )
-    return Report(
-        benchmark, (entry,), sadr_cli.__version__, protocol=PROTOCOL, main="reconstruction"
-    )
+    return Report(benchmark, (entry,), __version__, protocol=PROTOCOL, main="reconstruction")
 
 
 def summarise_views(errors: NDArray[np.float64], benchmark: Benchmark) -> dict[str, Any]:
@@ -290,7 +288,7 @@ def _subject(
         "crop": settings.crop,
         "detector": settings.detector,
         "protocol": PROTOCOL,
-        "sadr": sadr_cli.__version__,
+        "sadr": __version__,
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     stem = name.replace("/", "_")

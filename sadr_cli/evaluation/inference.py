@@ -6,49 +6,28 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import InputError, UsageError
-from sadr_cli.evaluation.benchmark import MISSING_HINT, Benchmark, read_image
-from sadr_cli.evaluation.predictions import Predictions, box_iou
-from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_image
+from sadr_cli.evaluation.data.predictions import Predictions, box_iou
+from sadr_cli.faces import Crop, Detection
+from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.passes import more_confident, second_crop
-from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 PART = 64  # images a part: what an interruption costs at most
 MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
 CONTENT = 2  # counts up when what a part holds changes
 NO_FACE = "the detector found no face at the true one"
-
-
-class NetworkLike(Protocol):
-    """What is used of :class:`sadr_cli.reconstructor.Reconstructor`."""
-
-    @property
-    def info(self) -> Any: ...
-    @property
-    def crop_resolution(self) -> int: ...
-    @property
-    def uv(self) -> UVLayout: ...
-    def crop_for(self, detection: Detection) -> Crop: ...
-    def reconstruct_crops(
-        self, images: Sequence[NDArray[np.uint8]], crops: Sequence[Crop]
-    ) -> list[Face]: ...
-
-
-class DetectorLike(Protocol):
-    name: str
-
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]: ...
 
 
 @dataclass(frozen=True)
@@ -64,10 +43,10 @@ class _Job:
 
 def predict(
     benchmark: Benchmark,
-    network: NetworkLike,
+    network: FaceReconstructor,
     cache: Path,
     *,
-    detector: DetectorLike | None = None,
+    detector: FaceDetector | None = None,
     dense: bool = False,
     allow_missing: bool = False,
     progress: Callable[[int], None] = lambda n: None,
@@ -128,8 +107,8 @@ class _Worker:
     def __init__(
         self,
         benchmark: Benchmark,
-        network: NetworkLike,
-        detector: DetectorLike | None,
+        network: FaceReconstructor,
+        detector: FaceDetector | None,
         allow_missing: bool,
     ) -> None:
         self.benchmark = benchmark
@@ -186,7 +165,7 @@ def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Dete
 
 
 def _run_part(
-    jobs: list[_Job], network: NetworkLike, second_pass: bool, dense: bool
+    jobs: list[_Job], network: FaceReconstructor, second_pass: bool, dense: bool
 ) -> dict[str, NDArray[Any]]:
     ready = [job for job in jobs if job.pixels is not None and job.crop is not None]
     crops = [job.crop for job in ready if job.crop is not None]
@@ -229,7 +208,7 @@ def _run_part(
 
 
 def _key(
-    benchmark: Benchmark, network: NetworkLike, detector: DetectorLike | None, dense: bool
+    benchmark: Benchmark, network: FaceReconstructor, detector: FaceDetector | None, dense: bool
 ) -> str:
     """Folder name that changes with anything that changes the predictions."""
     sha = network.info.sha256

@@ -8,14 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sadr_cli
 from sadr_cli.errors import MissingDataError, NothingToDoError, UsageError
-from sadr_cli.evaluation import aflw2000, folder, lm300w, predictions, scoring
-from sadr_cli.evaluation.benchmark import Benchmark
-from sadr_cli.evaluation.compare import paired_difference
-from sadr_cli.evaluation.predictions import Predictions
-from sadr_cli.evaluation.report import Entry, Report
-from sadr_cli.writers.atomic import check_writable
+from sadr_cli.evaluation.data import aflw2000, folder, lm300w, predictions
+from sadr_cli.evaluation.data.benchmark import Benchmark
+from sadr_cli.evaluation.data.predictions import Predictions
+from sadr_cli.evaluation.measures import scoring
+from sadr_cli.evaluation.measures.compare import paired_difference
+from sadr_cli.evaluation.report.record import Entry, Report
+from sadr_cli.files import check_writable
+from sadr_cli.version import __version__
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def evaluate(settings: Settings, progress: Progress = lambda stage, done, total:
         protocol["face model"] = {"sha256": truth.sha256, **truth.details}
     extras = {}
     if settings.occlusion:
-        from sadr_cli.evaluation.occlusion import measure
+        from sadr_cli.evaluation.measures.occlusion import measure
 
         extras["occlusion"] = measure(
             benchmark,
@@ -104,7 +105,7 @@ def evaluate(settings: Settings, progress: Progress = lambda stage, done, total:
     return Report(
         benchmark,
         tuple(entries),
-        sadr_cli.__version__,
+        __version__,
         _compare(benchmark, entries, settings.seed) if settings.compare else {},
         extras,
         protocol,
@@ -144,7 +145,7 @@ def check_settings(settings: Settings) -> None:
     if settings.pts_origin not in (0, 1):
         raise UsageError(f"--pts-origin takes 0 or 1, not {settings.pts_origin}")
     if settings.align == "icp" and settings.face_model is not None:
-        from sadr_cli.evaluation.alignment import open3d
+        from sadr_cli.evaluation.measures.icp import open3d
 
         open3d()  # now rather than after the network has run
 
@@ -175,7 +176,7 @@ def make_detector(settings: Settings) -> Callable[[], Any]:
 def _dense_truth(settings: Settings, network: Any) -> Any:
     if settings.face_model is None:
         return None
-    from sadr_cli.evaluation.face_model import convert_bfm, load_dense_truth
+    from sadr_cli.evaluation.measures.bfm import convert_bfm, load_dense_truth
 
     path = settings.face_model
     if path.suffix.lower() == ".mat":
@@ -231,7 +232,7 @@ def _compare(benchmark: Benchmark, entries: list[Entry], seed: int) -> dict[str,
     for key in keys:
         first, second = a[key], b[key]
         if key.endswith("_error") or key == "geodesic":
-            from sadr_cli.evaluation.metrics import pose_included
+            from sadr_cli.evaluation.measures.metrics import pose_included
 
             assert benchmark.angles is not None
             included = pose_included(benchmark.angles)

@@ -13,12 +13,12 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import Subject
 from sadr_cli.export.topology import Topology, apply_topology
+from sadr_cli.files import atomic_write
+from sadr_cli.results.face_record import write_face_json
 from sadr_cli.sources import SourceList, iter_frames, read_image
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers import MESH_FORMATS
-from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.compose import Look, compose_mesh, write_formats
-from sadr_cli.writers.landmarks_json import write_face_json
 from sadr_cli.writers.mesh import FOREIGN, FRAMES, Mesh
 
 INDEX = "landmark_vertices.csv"

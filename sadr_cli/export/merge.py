@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli import __version__
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.export.convert import ExportSettings, load_photo
 from sadr_cli.export.subjects import Entry, Subject
 from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.faces import Face
-from sadr_cli.texture import (
+from sadr_cli.files import atomic_write
+from sadr_cli.render.texture import (
     TEXTURE_SIZE,
     fill_hidden,
     resize_map,
@@ -30,11 +30,11 @@ from sadr_cli.texture import (
     smooth_over_uv,
     soften,
 )
+from sadr_cli.results.face_record import dump
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
+from sadr_cli.version import __version__
 from sadr_cli.writers import MESH_FORMATS, Mesh
-from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.compose import write_formats
-from sadr_cli.writers.landmarks_json import dump
 from sadr_cli.writers.mesh import vertex_confidence
 
 _FLOOR = 0.1  # weight of what a photo hides, so that every vertex has some

@@ -32,13 +32,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sadr_cli import __version__, alignment
-from sadr_cli.checkpoint import Checkpoint, save_checkpoint
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.network import SADRNet
+from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.model import alignment
+from sadr_cli.model.checkpoint import Checkpoint, save_checkpoint
+from sadr_cli.model.network import SADRNet
+from sadr_cli.model.uvgrid import upsample
 from sadr_cli.uv import SIZE
-from sadr_cli.uvgrid import upsample
-from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.version import __version__
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 OUTPUTS = (

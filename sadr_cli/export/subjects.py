@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sadr_cli.errors import InputError, MissingDataError, NothingToDoError, UsageError
 from sadr_cli.export.read import SUFFIXES, MeshFile, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
-from sadr_cli.rasterize import vertex_normals
+from sadr_cli.render.rasterize import vertex_normals
+from sadr_cli.results import face_record, manifest
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers import landmarks_json, manifest
 
 _UNKNOWN = np.ones((1, 1))  # attention that no file holds
 
@@ -148,10 +148,10 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error.strerror or error}: the result is not whole") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged, or not written by sadr") from error
-    if schema != landmarks_json.SCHEMA:
+    if schema != face_record.SCHEMA:
         raise MissingDataError(
             f"{path} was written by another version of sadr (layout {schema}, this one reads "
-            f"{landmarks_json.SCHEMA}): reconstruct it again"
+            f"{face_record.SCHEMA}): reconstruct it again"
         )
     return dict(record)
 

@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import UsageError
-from sadr_cli.uv import SIZE, UVLayout
+from sadr_cli.uv import SIZE, UVLayout, without_ears
 from sadr_cli.writers.mesh import Mesh
 
 MIN_TRIANGLES = 500
-_EAR = 1.015  # of the jaw landmarks' distance from the middle: what lies beyond is ear
-_LOBE = 12  # rows of the UV map by which an ear goes on above and below that
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +67,6 @@ def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
         vertex_ids=ids,
         layout=None,
     )
-
-
-def without_ears(uv: UVLayout) -> NDArray[np.bool_]:
-    """The layout's mask (256, 256) without the ears; every landmark stays."""
-    side = np.abs(uv.to_map(uv.mean_shape)[..., 0])
-    jaw = side[uv.kpt[[0, 16], 0], uv.kpt[[0, 16], 1]].mean()
-    ear = uv.mask & (side > _EAR * jaw)
-    keep = uv.mask.copy()
-    for flip in (1, -1):  # each side in turn, counted from its edge
-        half = ear[:, ::flip][:, : SIZE // 2]
-        reach = np.where(half.any(1), SIZE // 2 - half[:, ::-1].argmax(1), 0)
-        around = np.lib.stride_tricks.sliding_window_view(np.pad(reach, _LOBE), 2 * _LOBE + 1)
-        keep[:, ::flip] &= np.arange(SIZE) >= around.max(1)[:, None]
-    for row, column in uv.kpt:
-        keep[row - 1 : row + 2, column - 1 : column + 2] |= uv.mask[
-            row - 1 : row + 2, column - 1 : column + 2
-        ]
-    return keep
 
 
 def _restrict(uv: UVLayout, mask: NDArray[np.bool_]) -> Topology:

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.crop import extract_crop, image_to_crop
-from sadr_cli.export.topology import without_ears
 from sadr_cli.faces import Crop, Face
-from sadr_cli.render import draw_surface, edge_opacity, render_overlay
-from sadr_cli.texture import bake_texture
-from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map
-from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.render.overlay import draw_surface, edge_opacity, render_overlay
+from sadr_cli.render.texture import bake_texture
+from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map, without_ears
 from sadr_cli.writers.mesh import Mesh
 
 FOLDER = ".cards"

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import LOW_CONFIDENCE, PROFILE_YAW
+from sadr_cli.files import atomic_stream
 from sadr_cli.gallery.cards import QUANTUM_MM, page_grid, read_cards
+from sadr_cli.results import manifest
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers import manifest
-from sadr_cli.writers.atomic import atomic_stream
 
 NAME = "index.html"
 # Bytes of pictures and meshes in the page; browsers load this from a disk in about a second.

@@ -11,7 +11,7 @@ from sadr_cli.crop import extract_crop
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.passes import more_confident, second_crop
 from sadr_cli.pipeline.photo import Photo
-from sadr_cli.pipeline.settings import FaceReconstructor
+from sadr_cli.protocols import FaceReconstructor
 
 
 class BatchRunner:

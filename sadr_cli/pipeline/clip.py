@@ -17,22 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli import __version__
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Face, FloatArray, Frame
+from sadr_cli.files import TEMPORARY_PREFIX, make_folder, output_error
 from sadr_cli.gallery import Strip, face_card, write_cards
 from sadr_cli.pipeline.feed import Feed
 from sadr_cli.pipeline.photo import OVERLAYS, Photo, Written, reason_of
-from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
-from sadr_cli.render import render_overlay
+from sadr_cli.pipeline.settings import RunSettings, StopFlag
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.render.overlay import render_overlay
+from sadr_cli.results.face_record import PHOTO_FRAME, POSE_CONVENTION, face_json, write_face_json
+from sadr_cli.results.poses_csv import COLUMNS, pose_row
 from sadr_cli.sources import iter_frames, probe_video
 from sadr_cli.uv import UVLayout
+from sadr_cli.version import __version__
 from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
 from sadr_cli.video.writer import VideoWriter
-from sadr_cli.writers.atomic import TEMPORARY_PREFIX, make_folder, output_error
 from sadr_cli.writers.compose import compose_mesh, write_formats
-from sadr_cli.writers.landmarks_json import PHOTO_FRAME, POSE_CONVENTION, face_json, write_face_json
-from sadr_cli.writers.poses_csv import COLUMNS, pose_row
 
 POSES, LANDMARKS = "_poses.csv", "_landmarks.jsonl"
 _AHEAD = 4  # decoded frames that wait

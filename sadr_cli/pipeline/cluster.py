@@ -22,8 +22,9 @@ from sadr_cli.errors import MissingDataError, OutputError, UsageError
 from sadr_cli.pipeline.flow import Flow
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Photo, Work, Written
-from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
-from sadr_cli.writers import manifest
+from sadr_cli.pipeline.settings import RunSettings, StopFlag
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.results import manifest
 
 CHUNK = 16  # photos handed out at once: few enough to share evenly, many enough for full batches
 PATIENCE = 60  # seconds to wait for the first worker

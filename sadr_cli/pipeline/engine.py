@@ -12,13 +12,8 @@ from sadr_cli.pipeline.cluster import Cluster, run_on_cluster
 from sadr_cli.pipeline.flow import Flow
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Work
-from sadr_cli.pipeline.settings import (
-    FaceDetector,
-    FaceReconstructor,
-    RunSettings,
-    StopFlag,
-    Summary,
-)
+from sadr_cli.pipeline.settings import RunSettings, StopFlag, Summary
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 
 def run(

@@ -23,7 +23,8 @@ from sadr_cli.pipeline.photo import (
     finish_photo,
     write_face,
 )
-from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings, StopFlag
+from sadr_cli.pipeline.settings import RunSettings, StopFlag
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 Entry = dict[str, Any]
 T = TypeVar("T")

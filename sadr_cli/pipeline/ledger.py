@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sadr_cli import __version__
 from sadr_cli.errors import SadrError
-from sadr_cli.pipeline.lock import FolderLock
+from sadr_cli.files import FolderLock, check_writable, remove_leftovers
 from sadr_cli.pipeline.photo import OVERLAYS, Photo, Work, Written, identity
-from sadr_cli.pipeline.settings import FaceReconstructor, RunSettings, Summary
-from sadr_cli.writers.atomic import check_writable, remove_leftovers
-from sadr_cli.writers.manifest import Manifest, fingerprint
-from sadr_cli.writers.poses_csv import PosesCSV
+from sadr_cli.pipeline.settings import RunSettings, Summary
+from sadr_cli.protocols import FaceReconstructor
+from sadr_cli.results.manifest import Manifest, fingerprint
+from sadr_cli.results.poses_csv import PosesCSV
+from sadr_cli.version import __version__
 
 # Names whose files would collide with the run's own, or with those of a photo's second face or
 # of a video.

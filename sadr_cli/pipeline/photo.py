@@ -15,20 +15,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli import __version__
 from sadr_cli.crop import extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Crop, Detection, Face, Frame
+from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.gallery import face_card, write_cards
-from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor, RunSettings
-from sadr_cli.render import render_overlay
+from sadr_cli.pipeline.settings import RunSettings
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.render.overlay import render_overlay
+from sadr_cli.results.face_record import face_json, write_face_json
+from sadr_cli.results.poses_csv import pose_row
 from sadr_cli.sources import Source, load_frame
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import atomic_write, make_folder
+from sadr_cli.version import __version__
 from sadr_cli.writers.compose import compose_mesh, write_formats
-from sadr_cli.writers.landmarks_json import face_json, write_face_json
-from sadr_cli.writers.poses_csv import pose_row
 
 OVERLAYS = "overlays"  # subfolder, so that pictures never look like new input photos
 _JPEG_QUALITY = 92

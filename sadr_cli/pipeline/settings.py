@@ -5,54 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from sadr_cli.errors import ExitCode
-from sadr_cli.faces import Crop, Detection, Face
-from sadr_cli.uv import UVLayout
 from sadr_cli.writers.compose import Look
-
-
-class FaceReconstructor(Protocol):
-    """What the engine needs of :class:`sadr_cli.reconstructor.Reconstructor`."""
-
-    @property
-    def info(self) -> Any:
-        """A dataclass with name, sha256, alignment... of the weights."""
-        ...
-
-    @property
-    def uv(self) -> UVLayout: ...
-
-    @property
-    def crop_resolution(self) -> int:
-        """Pixels of a crop's side."""
-        ...
-
-    def crop_for(self, detection: Detection) -> Crop: ...
-
-    def reconstruct_crops(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        crops: Sequence[Crop],
-        detections: Sequence[Detection | None] | None = None,
-    ) -> list[Face]:
-        """Faces in the pixels of their photos, one a crop."""
-        ...
-
-
-class FaceDetector(Protocol):
-    """What the engine needs of a detector."""
-
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]: ...
 
 
 @dataclass(frozen=True)

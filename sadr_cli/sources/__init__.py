@@ -6,9 +6,9 @@
 Listing never opens a file; decoding is the separate step a pipeline may do in threads.
 """
 
+from sadr_cli.files import Namer, safe_name
 from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, read_image
 from sadr_cli.sources.listing import Source, SourceList, iter_sources, load_frame
-from sadr_cli.sources.names import Namer, safe_name
 from sadr_cli.sources.video import VideoInfo, iter_frames, probe_video
 
 __all__ = [

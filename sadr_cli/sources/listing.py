@@ -14,8 +14,8 @@ from typing import BinaryIO, Literal
 
 from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.faces import Frame
+from sadr_cli.files import Namer
 from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_image
-from sadr_cli.sources.names import Namer
 
 IMAGE_SUFFIXES = frozenset(
     [

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sadr_cli.errors import UsageError
-from sadr_cli.network import NetworkConfig
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.losses import LossWeights
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sadr_cli.errors import MissingDataError
-from sadr_cli.face_model import FaceModel
+from sadr_cli.model.face_model import FaceModel
 from sadr_cli.pose import euler_to_matrix
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadr_cli.checkpoint import Checkpoint
-from sadr_cli.network import normalize_input
+from sadr_cli.model.checkpoint import Checkpoint
+from sadr_cli.model.network import normalize_input
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.synthesis import Batch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sadr_cli import alignment
-from sadr_cli.network import NetworkOutput
+from sadr_cli.model import alignment
+from sadr_cli.model.network import NetworkOutput
 from sadr_cli.training import losses
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
 from sadr_cli.training.constants import constant

@@ -22,12 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
-from sadr_cli.evaluation import metrics
-from sadr_cli.face_model import FaceModel, load_face_model
+from sadr_cli.evaluation.measures import metrics
 from sadr_cli.faces import Crop
+from sadr_cli.files import check_writable
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
+from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.reconstructor import Reconstructor, select_device
 from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
@@ -37,7 +38,6 @@ from sadr_cli.training.start import check_encoder, check_start
 from sadr_cli.training.state import describe, describe_layout, has_state
 from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import check_writable
 
 STATE, LOG = "state.pt", "log.jsonl"
 LOG_EVERY = 50

@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sadr_cli import alignment
-from sadr_cli.checkpoint import Checkpoint
 from sadr_cli.errors import UsageError
-from sadr_cli.network import NetworkConfig, SADRNet
+from sadr_cli.model import alignment
+from sadr_cli.model.checkpoint import Checkpoint
+from sadr_cli.model.network import NetworkConfig, SADRNet
 from sadr_cli.training.config import POSITION_SCALE
 from sadr_cli.training.grid import UVGrid
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sadr_cli.checkpoint import Checkpoint, Scaling
 from sadr_cli.errors import MissingDataError
-from sadr_cli.network import SADRNet
+from sadr_cli.files import atomic_write
+from sadr_cli.model.checkpoint import Checkpoint, Scaling
+from sadr_cli.model.network import SADRNet
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
 from sadr_cli.uv import SIZE, UVLayout
-from sadr_cli.writers.atomic import atomic_write
 
 STATE_VERSION = 1
 LICENSE = "research only: computed from research data, see weights/README.md"

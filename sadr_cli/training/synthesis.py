@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadr_cli.alignment import flip_y, surface_normals
 from sadr_cli.crop import LANDMARK_BOX_MARGIN
-from sadr_cli.network import NetworkConfig
+from sadr_cli.model.alignment import flip_y, surface_normals
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training import profiling
 from sadr_cli.training.augment import AugmentConfig, Draws, degrade
 from sadr_cli.training.constants import constant

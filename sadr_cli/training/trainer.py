@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.network import NetworkOutput, SADRNet, normalize_input
+from sadr_cli.model.network import NetworkOutput, SADRNet, normalize_input
 from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
 from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher

@@ -18,7 +18,7 @@ from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.errors import InputError
 from sadr_cli.faces import LOW_CONFIDENCE, Crop, Detection, Face
-from sadr_cli.pipeline.settings import FaceDetector, FaceReconstructor
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 SAME_FACE = 0.3  # overlap of two crops (intersection over union) from which they show one face
 DOUBLE = 0.6  # overlap from which two tracks have run into one another

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
+from sadr_cli.files import atomic_write
 from sadr_cli.uv import MM_PER_UNIT
-from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.mesh import Mesh
 
 _HEAD = """\

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sadr_cli.crop import image_to_crop
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
-from sadr_cli.rasterize import interpolate, rasterize, vertex_normals
+from sadr_cli.files import atomic_write
+from sadr_cli.render.rasterize import interpolate, rasterize, vertex_normals
 from sadr_cli.uv import UVLayout
-from sadr_cli.writers.atomic import atomic_write
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.pictures import write_png
 

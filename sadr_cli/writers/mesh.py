@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import AGREEMENT, Face
-from sadr_cli.rasterize import vertex_normals
+from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import MM_PER_UNIT, UVLayout
 
 FRAMES = ("image", "metric", "canonical")

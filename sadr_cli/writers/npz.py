@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sadr_cli.faces import Face
-from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.files import atomic_write
 from sadr_cli.writers.mesh import Mesh
 
 PHOTO_FRAME = "photo pixels: x right, y down, z towards the viewer, (0, 0) = centre of top-left"

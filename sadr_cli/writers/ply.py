@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sadr_cli.faces import Face
-from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.files import atomic_write
 from sadr_cli.writers.mesh import Mesh
 
 _TYPES = {"<f4": "float", "u1": "uchar"}

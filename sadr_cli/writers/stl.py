@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sadr_cli.faces import Face
-from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.files import atomic_write
 from sadr_cli.writers.mesh import Mesh
 
 

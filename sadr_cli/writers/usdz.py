@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
-from sadr_cli.writers.atomic import atomic_write
+from sadr_cli.files import atomic_write
 from sadr_cli.writers.glb import in_metres
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.obj import format_fixed

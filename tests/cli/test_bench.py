@@ -8,9 +8,9 @@ from synthetic import layout
 from typer.testing import CliRunner
 
 from sadr_cli.bench import Row, markdown
-from sadr_cli.checkpoint import Checkpoint
 from sadr_cli.cli import app
-from sadr_cli.network import NetworkConfig, SADRNet
+from sadr_cli.model.checkpoint import Checkpoint
+from sadr_cli.model.network import NetworkConfig, SADRNet
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sadr_cli import checkpoint as cp
 from sadr_cli import doctor
-from sadr_cli.checkpoint import Checkpoint, find_weights, save_checkpoint
 from sadr_cli.cli import app
-from sadr_cli.network import NetworkConfig, SADRNet
+from sadr_cli.model import checkpoint as cp
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, save_checkpoint
+from sadr_cli.model.network import NetworkConfig, SADRNet
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 
 from sadr_cli.cli import app
 from sadr_cli.errors import ExitCode, OutputError
-from sadr_cli.evaluation import aflw2000, run
+from sadr_cli.evaluation import run
+from sadr_cli.evaluation.data import aflw2000
 
 FACES = true_faces()
 
@@ -187,7 +188,7 @@ def test_occlusion_without_depth_is_refused_before_the_network_runs(tmp_path, ne
 
 
 def test_a_report_is_never_there_by_halves(data, tmp_path, monkeypatch):
-    from sadr_cli.evaluation import html
+    from sadr_cli.evaluation.report import html
 
     def broken(report):
         raise RuntimeError("the page cannot be made")

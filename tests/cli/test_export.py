@@ -36,8 +36,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.checkpoint.load_layout", lambda path: UV)
+    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
+    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
 
     def call(*arguments):
         return CliRunner().invoke(app, ["export", *map(str, arguments)])

@@ -13,9 +13,9 @@ from conftest import PHOTOS
 from public import public_state
 from typer.testing import CliRunner
 
-from sadr_cli.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.cli import app
-from sadr_cli.network import NetworkConfig, SADRNet
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
+from sadr_cli.model.network import NetworkConfig, SADRNet
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_show_says_what_a_checkpoint_says_of_itself(uv, tmp_path: Path) -> None:
 
 
 def test_without_any_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sadr_cli.checkpoint.weights_folders", lambda: [tmp_path])
+    monkeypatch.setattr("sadr_cli.model.checkpoint.weights_folders", lambda: [tmp_path])
     result = sadr("weights", "list")
     assert result.exit_code == 5 and "reinstall" in result.stderr
 

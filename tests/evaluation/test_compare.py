@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sadr_cli.evaluation.compare import paired_difference
+from sadr_cli.evaluation.measures.compare import paired_difference
 
 RNG = np.random.default_rng(0)
 

@@ -17,11 +17,11 @@ from evaluation_data import (
 from scipy.io import savemat
 
 from sadr_cli.errors import MissingDataError
-from sadr_cli.evaluation import aflw2000, predictions
-from sadr_cli.evaluation.dense import UNIT
-from sadr_cli.evaluation.face_model import convert_bfm, load_dense_truth
-from sadr_cli.evaluation.metrics import inter_ocular
-from sadr_cli.evaluation.scoring import score
+from sadr_cli.evaluation.data import aflw2000, predictions
+from sadr_cli.evaluation.measures.bfm import convert_bfm, load_dense_truth
+from sadr_cli.evaluation.measures.dense import UNIT
+from sadr_cli.evaluation.measures.metrics import inter_ocular
+from sadr_cli.evaluation.measures.scoring import score
 from sadr_cli.pose import euler_to_matrix
 
 FACES = true_faces()

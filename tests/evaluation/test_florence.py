@@ -13,13 +13,14 @@ from PIL import Image
 from synthetic import layout, posed_face
 
 from sadr_cli.errors import ExitCode, MissingDataError
-from sadr_cli.evaluation import florence, scans
+from sadr_cli.evaluation import florence
+from sadr_cli.evaluation.data import scans
+from sadr_cli.evaluation.data.scans import Scan, View, ordered_landmarks, render
 from sadr_cli.evaluation.florence import PITCHES, YAWS, ScanTruth, evaluate_florence, view_errors
+from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.evaluation.run import Settings
-from sadr_cli.evaluation.scans import Scan, View, ordered_landmarks, render
-from sadr_cli.evaluation.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.rasterize import vertex_normals
+from sadr_cli.render.rasterize import vertex_normals
 
 pytest.importorskip("open3d")
 MM = 66.67

@@ -9,10 +9,11 @@ import pytest
 from evaluation_data import FakeNetwork, name_of, write_aflw2000, write_image
 
 from sadr_cli.errors import InputError
-from sadr_cli.evaluation import aflw2000, inference, predictions
+from sadr_cli.evaluation import inference
+from sadr_cli.evaluation.data import aflw2000, predictions
 from sadr_cli.evaluation.inference import matching_detection, predict
-from sadr_cli.evaluation.metrics import box_size
-from sadr_cli.evaluation.scoring import score
+from sadr_cli.evaluation.measures.metrics import box_size
+from sadr_cli.evaluation.measures.scoring import score
 from sadr_cli.faces import Detection
 
 

@@ -11,8 +11,8 @@ from evaluation_data import POSES, name_of, write_aflw2000, write_image, write_p
 from scipy.io import loadmat, savemat
 
 from sadr_cli.errors import InputError, MissingDataError
-from sadr_cli.evaluation import aflw2000, folder, lm300w
-from sadr_cli.evaluation.benchmark import read_image
+from sadr_cli.evaluation.data import aflw2000, folder, lm300w
+from sadr_cli.evaluation.data.benchmark import read_image
 
 
 @pytest.fixture

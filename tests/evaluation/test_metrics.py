@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sadr_cli.evaluation import metrics
+from sadr_cli.evaluation.measures import metrics
 from sadr_cli.pose import euler_to_matrix
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])

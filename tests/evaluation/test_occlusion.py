@@ -8,8 +8,9 @@ import pytest
 from evaluation_data import FakeNetwork, write_aflw2000
 
 from sadr_cli.errors import InputError
-from sadr_cli.evaluation import aflw2000, occlusion
-from sadr_cli.evaluation.occlusion import add_occluder, measure
+from sadr_cli.evaluation.data import aflw2000
+from sadr_cli.evaluation.measures import occlusion
+from sadr_cli.evaluation.measures.occlusion import add_occluder, measure
 
 BOX = np.array([20.0, 20.0, 100.0, 100.0])
 GREY = np.full((128, 128, 3), 90, np.uint8)

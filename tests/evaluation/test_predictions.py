@@ -8,7 +8,7 @@ import pytest
 from evaluation_data import benchmark_of, name_of, true_faces, write_predictions
 
 from sadr_cli.errors import MissingDataError
-from sadr_cli.evaluation import predictions
+from sadr_cli.evaluation.data import predictions
 
 FACES = true_faces()
 BENCHMARK = benchmark_of(FACES)

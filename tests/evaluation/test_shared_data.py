@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
-from sadr_cli.evaluation import aflw2000, predictions
-from sadr_cli.evaluation.scoring import score
+from sadr_cli.evaluation.data import aflw2000, predictions
+from sadr_cli.evaluation.measures.scoring import score
 
 SHARED = Path(os.environ.get("SADR_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 DATA = SHARED / "data" / "eval" / "aflw2000_dev"

@@ -12,7 +12,7 @@ from synthetic import posed_face
 from sadr_cli.errors import UsageError
 from sadr_cli.export.merge import find_people, merge_shapes, merge_textures
 from sadr_cli.export.subjects import Entry
-from sadr_cli.rasterize import rasterize
+from sadr_cli.render.rasterize import rasterize
 
 SIZE = (200, 220)
 

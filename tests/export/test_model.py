@@ -13,16 +13,16 @@ from safetensors import safe_open
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from sadr_cli.alignment import weighted_similarity
-from sadr_cli.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sadr_cli.cli import app
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import UsageError
 from sadr_cli.export.model import OUTPUTS, export_model, nearest_rotation
 from sadr_cli.faces import Crop
-from sadr_cli.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.alignment import weighted_similarity
+from sadr_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sadr_cli.model.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.uvgrid import fit_coarse
 from sadr_cli.reconstructor import Reconstructor
-from sadr_cli.uvgrid import fit_coarse
 
 
 @pytest.fixture(scope="module")

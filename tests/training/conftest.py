@@ -11,7 +11,7 @@ from made_up import labels, spots
 from scipy.io import savemat
 from synthetic import layout
 
-from sadr_cli.face_model import FaceModel, load_face_model
+from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.uv import MIRROR_68, UVLayout
 
 

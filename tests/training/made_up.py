@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sadr_cli.face_model import FaceModel
+from sadr_cli.model.face_model import FaceModel
 from sadr_cli.pose import euler_to_matrix
 
 

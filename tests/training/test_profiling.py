@@ -9,7 +9,7 @@ from synthetic import layout
 from torch.nn import functional as F
 
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.rasterize import interpolate, rasterize
+from sadr_cli.render.rasterize import interpolate, rasterize
 from sadr_cli.training import profiling
 from sadr_cli.training.augment import AugmentConfig, Draws
 from sadr_cli.uv import UVLayout

@@ -11,12 +11,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sadr_cli import alignment
-from sadr_cli.checkpoint import load_checkpoint
 from sadr_cli.cli import app
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.faces import Crop
-from sadr_cli.network import NetworkConfig, NetworkOutput, SADRNet
+from sadr_cli.model import alignment
+from sadr_cli.model.checkpoint import load_checkpoint
+from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.reconstructor import Maps, Reconstructor, mean_of_mirrored
 from sadr_cli.training.augment import AugmentConfig

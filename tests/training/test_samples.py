@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sadr_cli.network import NetworkConfig
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training import augment, occluders
 from sadr_cli.training.augment import AugmentConfig, Draws
 from sadr_cli.training.dataset import PhotoSet, load_shards, trusted

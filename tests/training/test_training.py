@@ -11,12 +11,12 @@ import pytest
 import torch
 from made_up import labels
 
-from sadr_cli.alignment import self_align
-from sadr_cli.checkpoint import load_checkpoint
 from sadr_cli.crop import crop_from_landmarks, image_to_crop
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.face_model import FaceModel
-from sadr_cli.network import NetworkConfig
+from sadr_cli.model.alignment import self_align
+from sadr_cli.model.checkpoint import load_checkpoint
+from sadr_cli.model.face_model import FaceModel
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training import losses
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.dataset import balanced_weights, load_300wlp, load_shards, photo_alpha

@@ -1,0 +1,1 @@
+"""The benchmarks' files read: images, true landmarks and poses, scans, predictions."""

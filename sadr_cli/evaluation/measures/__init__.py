@@ -1,0 +1,1 @@
+"""The papers' error measures."""

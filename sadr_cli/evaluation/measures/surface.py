@@ -1,0 +1,116 @@
+"""Distance of points to a scan's surface, and rigid ICP onto it (Open3D, on the CPU)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.evaluation.measures.icp import open3d
+from sadr_cli.evaluation.measures.metrics import Array, similarity, transform
+
+_ICP_POINTS = 4_000  # about as many points take part in the alignment; all in the error
+_COARSE_ROUNDS = 10
+
+
+class Surface:
+    """A triangle mesh that answers which of its points is nearest.
+
+    vertices (V, 3), triangles (T, 3); ``unit``: a length about the size of the face, so that the
+    single precision inside Open3D is that of the face and not of the scanner's origin.
+    """
+
+    def __init__(self, vertices: NDArray[Any], triangles: NDArray[Any], unit: float) -> None:
+        o3d = open3d()
+        self._core = o3d.core
+        used = np.asarray(vertices, float)[np.unique(triangles)]
+        self._center, self._unit = used.mean(0), unit
+        self._scene = o3d.t.geometry.RaycastingScene()
+        self._scene.add_triangles(
+            o3d.core.Tensor(self._to_unit(vertices)),
+            o3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+        )
+
+    def nearest(self, points: NDArray[Any]) -> Array:
+        """(P, 3) nearest points of the surface to ``points`` (P, 3)."""
+        return self.nearest_with_normals(points)[0]
+
+    def nearest_with_normals(self, points: NDArray[Any]) -> tuple[Array, Array]:
+        """The nearest points and the unit normals (P, 3) of the triangles they lie on."""
+        found = self._scene.compute_closest_points(self._core.Tensor(self._to_unit(points)))
+        nearest = found["points"].numpy().astype(float) * self._unit + self._center
+        return nearest, found["primitive_normals"].numpy().astype(float)
+
+    def _to_unit(self, points: NDArray[Any]) -> NDArray[np.float32]:
+        return ((np.asarray(points, float) - self._center) / self._unit).astype(np.float32)
+
+
+def icp_to_surface(
+    points: NDArray[Any],
+    surface: Surface,
+    *,
+    reach: float,
+    iterations: int = 60,
+    tolerance: float = 1e-6,
+) -> Array:
+    """``points`` (P, 3) moved rigidly onto ``surface`` by ICP.
+
+    Some rounds of closest points with pairs up to 4 ``reach`` apart bring them near; then the
+    distance to the tangent planes is minimised, which converges in a few rounds. Pairs further
+    apart than ``reach`` do not count there (hair, holes), unless that leaves fewer than half.
+    tolerance: of the motion of a round, in ``reach``, at which it ends.
+    """
+    start = np.asarray(points, float)
+    moved = start[:: max(len(start) // _ICP_POINTS, 1)].copy()
+    thin = moved.copy()
+    for _ in range(_COARSE_ROUNDS):
+        target = surface.nearest(moved)
+        near = _near(moved, target, 4 * reach)
+        fit = similarity(moved[near], target[near], with_scale=False)
+        moved = transform(moved, *fit)
+    for _ in range(iterations):
+        target, normals = surface.nearest_with_normals(moved)
+        near = _near(moved, target, reach)
+        again = _tangent_step(moved, moved[near], target[near], normals[near])
+        step = float(np.abs(again - moved).max())
+        moved = again
+        if step < tolerance * reach:
+            break
+    return transform(start, *similarity(thin, moved, with_scale=False))
+
+
+def _near(points: Array, target: Array, reach: float) -> NDArray[np.bool_]:
+    near = np.asarray(np.linalg.norm(target - points, axis=1) <= reach)
+    return near if near.mean() >= 0.5 else np.ones(len(points), bool)
+
+
+def _tangent_step(points: Array, source: Array, target: Array, normals: Array) -> Array:
+    """``points`` after the small rigid motion that takes ``source`` to the target's planes."""
+    center = source.mean(0)
+    lever = np.cross(source - center, normals)
+    spread = float(np.sqrt(((source - center) ** 2).sum(1).mean()))
+    equations = np.concatenate([lever / spread, normals], 1)
+    residual = ((target - source) * normals).sum(1)
+    # The least motion that does it: a surface may leave some motions undetermined.
+    solution = np.linalg.lstsq(equations, residual, rcond=1e-6)[0]
+    turn = solution[:3] / spread
+    angle = float(np.linalg.norm(turn))
+    axis = turn / max(angle, 1e-12)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return transform(points - center, 1.0, rotation, center + solution[3:])
+
+
+def surface_error(
+    points: NDArray[Any], surface: Surface, normaliser: float, *, align: bool = True
+) -> float:
+    """Mean distance of ``points`` (P, 3) to the surface over ``normaliser``, percent.
+
+    ``align``: after rigid ICP. normaliser: 3-D outer-eye distance of the scan.
+    """
+    p = np.asarray(points, float)
+    if align:
+        p = icp_to_surface(p, surface, reach=0.25 * normaliser)
+    distance = np.linalg.norm(surface.nearest(p) - p, axis=1)
+    return float(100 * distance.mean() / normaliser)

@@ -1,0 +1,1 @@
+"""What was measured, as a record, tables, charts and files."""

@@ -1,0 +1,55 @@
+"""Faces of the report page: the photo around the face, truth and prediction drawn on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.crop import crop_from_landmarks, extract_crop, image_to_crop
+from sadr_cli.evaluation.data.benchmark import Array
+
+SIDE = 288
+MARGIN = 1.6
+TRUTH, PREDICTION = (255, 176, 32), (64, 169, 255)  # RGB: amber, blue
+_OUTLINE = (16, 20, 26)
+_SHIFT = 4
+# Groups of the 68 points: slice, closed.
+_CONTOURS = (
+    (slice(0, 17), False), (slice(17, 22), False), (slice(22, 27), False), (slice(27, 31), False),
+    (slice(31, 36), False), (slice(36, 42), True), (slice(42, 48), True), (slice(48, 60), True),
+    (slice(60, 68), True),
+)  # fmt: skip
+
+
+def face_jpeg(
+    image: NDArray[np.uint8], truth: Array, prediction: Array | None, quality: int = 82
+) -> bytes:
+    """JPEG of ``SIDE`` pixels; landmarks (68, 2 or 3) in pixels of ``image`` (H, W, 3) RGB."""
+    if not np.isfinite(truth).all():  # a scan without ordered landmarks
+        assert prediction is not None
+        truth, prediction = prediction, prediction
+    both = truth[:, :2] if prediction is None else np.concatenate([truth[:, :2], prediction[:, :2]])
+    crop = crop_from_landmarks(truth, MARGIN)
+    reach = 2 * float(np.abs(both - [crop.center_x, crop.center_y]).max()) * 1.08
+    if np.isfinite(reach) and reach > crop.size:  # a prediction far away shall still be seen
+        crop = crop_from_landmarks(truth, MARGIN * min(reach / crop.size, 3.0))
+    canvas = np.ascontiguousarray(extract_crop(image, crop, SIDE))
+    for points, color in ((truth, TRUTH), (prediction, PREDICTION)):
+        if points is not None:
+            _draw(canvas, image_to_crop(points[:, :2], crop, SIDE), color)
+    done, data = cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
+
+
+def _draw(canvas: NDArray[np.uint8], points: NDArray[Any], color: tuple[int, int, int]) -> None:
+    fixed = np.round(np.clip(points, -4 * SIDE, 5 * SIDE) * 2**_SHIFT).astype(np.int32)
+    groups = [(fixed[part][:, None], closed) for part, closed in _CONTOURS]
+    for width, tint in ((3, _OUTLINE), (1, color)):
+        for line, closed in groups:
+            cv2.polylines(canvas, [line], closed, tint, width, cv2.LINE_AA, _SHIFT)
+    for x, y in fixed:
+        cv2.circle(canvas, (int(x), int(y)), 2 << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)

@@ -1,0 +1,235 @@
+"""Files: written whole or not at all, folders locked for one run, names safe on every system.
+
+A file is written under a temporary name in its folder, then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import BinaryIO
+
+from sadr_cli.errors import OutputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+TEMPORARY_PREFIX = ".sadr-tmp-"
+_LEFTOVER_AGE = 600.0  # seconds; no single write takes that long
+_counter = itertools.count()
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EFBIG: "the file would be larger than allowed here: raise the limit",
+    errno.EACCES: "permission denied: choose a folder you may write to",
+    errno.EPERM: "permission denied: choose a folder you may write to",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
+    errno.EEXIST: "a file of that name is in the way: choose another folder",
+    errno.EISDIR: "a folder of that name is in the way: move it away",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter path",
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one sentence for a file that cannot be written."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return OutputError(f"cannot write {path}: {reason}; finished files are kept")
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its parents; OutputError when that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Create ``folder`` if needed and prove that a file can be made in it."""
+    make_folder(folder)
+    probe = _temporary(folder)
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def atomic_write(path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
+    """Write ``data`` to ``path`` so that no reader ever meets a part of it.
+
+    durable: also force it to the disk, so that it survives a power cut (some milliseconds more;
+        for the few files that a whole run hangs on).
+    Raises OutputError; the temporary file is gone then and an earlier ``path`` is untouched.
+    """
+    with atomic_stream(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_stream(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to that becomes ``path`` when the block ends well, and is gone otherwise."""
+    temporary = _temporary(path.parent)
+    try:
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove temporary files of killed runs (not those of a run at work); returns how many."""
+    removed = 0
+    for path in folder.glob(TEMPORARY_PREFIX + "*"):
+        try:
+            if time.time() - path.stat().st_mtime > _LEFTOVER_AGE:
+                path.unlink()
+                removed += 1
+        except OSError:  # another run was faster, or it is not ours to remove
+            continue
+    return removed
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_counter)}"
+
+
+# Locks -----------------------------------------------------------------------------------------
+
+LOCK_NAME = ".sadr-lock"
+
+
+class FolderLock:
+    """Held until :meth:`release` or the end of the process, whatever ends it.
+
+    Raises OutputError when another run, of this machine or of another one that mounts the
+    folder, holds it. File systems without locks are taken as they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: int | None = None
+        self._path = folder / LOCK_NAME
+        if fcntl is None:
+            return
+        try:
+            while True:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(self._file).st_nlink:
+                    break
+                os.close(self._file)  # its last holder has just removed it
+        except OSError as error:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                raise OutputError(
+                    f"another run is writing to {folder}: wait for it, or choose another folder "
+                    "(each --shard needs its own)"
+                ) from error
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
+
+
+# Names -----------------------------------------------------------------------------------------
+
+SEPARATOR = "__"  # between a subfolder and the file in a name
+MAX_BYTES = 160  # of a name: leaves room for what writers append, under the usual 255
+
+_FORBIDDEN = frozenset('/\\<>:"|?*')
+_RESERVED = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))]
+)
+
+
+def safe_name(text: str) -> str:
+    """``text`` as a file name without suffix: Unicode and spaces stay, the rest is made harmless.
+
+    Path separators, control and line-break characters, undecodable bytes and what Windows
+    forbids become ``_``; a name never starts with ``-`` or ``.`` nor ends with a dot or space,
+    is never empty, and is at most :data:`MAX_BYTES` long (then it ends with a hash).
+    """
+    name = "".join("_" if c in _FORBIDDEN or not c.isprintable() else c for c in text)
+    name = unicodedata.normalize("NFC", name).strip(" ")
+    if name[:1] in ("-", "."):
+        name = "_" + name[1:]
+    name = name.rstrip(" .") or "_"
+    if name.split(".")[0].casefold() in _RESERVED:
+        name = "_" + name
+    encoded = name.encode()
+    if len(encoded) > MAX_BYTES:
+        name = encoded[: MAX_BYTES - 9].decode(errors="ignore") + "_" + _digest(text)
+    return name
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+class Namer:
+    """Gives each source of a run its own name.
+
+    The first source of a stem gets the stem; a later one is told apart by its suffix, then its
+    parent folders, then a hash of its path. Names that differ only in case count as equal. The
+    same inputs in the same order get the same names.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, path: str | PurePath, root: str | PurePath | None = None) -> str:
+        """Name for ``path``; below ``root`` its subfolders are part of the name."""
+        path = Path(path)
+        folders: tuple[str, ...] = ()
+        if root is not None and path.is_relative_to(root):
+            folders = path.relative_to(root).parent.parts
+        return self.claim(_candidates(path, folders))
+
+    def claim(self, candidates: Iterator[str]) -> str:
+        """The first of ``candidates`` that is still free."""
+        for candidate in candidates:
+            name = safe_name(candidate)
+            key = name.casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return name
+        raise AssertionError("candidates are endless")
+
+
+def _candidates(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
+    stem, suffix = path.stem, path.suffix.lstrip(".").lower()
+    yield SEPARATOR.join([*folders, stem])
+    if suffix:
+        yield SEPARATOR.join([*folders, f"{stem}_{suffix}"])
+    parents = [p for p in path.parent.parts if p not in (path.anchor, "..", ".")]
+    for count in range(len(folders) + 1, len(parents) + 1):
+        yield SEPARATOR.join([*parents[-count:], stem])
+    stem = f"{SEPARATOR.join([*folders, stem])}_{_digest(str(path))}"
+    yield stem
+    for number in itertools.count(2):
+        yield f"{stem}_{number}"

@@ -1,0 +1,1 @@
+"""SADRNet: the network, its alignment, its checkpoint file and what runs it."""

@@ -1,0 +1,352 @@
+"""Checkpoints: one self-describing safetensors file holds everything needed to run a network.
+
+Tensors ``network.*`` are the state dict (half precision as shipped); ``uv.*`` the UV layout and
+the mean template. The metadata key ``sadr`` is a JSON document with the format version, name,
+network sizes, input normalisation, scalings, training provenance and licence note. Nothing in it
+is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import MissingDataError
+from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.uv import SIZE, UVLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sadr_cli.model.network import SADRNet
+
+FORMAT_VERSION = 1
+DEFAULT_WEIGHTS = "lite"
+SUFFIX = ".safetensors"
+NORMALIZATION = "per image and channel (x - mean) / sqrt(var + 0.001) of RGB / 255"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How network outputs become positions.
+
+    position: P times this is in pixels of a 256-pixel crop.
+    shape: D times this is in units of the shape frame (66.67 mm).
+    """
+
+    position: float = 280.0
+    shape: float = 1.0
+
+
+@dataclass
+class Checkpoint:
+    """A network with all it needs; see :func:`load_checkpoint` and :func:`save_checkpoint`.
+
+    name: what users call it; alignment: the self-alignment it was trained with.
+    provenance: how it was trained, free form; license: terms of the weights.
+    path, sha256: of the file it came from, if it did.
+    """
+
+    network: SADRNet
+    uv: UVLayout
+    name: str = "unnamed"
+    scaling: Scaling = field(default_factory=Scaling)
+    alignment: str = "paper"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    license: str = ""
+    path: Path | None = None
+    sha256: str = ""
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = True) -> str:
+    """Write a checkpoint atomically; returns its SHA-256. Statistics of norms stay float32."""
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    tensors: dict[str, Tensor] = {}
+    for key, value in checkpoint.network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        value = value.detach().cpu()
+        shrink = half and value.is_floating_point() and "running_" not in key
+        tensors[f"network.{key}"] = (value.half() if shrink else value).contiguous()
+    uv = checkpoint.uv
+    tensors["uv.mask"] = torch.from_numpy(np.packbits(uv.mask))
+    tensors["uv.kpt"] = torch.from_numpy(uv.kpt.astype(np.int16))
+    tensors["uv.region"] = torch.from_numpy(uv.region.astype(np.uint8))
+    tensors["uv.mean_shape"] = torch.from_numpy(uv.mean_shape.astype(np.float32))
+    document = {
+        "format": FORMAT_VERSION,
+        "name": checkpoint.name,
+        "network": checkpoint.network.config.to_dict(),
+        "input": {"color": "RGB", "normalization": NORMALIZATION},
+        "scaling": {"position": checkpoint.scaling.position, "shape": checkpoint.scaling.shape},
+        "alignment": checkpoint.alignment,
+        "uv": {
+            "size": SIZE,
+            "vertices": "pixels of the mask in row-major order",
+            "triangles": "each 2 x 2 block (a b / c d) of the mask gives (a c b) and (b c d)",
+            "shape_frame": "x right, y up, z towards the viewer, 1 unit = 66.67 mm",
+        },
+        "provenance": checkpoint.provenance,
+        "license": checkpoint.license,
+    }
+    data = save(tensors, metadata={"sadr": json.dumps(document, sort_keys=True)})
+    make_folder(path.parent)
+    atomic_write(path, data, durable=True)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint into float32, in eval mode, on the CPU.
+
+    MissingDataError when the file is missing, damaged, or not a checkpoint of this format.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from sadr_cli.model.network import NetworkConfig, SADRNet
+
+    path = Path(path)
+    if path.suffix in (".pth", ".pt"):
+        raise MissingDataError(
+            f"{path} is a PyTorch file: convert the public checkpoint once with "
+            f"'sadr weights import {path}'"
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
+    _check_digest(path, data)
+    try:
+        document = read_metadata(data)
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MissingDataError(
+            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
+        ) from error
+    if document.get("format") != FORMAT_VERSION:
+        raise MissingDataError(
+            f"{path} has checkpoint format {document.get('format')}, this version of sadr reads "
+            f"{FORMAT_VERSION}: use the weights that belong to this version"
+        )
+    try:
+        network = SADRNet(NetworkConfig(**document["network"]))
+        state = {
+            key.removeprefix("network."): value.float() if value.is_floating_point() else value
+            for key, value in tensors.items()
+            if key.startswith("network.")
+        }
+        counters = {
+            k: torch.zeros((), dtype=torch.long)
+            for k in network.state_dict()
+            if k.endswith("num_batches_tracked")
+        }
+        network.load_state_dict({**counters, **state})
+        uv = _layout({k: v.numpy() for k, v in tensors.items() if k.startswith("uv.")})
+        scaling = Scaling(**document["scaling"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise MissingDataError(
+            f"{path} does not fit the network it describes: install or copy it again"
+        ) from error
+    return Checkpoint(
+        network=network.eval(),
+        uv=uv,
+        name=str(document.get("name", path.stem)),
+        scaling=scaling,
+        alignment=str(document.get("alignment", "paper")),
+        provenance=document.get("provenance", {}),
+        license=str(document.get("license", "")),
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def load_layout(path: str | Path) -> UVLayout:
+    """Only the UV layout of a checkpoint; quick, without torch. Errors as in load_checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return _layout({k: file.get_tensor(k) for k in file.keys() if k.startswith("uv.")})  # noqa: SIM118
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MissingDataError(f"cannot read weights {path}: {reason}") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MissingDataError(
+            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
+        ) from error
+
+
+def _layout(tensors: Mapping[str, NDArray[Any]]) -> UVLayout:
+    return UVLayout(
+        mask=np.unpackbits(tensors["uv.mask"]).reshape(SIZE, SIZE).astype(bool),
+        kpt=tensors["uv.kpt"].astype(np.int64),
+        region=tensors["uv.region"],
+        mean_shape=tensors["uv.mean_shape"],
+    )
+
+
+def read_metadata(data: bytes) -> dict[str, Any]:
+    """The ``sadr`` document of a checkpoint's bytes; ValueError when there is none."""
+    if len(data) < 8:
+        raise ValueError("too short")
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > min(len(data) - 8, 1 << 24):
+        raise ValueError("bad header")
+    header = json.loads(data[8 : 8 + length])
+    return dict(json.loads(header["__metadata__"]["sadr"]))
+
+
+# Where weights are found ----------------------------------------------------------------------
+
+
+def weights_folders() -> list[Path]:
+    """Folders searched for weights by name, in order: the package, the cache."""
+    package = Path(__file__).parents[1]
+    checkout = package.parent
+    return [package / "weights", checkout / "weights", cache_folder()]
+
+
+def cache_folder() -> Path:
+    """``SADR_HOME``/weights, else XDG's cache folder."""
+    if home := os.environ.get("SADR_HOME"):
+        return Path(home) / "weights"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sadr" / "weights"
+
+
+def available_weights() -> dict[str, Path]:
+    """Names of the installed weights and their files; earlier folders win."""
+    found: dict[str, Path] = {}
+    for folder in weights_folders():
+        if folder.is_dir():
+            for path in sorted(folder.glob(f"*{SUFFIX}")):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def find_weights(weights: str | Path | None = None) -> Path:
+    """The file for a path or a name; without one, ``SADR_WEIGHTS``, else the default network.
+
+    MissingDataError says what is there instead.
+    """
+    wanted = str(weights or os.environ.get("SADR_WEIGHTS") or "")
+    names = available_weights()
+    if not wanted:
+        for name in (DEFAULT_WEIGHTS, *sorted(names)):
+            if name in names:
+                return names[name]
+        raise MissingDataError(
+            "no weights are installed: reinstall sadr, or give a checkpoint with --weights"
+        )
+    if wanted in names:
+        return names[wanted]
+    path = Path(wanted).expanduser()
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(names)) or "none"
+    raise MissingDataError(
+        f"no weights {wanted!r}: neither a file nor an installed name (installed: {known})"
+    )
+
+
+def listed_digest(path: Path) -> str | None:
+    """The SHA-256 that ``SHA256SUMS`` beside the file lists for it, if it does."""
+    try:
+        lines = (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if name.strip() == path.name:
+            return digest.strip()
+    return None
+
+
+def _check_digest(path: Path, data: bytes) -> None:
+    listed = listed_digest(path)
+    if listed is not None and listed != hashlib.sha256(data).hexdigest():
+        raise MissingDataError(
+            f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): reinstall sadr "
+            "or copy the file again"
+        )
+
+
+# The public checkpoint ------------------------------------------------------------------------
+
+MEAN_KEY = "rebuilder.mean_posmap_tensor"
+IGNORED_KEYS = ("rebuilder.revert_operator",)
+
+
+def import_public(state: Mapping[str, Tensor], uv: UVLayout, name: str = "official") -> Checkpoint:
+    """A checkpoint from the public state dict (``net_021.pth``), parameter for parameter.
+
+    uv: a layout with the same mask and landmarks, any checkpoint's; the mean template is
+    taken from the state dict. MissingDataError names the first key that does not fit.
+    """
+    import torch
+
+    from sadr_cli.model.network import NetworkConfig, SADRNet
+
+    network = SADRNet(NetworkConfig())
+    expected = network.state_dict()
+    missing = [k for k in expected if k not in state and k != "pose_bias"]
+    extra = [k for k in state if k not in expected and k != MEAN_KEY and k not in IGNORED_KEYS]
+    if missing or extra or MEAN_KEY not in state:
+        odd = (missing or extra or [MEAN_KEY])[0]
+        raise MissingDataError(
+            f"this is not the public SADRNet checkpoint: {odd} is "
+            f"{'unknown' if extra and not missing else 'missing'}"
+        )
+    for key, value in expected.items():
+        if key in state and tuple(state[key].shape) != tuple(value.shape):
+            raise MissingDataError(
+                f"this is not the public SADRNet checkpoint: {key} has shape "
+                f"{tuple(state[key].shape)}, not {tuple(value.shape)}"
+            )
+    own = {k: state[k].float() if state[k].is_floating_point() else state[k] for k in expected
+           if k in state}  # fmt: skip
+    size = network.config.uv_size
+    network.load_state_dict({**own, "pose_bias": torch.zeros(3, size, size)})
+    mean: NDArray[np.float32] = state[MEAN_KEY].float().cpu().numpy().transpose(1, 2, 0)
+    layout = UVLayout(uv.mask, uv.kpt, uv.region, np.ascontiguousarray(mean[uv.mask]))
+    return Checkpoint(
+        network=network.eval(),
+        uv=layout,
+        name=name,
+        alignment="official",
+        provenance={"source": "public SADRNet checkpoint, imported"},
+        license="as given by its authors",
+    )
+
+
+def import_public_file(path: str | Path, uv: UVLayout, name: str = "official") -> Checkpoint:
+    """:func:`import_public` from a ``.pth`` file, read by torch's weights-only loader."""
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"no file {path}: give the public checkpoint, net_021.pth")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises anything on arbitrary bytes
+        raise MissingDataError(
+            f"{path} is damaged or holds more than weights, and was not loaded"
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
+        raise MissingDataError(f"{path} is not a state dict: give the public checkpoint")
+    return import_public(state, uv, name)

@@ -1,0 +1,308 @@
+"""Overlay pictures: the mesh shaded over its photo, landmarks, contours, pose axes and boxes.
+
+Needs neither GPU nor display. Everything is antialiased: meshes by supersampling or, where the
+face is large, by a softened silhouette; lines and
+points with sub-pixel coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.faces import Face, FloatArray
+from sadr_cli.render.rasterize import (
+    bounds,
+    coarse_triangles,
+    interpolate,
+    nearest_triangles,
+    rasterize,
+    vertex_normals,
+)
+from sadr_cli.uv import UVLayout
+
+LAYERS = ("mesh", "contours", "landmarks", "axes", "box")
+MAX_SIDE = 2048  # overlays of larger photos are made at this size
+
+# Groups of the 68 points: slice, closed.
+CONTOURS = (
+    (slice(0, 17), False),
+    (slice(17, 22), False),
+    (slice(22, 27), False),
+    (slice(27, 31), False),
+    (slice(31, 36), False),
+    (slice(36, 42), True),
+    (slice(42, 48), True),
+    (slice(48, 60), True),
+    (slice(60, 68), True),
+)
+
+_MESH = np.array([176, 208, 244], np.float32)  # a cool, light clay
+_OPACITY = 0.66
+_LINE = (255, 255, 255)
+_POINT = (255, 196, 61)
+_SHADOW = (24, 28, 36)
+_BOX = (98, 214, 160)
+_AXES = ((235, 77, 75), (84, 190, 92), (62, 134, 240))  # x red, y green, z blue
+_SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
+_HIDDEN = 0.5  # visibility below which a landmark is drawn hollow, relative to the face's best
+_SMALL, _LARGE = 180, 480  # face sizes in pixels: supersampled below, coarser above
+
+# Lights in the image frame (x right, y down, z to the viewer): key, fill; strength.
+_LIGHTS = (((-0.45, -0.65, 0.62), 0.78), ((0.75, 0.10, 0.55), 0.28))
+_AMBIENT = 0.24
+
+
+def render_overlay(
+    image: NDArray[np.uint8],
+    faces: Sequence[Face],
+    uv: UVLayout,
+    layers: Sequence[str] = LAYERS,
+    opacity: float = _OPACITY,
+    max_side: int | None = MAX_SIDE,
+) -> NDArray[np.uint8]:
+    """The photo (H, W, 3) uint8 RGB with ``faces`` drawn on it, smaller faces first.
+
+    layers: what to draw, of :data:`LAYERS`. opacity: of the mesh. max_side: longest side of the
+    result in pixels; None keeps the photo's size. Returns (h, w, 3) uint8.
+    """
+    height, width = image.shape[:2]
+    ratio = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
+    if ratio < 1:
+        size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+        canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    else:
+        canvas = np.ascontiguousarray(image).copy()
+    for face in sorted(faces, key=lambda f: f.scale):
+        if "mesh" in layers:
+            draw_mesh(canvas, _scaled(face.vertices, ratio), uv, opacity)
+    for face in sorted(faces, key=lambda f: f.scale):
+        landmarks = _scaled(face.landmarks, ratio)
+        if not np.isfinite(landmarks).all():
+            continue
+        unit = float(np.sqrt(np.prod(np.maximum(np.ptp(landmarks[:, :2], axis=0), 1))))
+        visible = visible_landmarks(face)
+        if "box" in layers and face.detection is not None:
+            draw_box(canvas, _scaled(np.reshape(face.detection.box, (2, 2)), ratio), unit)
+        if "contours" in layers:
+            draw_contours(canvas, landmarks, visible, unit)
+        if "landmarks" in layers:
+            draw_landmarks(canvas, landmarks, visible, unit)
+        if "axes" in layers:
+            draw_axes(canvas, landmarks, face.rotation, unit)
+    return canvas
+
+
+def visible_landmarks(face: Face) -> NDArray[np.bool_]:
+    """(68,) which landmarks count as seen: half as visible as the face's best ones, or more."""
+    seen = np.asarray(face.landmark_visibility, float)
+    return seen > _HIDDEN * float(np.percentile(seen, 90)) if seen.any() else seen > 0
+
+
+def draw_mesh(
+    canvas: NDArray[np.uint8], vertices: FloatArray, uv: UVLayout, opacity: float = _OPACITY
+) -> None:
+    """Blend the softly lit mesh ``vertices`` (V, 3), image frame, into ``canvas`` in place."""
+    if not np.isfinite(vertices).all():
+        return
+    ids, triangles = _coarse(uv)
+    draw_surface(canvas, vertices[ids], triangles, edge_opacity(uv)[ids], opacity)
+
+
+def draw_surface(
+    canvas: NDArray[np.uint8],
+    vertices: FloatArray,
+    triangles: NDArray[np.int32],
+    edge: NDArray[np.float32],
+    opacity: float = _OPACITY,
+) -> None:
+    """Blend a lit surface into ``canvas``: ``vertices`` (V, 3) in its pixels, ``triangles``
+    (T, 3) counter-clockwise from outside with y up, ``edge`` (V,) opacity towards the rim."""
+    height, width = canvas.shape[:2]
+    if not np.isfinite(vertices).all():
+        return
+    lowest, highest = bounds(vertices[:, :2])
+    low = np.floor(lowest).astype(int) - 2
+    high = np.ceil(highest).astype(int) + 3
+    x0, y0 = np.maximum(low, 0)
+    x1, y1 = np.minimum(high, (width, height))
+    if x0 >= x1 or y0 >= y1:
+        return
+    extent = float((high - low).max())
+    factor = _factor(extent)
+    w, h = max(round((x1 - x0) * factor), 1), max(round((y1 - y0) * factor), 1)
+    ratio = np.array([w / (x1 - x0), h / (y1 - y0)])
+    local = vertices * np.append(ratio, ratio.mean())
+    local[:, :2] = (vertices[:, :2] - (x0, y0) + 0.5) * ratio - 0.5
+    triangles = triangles[:, ::-1]
+    # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
+    values = np.stack([_shade(vertices, triangles) * edge, edge], 1).astype(np.float32)
+    if len(triangles) * 12 > h * w:  # triangles of a few pixels need no shading inside
+        index = nearest_triangles(local, triangles, h, w, cull_backfaces=True)
+        table = np.zeros((len(triangles) + 1, 2), np.float32)  # the last row is for -1
+        table[:-1] = values[triangles].mean(1)
+        layer = table[index]
+    else:
+        index, weights, _ = rasterize(local, triangles, h, w, cull_backfaces=True)
+        layer = interpolate(values, triangles, index, weights)
+    if factor <= 1:  # soften the silhouette, which supersampling does otherwise
+        layer = cv2.GaussianBlur(layer, (0, 0), 0.6)
+    size = (int(x1 - x0), int(y1 - y0))
+    mode = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
+    if size != (w, h):
+        layer = cv2.resize(layer, size, interpolation=mode)
+    part = canvas[y0:y1, x0:x1]
+    light, alpha = layer[..., :1], layer[..., 1:]
+    blended = part * (1 - opacity * alpha) + opacity * light * _MESH
+    part[:] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _coarse(uv: UVLayout) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """``coarse_triangles`` with only the vertices they use: those, and triangles over them."""
+    ids, triangles = np.unique(coarse_triangles(uv), return_inverse=True)
+    return ids, np.asarray(triangles, np.int32).reshape(-1, 3)
+
+
+def _factor(extent: float) -> float:
+    """Resolution of a face's layer that suits the mesh: finer than a small face's pixels,
+    coarser than a very large one's."""
+    return 2.0 if extent < _SMALL else min(1.0, _LARGE / extent)
+
+
+def draw_landmarks(
+    canvas: NDArray[np.uint8], landmarks: FloatArray, visible: NDArray[np.bool_], unit: float
+) -> None:
+    """Seen landmarks as discs, hidden ones as rings; ``unit`` is the face's size in pixels."""
+    radius = max(unit * 0.011, 1.2)
+    rim = max(0.4 * radius, 0.7)
+    for center, seen in zip(_drawable(landmarks), visible, strict=True):
+        if seen:
+            _disc(canvas, center, 0, radius + rim, _SHADOW, 0.8)
+            _disc(canvas, center, 0, radius, _POINT)
+        else:
+            _disc(canvas, center, radius - 0.2 * rim, radius + 1.4 * rim, _SHADOW, 0.7)
+            _disc(canvas, center, radius, radius + rim, _POINT)
+
+
+def draw_contours(
+    canvas: NDArray[np.uint8], landmarks: FloatArray, visible: NDArray[np.bool_], unit: float
+) -> None:
+    """The 300-W groups as lines, fainter where either end is hidden."""
+    points = _drawable(landmarks)
+    thickness = max(round(unit / 220), 1)
+    low = np.floor(points.min(0)).astype(int) - 4 - thickness
+    high = np.ceil(points.max(0)).astype(int) + 5 + thickness
+    x0, y0 = np.clip(low, 0, None)
+    part = canvas[y0 : max(high[1], 0), x0 : max(high[0], 0)]
+    if part.size == 0:
+        return
+    for seen, strength in ((False, 0.35), (True, 0.85)):
+        drawn = part.copy()
+        for group, closed in CONTOURS:
+            chain = points[group]
+            ends = np.roll(chain, -1, 0) if closed else chain[1:]
+            shown = visible[group]
+            pair = shown & np.roll(shown, -1) if closed else shown[:-1] & shown[1:]
+            for a, b, both in zip(chain, ends, pair, strict=False):
+                if both == seen:
+                    ab = (_fixed(a[0] - x0, a[1] - y0), _fixed(b[0] - x0, b[1] - y0))
+                    cv2.line(drawn, *ab, _LINE, thickness, cv2.LINE_AA, _SHIFT)
+        part[:] = cv2.addWeighted(drawn, strength, part, 1 - strength, 0)
+
+
+def draw_axes(
+    canvas: NDArray[np.uint8], landmarks: FloatArray, rotation: FloatArray, unit: float
+) -> None:
+    """The shape frame's axes from the nose tip: x red, y (up) green, z (out of the face) blue."""
+    axes = np.asarray(rotation, float).T * (1, -1, 1)  # rows: images of x, y, z; y down
+    start = _drawable(landmarks)[30]
+    thickness = max(round(unit / 90), 1)
+    order = np.argsort(axes[:, 2])  # what points away from the viewer first
+    for width, outline in ((thickness + 2, True), (thickness, False)):
+        for k in order:
+            end = start + 0.42 * unit * axes[k, :2]
+            color = _SHADOW if outline else _AXES[k]
+            a, b = _fixed(*start), _fixed(*end)
+            cv2.line(canvas, a, b, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> None:
+    """The detector's box ``corners`` (2, 2) as four corner marks."""
+    (x0, y0), (x1, y1) = np.asarray(corners, float)
+    arm = 0.16 * min(x1 - x0, y1 - y0)
+    thickness = max(round(unit / 130), 1)
+    for width, color in ((thickness + 2, _SHADOW), (thickness, _BOX)):
+        for x, dx in ((x0, arm), (x1, -arm)):
+            for y, dy in ((y0, arm), (y1, -arm)):
+                a, b, c = _fixed(x + dx, y), _fixed(x, y), _fixed(x, y + dy)
+                cv2.line(canvas, a, b, color, width, cv2.LINE_AA, _SHIFT)
+                cv2.line(canvas, b, c, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def _shade(vertices: FloatArray, triangles: NDArray[Any]) -> NDArray[np.float32]:
+    """(V,) brightness: two soft lights, ambient, and a rim that lifts the turned-away edge."""
+    normals = vertex_normals(vertices, triangles)
+    out = np.full(len(normals), _AMBIENT)
+    for direction, strength in _LIGHTS:
+        d = np.array(direction) / np.linalg.norm(direction)
+        wrapped = np.clip((normals @ d + 0.25) / 1.25, 0, 1)  # wraps a little round the edge
+        out += strength * wrapped
+    half = np.array([-0.25, -0.38, 0.89])
+    out += 0.16 * np.clip(normals @ half, 0, 1) ** 24
+    out += 0.10 * (1 - np.clip(normals[:, 2], 0, 1)) ** 3
+    return np.clip(0.94 * out, 0, 255 / _MESH.max()).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def edge_opacity(uv: UVLayout) -> NDArray[np.float32]:
+    """(V,) 1 inside, fading over the last pixels of the UV mask: no ragged rim at the ears."""
+    padded = np.pad(uv.mask.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    return uv.from_map(np.clip((distance - 1) / 5, 0, 1)).astype(np.float32)
+
+
+def _scaled(points: Any, ratio: float) -> NDArray[np.float64]:
+    """Photo pixels -> pixels of the photo resized by ``ratio`` (centres at integers)."""
+    out = np.asarray(points, np.float64) * ratio
+    out[..., :2] += 0.5 * ratio - 0.5
+    return out
+
+
+def _drawable(landmarks: FloatArray) -> NDArray[np.float64]:
+    """x, y of landmarks within what OpenCV can draw."""
+    return np.clip(np.asarray(landmarks, float)[:, :2], -1e4, 1e5)
+
+
+def _fixed(x: float, y: float) -> tuple[int, int]:
+    one = 1 << _SHIFT
+    return round(float(np.clip(x, -1e6, 1e6)) * one), round(float(np.clip(y, -1e6, 1e6)) * one)
+
+
+def _disc(
+    canvas: NDArray[np.uint8],
+    center: NDArray[np.float64],
+    inner: float,
+    outer: float,
+    color: tuple[int, int, int],
+    opacity: float = 1.0,
+) -> None:
+    """A disc or ring between two radii, antialiased by its distance (OpenCV's small circles are
+    diamonds)."""
+    x, y = center
+    x0, y0 = max(int(x - outer - 1), 0), max(int(y - outer - 1), 0)
+    part = canvas[y0 : max(int(y + outer + 3), 0), x0 : max(int(x + outer + 3), 0)]
+    if part.size == 0:
+        return
+    rows, columns = np.ogrid[: part.shape[0], : part.shape[1]]
+    distance = np.hypot(columns + x0 - x, rows + y0 - y)
+    alpha = np.clip(outer - distance + 0.5, 0, 1)
+    if inner > 0:
+        alpha *= np.clip(distance - inner + 0.5, 0, 1)
+    alpha = (alpha * opacity)[..., None]
+    part[:] = np.rint(part * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
