@@ -188,12 +188,12 @@ def test_occlusion_without_depth_is_refused_before_the_network_runs(tmp_path, ne
 
 
 def test_a_report_is_never_there_by_halves(data, tmp_path, monkeypatch):
-    from sadr_cli.evaluation.report import html
+    from sadr_cli.evaluation.report import files
 
     def broken(report):
         raise RuntimeError("the page cannot be made")
 
-    monkeypatch.setattr(html, "render", broken)
+    monkeypatch.setattr(files, "render", broken)
     path = write_predictions(tmp_path / "p.npz", FACES)
     result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
     assert result.exit_code == ExitCode.INTERNAL
