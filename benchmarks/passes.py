@@ -24,7 +24,7 @@ from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.inference import matching_detection
 from sadr_cli.evaluation.measures.metrics import nme_2d, summarise
 from sadr_cli.faces import Crop, Face
-from sadr_cli.passes import more_confident, second_crop
+from sadr_cli.passes import second_crop, second_pass
 
 STEPS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 1.01)
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         first = reconstruct(image, network.crop_for(found))
         again = second_crop(first)
         second = first if again is None else reconstruct(image, again)
-        best = more_confident(first, second)
+        (best,) = second_pass([first], lambda ks, crops, face=second: [face])
         faces = [reconstruct(image, crop_from_landmarks(truth)), first, second, best]
         for name, face in zip(points, faces, strict=True):
             points[name].append(face.landmarks)

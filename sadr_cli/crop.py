@@ -26,7 +26,7 @@ def crop_from_landmarks(landmarks: FloatArray, margin: float = LANDMARK_BOX_MARG
     """
     xy = np.asarray(landmarks, float)[:, :2]
     low, high = xy.min(0), xy.max(0)
-    size = margin * float((high - low).mean())
+    size = margin * float((high - low).mean()) if np.isfinite(xy).all() else 0.0
     if not np.isfinite(size) or size <= 0:
         raise InputError("the landmarks have no extent: give the 68 points of one face in pixels")
     center = (low + high) / 2

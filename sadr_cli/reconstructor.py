@@ -28,7 +28,7 @@ from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.model.network import NetworkOutput, normalize_input
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.model.uvgrid import upsample
-from sadr_cli.passes import more_confident, second_crop
+from sadr_cli.passes import second_pass
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
@@ -200,11 +200,9 @@ class Reconstructor:
         faces = self._cut_and_run(image, crops, detections)
         if not self.two_pass:
             return faces
-        again = [(k, crop) for k, f in enumerate(faces) if (crop := second_crop(f)) is not None]
-        second = self._cut_and_run(image, [c for _, c in again], [detections[k] for k, _ in again])
-        for (k, _), face in zip(again, second, strict=True):
-            faces[k] = more_confident(faces[k], face)
-        return faces
+        return second_pass(
+            faces, lambda ks, again: self._cut_and_run(image, again, [detections[k] for k in ks])
+        )
 
     def _cut_and_run(
         self, image: NDArray[np.uint8], crops: Sequence[Crop], detections: Sequence[Detection]

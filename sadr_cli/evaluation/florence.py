@@ -56,6 +56,7 @@ from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surfac
 from sadr_cli.evaluation.report.record import Entry, Report
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write, check_writable, make_folder
+from sadr_cli.passes import second_pass
 from sadr_cli.uv import UVLayout
 from sadr_cli.version import __version__
 
@@ -63,6 +64,7 @@ FOLDER = "Florence"
 PITCHES, YAWS = (-15.0, 0.0, 20.0, 25.0), (-80.0, -40.0, 0.0, 40.0, 80.0)
 REGION = 19_000  # vertices
 SIZE, EYE_PIXELS = 512, 110.0  # of the rendered pictures
+CONTENT = 2  # counts up when what is kept of a scan changes
 HINT = (
     "ask for the Florence 2D/3D face dataset at www.micc.unifi.it/resources/datasets, unpack it "
     "so that each subject's scan (OBJ, PLY or WRL) lies beside its texture, and name the folder "
@@ -170,10 +172,9 @@ def find_landmarks(scan: Scan, network: Any, detector: Any) -> tuple[Scan, ScanL
             "facing along z, or have its landmarks beside it"
         )
     crop = network.crop_for(max(faces, key=lambda d: d.size))
-    size = network.crop_resolution
-    for _ in range(2):
-        face = network.reconstruct_crops([extract_crop(picture, crop, size)], [crop])[0]
-        crop = crop_from_landmarks(face.landmarks)
+    (face,) = _reconstruct(network, [picture], [crop], two_pass=True)
+    if face is None or not np.isfinite(face.landmarks).all():
+        raise MissingDataError(f"no landmarks in the frontal view of scan {scan.name}")
     points = np.asarray(face.landmarks, float).copy()
     column, row = np.clip(np.rint(points[:, :2]).astype(int), 0, SIZE - 1).T
     seen = depth[row, column]
@@ -288,6 +289,7 @@ def _subject(
         "crop": settings.crop,
         "detector": settings.detector,
         "protocol": PROTOCOL,
+        "content": CONTENT,
         "sadr": __version__,
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -346,18 +348,18 @@ def _reconstruct(
     network: Any,
     pictures: list[NDArray[np.uint8]],
     crops: list[Crop | None],
-    second_pass: bool,
+    two_pass: bool,
 ) -> list[Face | None]:
-    used = [k for k, crop in enumerate(crops) if crop is not None]
-    chosen = [crop for crop in crops if crop is not None]
-    faces: list[Face] = []
-    for _ in range(2 if second_pass else 1):
-        if faces:
-            chosen = [crop_from_landmarks(f.landmarks) for f in faces]
+    """The face of each picture; None where there is no crop."""
+
+    def run(ks: list[int], crops: list[Crop]) -> list[Face]:
         size = network.crop_resolution
-        cut = [extract_crop(pictures[k], c, size) for k, c in zip(used, chosen, strict=True)]
-        faces = list(network.reconstruct_crops(cut, chosen)) if cut else []
-    out: list[Face | None] = [None] * len(crops)
-    for k, face in zip(used, faces, strict=True):
-        out[k] = face
-    return out
+        cut = [extract_crop(pictures[k], crop, size) for k, crop in zip(ks, crops, strict=True)]
+        return list(network.reconstruct_crops(cut, crops))
+
+    faces: list[Face | None] = [None] * len(crops)
+    used = {k: crop for k, crop in enumerate(crops) if crop is not None}
+    if used:
+        for k, face in zip(used, run(list(used), list(used.values())), strict=True):
+            faces[k] = face
+    return second_pass(faces, run) if two_pass else faces

@@ -21,7 +21,7 @@ from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_ima
 from sadr_cli.evaluation.data.predictions import Predictions, box_iou
 from sadr_cli.faces import Crop, Detection
 from sadr_cli.files import atomic_write, make_folder
-from sadr_cli.passes import more_confident, second_crop
+from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 PART = 64  # images a part: what an interruption costs at most
@@ -165,20 +165,22 @@ def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Dete
 
 
 def _run_part(
-    jobs: list[_Job], network: FaceReconstructor, second_pass: bool, dense: bool
+    jobs: list[_Job], network: FaceReconstructor, two_pass: bool, dense: bool
 ) -> dict[str, NDArray[Any]]:
     ready = [job for job in jobs if job.pixels is not None and job.crop is not None]
     crops = [job.crop for job in ready if job.crop is not None]
     pixels = [job.pixels for job in ready if job.pixels is not None]
     faces = network.reconstruct_crops(pixels, crops) if ready else []
-    if second_pass and ready:
-        again = [(k, crop) for k, f in enumerate(faces) if (crop := second_crop(f)) is not None]
+    if two_pass:
         images = [job.image for job in ready if job.image is not None]
         size = network.crop_resolution
-        pixels = [extract_crop(images[k], crop, size) for k, crop in again]
-        second = network.reconstruct_crops(pixels, [crop for _, crop in again]) if again else []
-        for (k, _), face in zip(again, second, strict=True):
-            faces[k] = more_confident(faces[k], face)
+        faces = second_pass(
+            faces,
+            lambda ks, again: network.reconstruct_crops(
+                [extract_crop(images[k], crop, size) for k, crop in zip(ks, again, strict=True)],
+                again,
+            ),
+        )
     row = {job.index: k for k, job in enumerate(ready)}
     n = len(jobs)
     out: dict[str, NDArray[Any]] = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.crop import extract_crop
 from sadr_cli.faces import Crop, Detection, Face
-from sadr_cli.passes import more_confident, second_crop
+from sadr_cli.passes import second_pass
 from sadr_cli.pipeline.photo import Photo
 from sadr_cli.protocols import FaceReconstructor
 
@@ -28,29 +28,18 @@ class BatchRunner:
         crops = [photo.crops[index] for photo, index in items]
         detections = [photo.detections[index] for photo, index in items]
         faces = self._reconstruct(images, crops, detections)
-        if self._two_pass:
-            self._second_pass(items, faces)
-        return faces
+        if not self._two_pass:
+            return faces
+        return second_pass(faces, lambda ks, again: self._cut([items[k] for k in ks], again))
 
-    def _second_pass(self, items: Sequence[tuple[Photo, int]], faces: list[Face | str]) -> None:
-        """Crop again around the first pass's landmarks; the more confident face stands."""
-        chosen: list[int] = []
-        images, crops, detections = [], [], []
-        resolution = self._reconstructor.crop_resolution
-        for k, ((photo, index), face) in enumerate(zip(items, faces, strict=True)):
-            if isinstance(face, str) or photo.frame is None:
-                continue
-            crop = second_crop(face)
-            if crop is None:
-                continue
-            chosen.append(k)
-            crops.append(crop)
-            images.append(extract_crop(photo.frame.image, crop, resolution))
-            detections.append(photo.detections[index])
-        for k, face in zip(chosen, self._reconstruct(images, crops, detections), strict=True):
-            first = faces[k]
-            if not isinstance(face, str) and not isinstance(first, str):
-                faces[k] = more_confident(first, face)
+    def _cut(self, items: Sequence[tuple[Photo, int]], crops: list[Crop]) -> list[Face | str]:
+        """The faces of ``items`` in other ``crops`` than the first."""
+        images = []
+        for (photo, _), crop in zip(items, crops, strict=True):
+            assert photo.frame is not None
+            image = photo.frame.image
+            images.append(extract_crop(image, crop, self._reconstructor.crop_resolution))
+        return self._reconstruct(images, crops, [photo.detections[i] for photo, i in items])
 
     def _reconstruct(
         self,

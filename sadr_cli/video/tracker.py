@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import crop_from_landmarks, extract_crop
+from sadr_cli.crop import extract_crop
 from sadr_cli.detection import select_faces
-from sadr_cli.errors import InputError
 from sadr_cli.faces import LOW_CONFIDENCE, Crop, Detection, Face
+from sadr_cli.passes import second_crop, second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 SAME_FACE = 0.3  # overlap of two crops (intersection over union) from which they show one face
@@ -159,20 +159,21 @@ class Tracker:
 
     def _look(self, image: NDArray[np.uint8]) -> list[tuple[Track, Face | None]]:
         """The face of every track; the crop of the next frame and the track's health with it."""
-        first = self._reconstruct(image, [t.crop for t in self._tracks])
-        # What comes from a detection is looked at again, around its own landmarks.
+        faces = self._reconstruct(image, [t.crop for t in self._tracks])
+        # A face cropped by a detection gets a second pass; the others are cropped by landmarks.
         again = [k for k, t in enumerate(self._tracks) if t.new or t.weak]
-        crops = {k: self._next_crop(first[k], self._tracks[k].crop) for k in again}
-        crops = {k: c for k, c in crops.items() if c is not None}
-        second = self._reconstruct(image, [c for c in crops.values() if c is not None])
-        faces = dict(enumerate(first)) | dict(zip(crops, second, strict=True))
+        second = second_pass(
+            [faces[k] for k in again], lambda _, crops: self._reconstruct(image, crops)
+        )
+        for k, better in zip(again, second, strict=True):
+            faces[k] = better
         out: list[tuple[Track, Face | None]] = []
         for k, track in enumerate(self._tracks):
             face = faces[k]
-            crop = None if face is None else self._next_crop(face, track.crop)
             if face is None:
                 out.append((track, None))  # nothing that could be a face: the track ends
                 continue
+            crop = second_crop(face)
             astray = crop is None or (_jumped(track.crop, crop) and not track.new)
             track.weak = astray or face.confidence < LOW_CONFIDENCE
             track.crop = crop or track.anchor
@@ -187,16 +188,6 @@ class Tracker:
         cut = [extract_crop(image, c, self._reconstructor.crop_resolution) for c in crops]
         faces = self._reconstructor.reconstruct_crops(cut, list(crops), [None] * len(cut))
         return [f if np.isfinite(f.vertices).all() else None for f in faces]
-
-    def _next_crop(self, face: Face | None, before: Crop) -> Crop | None:
-        """The crop around a face's landmarks, unless it has gone astray."""
-        if face is None:
-            return None
-        try:
-            crop = crop_from_landmarks(face.landmarks)
-        except InputError:
-            return None
-        return crop if 0.4 < crop.size / before.size < 2.5 else None
 
     def _drop_doubles(self, out: list[Tracked]) -> None:
         """Of two tracks on one face the older stays."""

@@ -19,6 +19,7 @@ from sadr_cli.evaluation.data.scans import Scan, View, ordered_landmarks, render
 from sadr_cli.evaluation.florence import PITCHES, YAWS, ScanTruth, evaluate_florence, view_errors
 from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.evaluation.run import Settings
+from sadr_cli.faces import Detection
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.render.rasterize import vertex_normals
 
@@ -273,6 +274,19 @@ def test_the_whole_protocol_on_the_mean_template(tmp_path, monkeypatch):
     again = evaluate_florence(settings)
     assert network.calls == 1
     assert again.to_dict() == report.to_dict()
+
+
+def test_a_scan_whose_landmarks_are_not_finite_is_named(monkeypatch):
+    class Detector:
+        def detect(self, image):
+            return [Detection(np.array([60.0, 60, 130, 130]))]
+
+    monkeypatch.setattr(florence, "SIZE", 192)
+    lost = replace(posed_face(SMALL), landmarks=np.full((68, 3), np.nan), confidence=np.nan)
+    network = FakeNetwork([lost])
+    network._face = lambda crop: lost
+    with pytest.raises(MissingDataError, match="no landmarks in the frontal view of scan mean"):
+        florence.find_landmarks(template_scan(SMALL), network, Detector())
 
 
 def test_no_scans(tmp_path, monkeypatch):

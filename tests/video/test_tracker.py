@@ -111,6 +111,19 @@ def test_no_face_looks_at_every_frame():
     assert [t.track for t in track.step(picture((30, 60, 40)))] == [1]
 
 
+def test_a_worse_second_pass_is_dropped():
+    class Worse(Following):
+        def reconstruct_crops(self, images, crops, detections=None):
+            faces = super().reconstruct_crops(images, crops)
+            sure = 0.9 if not self.log else 0.7  # the first pass, then the second
+            self.log.append(len(crops))
+            return [replace(f, confidence=sure, crop=c) for f, c in zip(faces, crops, strict=True)]
+
+    network = Worse()
+    (found,) = Tracker(network, CountingDetector()).step(picture((30, 60, 40)))
+    assert network.log == [1, 1] and found.face.confidence == 0.9
+
+
 def test_two_tracks_on_one_face_become_one():
     track, _ = tracker(detect_every=1000)
     assert len(track.step(picture((20, 60, 40), (160, 60, 40)))) == 2

@@ -1,0 +1,81 @@
+"""The second pass: which faces are cropped again, and which face stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import posed_face
+
+from sadr_cli.crop import crop_from_landmarks
+from sadr_cli.faces import Crop, Face
+from sadr_cli.passes import second_crop, second_pass
+
+
+@pytest.fixture(scope="module")
+def face(uv) -> Face:
+    return posed_face(uv, yaw=20)
+
+
+def cropped_by(face: Face, factor: float) -> Face:
+    """``face`` as the first pass gives it from a crop ``factor`` times as large as its own."""
+    own = crop_from_landmarks(face.landmarks)
+    return replace(face, crop=Crop(own.center_x + 5, own.center_y, own.size * factor))
+
+
+def without_landmarks(face: Face, value: float) -> Face:
+    return replace(face, landmarks=np.full((68, 3), value))
+
+
+def test_the_second_crop_is_the_one_around_the_landmarks(face):
+    assert second_crop(cropped_by(face, 1.3)) == crop_from_landmarks(face.landmarks)
+
+
+@pytest.mark.parametrize("factor", (1 / 2.49, 1 / 0.41))
+def test_a_crop_within_the_bounds_is_taken(face, factor):
+    assert second_crop(cropped_by(face, factor)) is not None
+
+
+@pytest.mark.parametrize("factor", (1 / 2.51, 1 / 0.39))
+def test_a_crop_far_from_the_first_ones_size_is_not(face, factor):
+    assert second_crop(cropped_by(face, factor)) is None
+
+
+@pytest.mark.parametrize("value", (np.nan, np.inf, 7.0))
+def test_landmarks_without_extent_give_no_crop(face, value):
+    assert second_crop(without_landmarks(face, value)) is None
+
+
+def test_the_more_confident_face_stands(face):
+    firsts = [replace(face, confidence=c) for c in (0.7, 0.7, 0.7, 0.7)]
+    seconds = [replace(face, confidence=c) for c in (0.8, 0.6, 0.7, np.nan)]
+    result = second_pass(firsts, lambda ks, crops: seconds)
+    assert result[0] is seconds[0]
+    assert result[1] is firsts[1]
+    assert result[2] is seconds[2]  # as sure: the better crop decides
+    assert result[3] is firsts[3]
+
+
+def test_only_what_has_a_second_crop_runs_again(face):
+    astray, flat = cropped_by(face, 5.0), without_landmarks(face, np.nan)
+    faces = ["no memory", astray, face, flat, cropped_by(face, 1.2)]
+    asked = []
+
+    def reconstruct(ks, crops):
+        asked.append((ks, crops))
+        return ["it failed", replace(face, confidence=1.0)]
+
+    result = second_pass(faces, reconstruct)
+    own = crop_from_landmarks(face.landmarks)
+    assert asked == [([2, 4], [own, own])]
+    assert [a is b for a, b in zip(result, faces, strict=True)] == [True, True, True, True, False]
+    assert result[4].confidence == 1.0
+
+
+def test_nothing_runs_when_nothing_has_a_second_crop(face):
+    def never(ks, crops):
+        raise AssertionError("called")
+
+    assert second_pass(["failed", without_landmarks(face, np.nan)], never)[0] == "failed"
+    assert second_pass([], never) == []
