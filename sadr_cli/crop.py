@@ -1,4 +1,4 @@
-"""Face box -> square crop, and the way back. The only place that knows pixels' half offsets.
+"""Face box -> square crop, and the way back.
 
 The network's crop is SADRNet's: a square of side 1.5 (w + h) / 2 around the centre of the box
 of the 68 landmarks. Pixel u of a crop of n pixels lies at
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError
 from sadr_cli.faces import Crop, FloatArray
+from sadr_cli.pixels import from_edge, to_edge
 
 LANDMARK_BOX_MARGIN = 1.5
 
@@ -37,8 +38,8 @@ def crop_to_image(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np
     """Points ``(..., 2 or 3)`` in pixels of a crop of ``resolution`` -> pixels of the photo."""
     p = np.asarray(points, float).copy()
     step = crop.size / resolution
-    p[..., 0] = crop.center_x - crop.size / 2 + (p[..., 0] + 0.5) * step
-    p[..., 1] = crop.center_y - crop.size / 2 + (p[..., 1] + 0.5) * step
+    p[..., 0] = crop.center_x - crop.size / 2 + to_edge(p[..., 0]) * step
+    p[..., 1] = crop.center_y - crop.size / 2 + to_edge(p[..., 1]) * step
     p[..., 2:] *= step
     return p
 
@@ -47,10 +48,17 @@ def image_to_crop(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np
     """Points ``(..., 2 or 3)`` in pixels of the photo -> pixels of a crop of ``resolution``."""
     p = np.asarray(points, float).copy()
     step = crop.size / resolution
-    p[..., 0] = (p[..., 0] - crop.center_x + crop.size / 2) / step - 0.5
-    p[..., 1] = (p[..., 1] - crop.center_y + crop.size / 2) / step - 0.5
+    p[..., 0] = from_edge((p[..., 0] - crop.center_x + crop.size / 2) / step)
+    p[..., 1] = from_edge((p[..., 1] - crop.center_y + crop.size / 2) / step)
     p[..., 2:] /= step
     return p
+
+
+def crop_matrix(crop: Crop, resolution: int) -> NDArray[np.float64]:
+    """(2, 3) affine matrix: pixels of a crop of ``resolution`` -> pixels of the photo."""
+    x, y = crop_to_image(np.zeros(2), crop, resolution)
+    step = crop.size / resolution
+    return np.array([[step, 0, x], [0, step, y]])
 
 
 def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[Any]:
@@ -58,20 +66,18 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
 
     Photos much larger than the crop are averaged first, so that no pixel is skipped.
     """
+    matrix = crop_matrix(crop, resolution)
     step = crop.size / resolution
-    x0 = crop.center_x - crop.size / 2 + 0.5 * step
-    y0 = crop.center_y - crop.size / 2 + 0.5 * step
     if step > 1.5:  # bilinear sampling alone would alias
         # Cut a generous window, shrink it by area averaging to about the target's scale.
-        left, top = int(np.floor(x0 - 2 * step)), int(np.floor(y0 - 2 * step))
+        left, top = (int(v) for v in np.floor(matrix[:, 2] - 2 * step))
         side = int(np.ceil(crop.size + 4 * step))
         window = cut_window(image, left, top, side)
         small = max(round(side / step), 1)
         image = cv2.resize(window, (small, small), interpolation=cv2.INTER_AREA)
         ratio = side / small
-        x0, y0 = (x0 - left + 0.5) / ratio - 0.5, (y0 - top + 0.5) / ratio - 0.5
-        step /= ratio
-    matrix = np.array([[step, 0, x0], [0, step, y0]])
+        matrix[:, 2] = from_edge(to_edge(matrix[:, 2] - (left, top)) / ratio)
+        matrix[:, :2] /= ratio
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, (resolution, resolution), flags=flags)
 

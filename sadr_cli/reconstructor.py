@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sadr_cli.crop import extract_crop
+from sadr_cli.crop import crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.model import alignment
@@ -29,6 +29,7 @@ from sadr_cli.model.network import NetworkOutput, normalize_input
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.model.uvgrid import upsample
 from sadr_cli.passes import second_pass
+from sadr_cli.pixels import from_edge
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ class Reconstructor:
         pose = None
         if output.pose is not None:
             pose = output.pose.float() * scaling.position
-            middle = (SIZE - 1) / 2
+            middle = from_edge(SIZE / 2)
             pose = torch.cat(
                 [pose[:, :, :3], pose[:, :, 3:] + pose.new_tensor([[middle], [-middle], [0]])], 2
             )
@@ -336,14 +337,13 @@ class Reconstructor:
         for i, (crop, detection) in enumerate(zip(crops, detections, strict=True)):
             a = {k: v[i] for k, v in arrays.items()}
             step = crop.size / SIZE
-            left = crop.center_x - crop.size / 2 + 0.5 * step
-            top = crop.center_y - crop.size / 2 + 0.5 * step
+            corner = crop_to_image(np.zeros(3), crop, SIZE)
             gap = np.linalg.norm(a["pose_face"][index] - a["vertices"][index], axis=1) / SIZE
             seen = a["visibility"][index]
             agreement = np.exp(-gap / AGREEMENT)
             # crop_to_image in single precision, which the network's output has anyway
-            corner = np.array([left, top, 0], np.float32)
-            vertices = np.ascontiguousarray(a["vertices"] * np.float32(step) + corner)
+            single = corner.astype(np.float32)
+            vertices = np.ascontiguousarray(a["vertices"] * np.float32(step) + single)
             faces.append(
                 Face(
                     vertices=vertices,
@@ -355,9 +355,8 @@ class Reconstructor:
                     attention=a["attention"],
                     scale=float(a["scale"]) * step,
                     rotation=a["rotation"].astype(np.float64),
-                    translation=np.array([left, -top, 0.0])
-                    + step * a["translation"].astype(np.float64),
-                    pose_face=np.ascontiguousarray(a["pose_face"] * np.float32(step) + corner),
+                    translation=corner * (1, -1, 1) + step * a["translation"].astype(np.float64),
+                    pose_face=np.ascontiguousarray(a["pose_face"] * np.float32(step) + single),
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.pixels import to_edge
+
 SIZE = 256
 MM_PER_UNIT = 1e3 / 15.0  # one unit of the shape frame: 1 / 1.5e-5 micrometres
 
@@ -96,7 +98,7 @@ class UVLayout:
     def uv_coordinates(self) -> NDArray[np.float32]:
         """(V, 2) texture coordinates u, v in [0, 1], v up, at the pixels' centres."""
         rows, columns = self.rows_columns
-        return np.stack([(columns + 0.5) / SIZE, 1 - (rows + 0.5) / SIZE], 1).astype(np.float32)
+        return (np.stack([to_edge(columns), SIZE - to_edge(rows)], 1) / SIZE).astype(np.float32)
 
     def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Values a vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""

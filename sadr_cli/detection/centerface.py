@@ -23,6 +23,7 @@ from sadr_cli.detection.files import find_file, search_folders
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
 from sadr_cli.openvino_import import import_openvino
+from sadr_cli.pixels import from_edge, to_edge
 
 _log = logging.getLogger(__name__)
 
@@ -170,8 +171,8 @@ class CenterFace:
         boxes, scores, points = (np.concatenate(part) for part in zip(*parts, strict=True))
         # The network counts from the first pixel's corner, Detection from its centre.
         ratio = np.array([width / size[0], height / size[1]])
-        boxes = (boxes.reshape(-1, 2, 2) * ratio - 0.5).reshape(-1, 4)
-        return boxes, scores, points * ratio - 0.5
+        boxes = from_edge(boxes.reshape(-1, 2, 2) * ratio).reshape(-1, 4)
+        return boxes, scores, from_edge(points * ratio)
 
     def _forward(self, blob: Any) -> Any:
         """The four outputs; by OpenVINO, 1.7 times as fast, once that is worth loading it."""
@@ -268,8 +269,8 @@ def _decode(heat: Any, size: Any, offset: Any, points: Any, threshold: float) ->
     scores = heat[0, 0, row, column].astype(float)
     height, width = np.exp(size[0, :, row, column].astype(float)).T * _STRIDE
     dy, dx = offset[0, :, row, column].astype(float).T
-    x0 = (column + dx + 0.5) * _STRIDE - width / 2
-    y0 = (row + dy + 0.5) * _STRIDE - height / 2
+    x0 = to_edge(column + dx) * _STRIDE - width / 2
+    y0 = to_edge(row + dy) * _STRIDE - height / 2
     boxes = np.stack([x0, y0, x0 + width, y0 + height], 1)
     relative = points[0, :, row, column].astype(float).reshape(-1, 5, 2)[..., ::-1]
     corner, extent = np.stack([x0, y0], 1), np.stack([width, height], 1)

@@ -23,6 +23,7 @@ from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppressi
 from sadr_cli.detection.files import find_file, search_folders
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
+from sadr_cli.pixels import from_edge
 
 Rows = NDArray[np.float64]  # (N, 5) x0, y0, x1, y1, score, or (N, 15) with five points between
 
@@ -130,7 +131,7 @@ class FaceAlignmentDetector:
             return []
         # These networks count from the first pixel's corner, Detection from its centre.
         ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
-        places = rows[:, :-1].reshape(len(rows), -1, 2) * ratio - 0.5
+        places = from_edge(rows[:, :-1].reshape(len(rows), -1, 2) * ratio)
         boxes, scores = places[:, :2].reshape(-1, 4), rows[:, -1].clip(0, 1)
         points = places[:, 2:] if places.shape[1] == 7 else None
         return [

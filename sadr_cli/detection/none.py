@@ -7,6 +7,7 @@ import numpy as np
 from sadr_cli.detection.base import RGBImage, check_image
 from sadr_cli.detection.calibration import WHOLE_CROP
 from sadr_cli.faces import Detection
+from sadr_cli.pixels import image_box
 
 
 class WholeImage:
@@ -16,6 +17,5 @@ class WholeImage:
 
     def detect(self, image: RGBImage) -> list[Detection]:
         check_image(image)
-        height, width = image.shape[:2]
-        box = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
+        box = np.array(image_box(*image.shape[:2]))
         return [Detection(box, 1.0, None, WHOLE_CROP)]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.pixels import to_edge
+
 EPS_WEIGHT = 0.1  # eps of Eq 11
 # (B, 3, 3) matrices, whether the rotation must be proper -> (B, 3, 3)
 NearestRotation = Callable[[Tensor, bool], Tensor]
@@ -123,7 +125,7 @@ def sample_attention(attention: Tensor, xy: Tensor, size: int) -> Tensor:
     points outside the crop read 0: nothing is seen of them.
     """
     height, width = attention.shape[-2:]
-    cell = torch.floor((xy.detach() + 0.5) * (width / size)).long()
+    cell = torch.floor(to_edge(xy.detach()) * (width / size)).long()
     x, y = cell[..., 0], cell[..., 1]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)

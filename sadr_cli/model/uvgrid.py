@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.pixels import resized
 from sadr_cli.uv import SIZE
 
 
@@ -31,7 +32,7 @@ def fit_coarse(
     from scipy.sparse.linalg import splu
 
     def weights(n_fine: int, n_coarse: int) -> sparse.csr_matrix:
-        at = np.clip((np.arange(n_fine) + 0.5) * n_coarse / n_fine - 0.5, 0, n_coarse - 1)
+        at = np.clip(resized(np.arange(n_fine), n_coarse / n_fine), 0, n_coarse - 1)
         low = np.minimum(np.floor(at).astype(int), max(n_coarse - 2, 0))
         high = np.minimum(low + 1, n_coarse - 1)
         part = at - low

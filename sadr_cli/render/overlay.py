@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face, FloatArray
+from sadr_cli.pixels import resized
 from sadr_cli.render.rasterize import (
     bounds,
     coarse_triangles,
@@ -138,7 +139,7 @@ def draw_surface(
     w, h = max(round((x1 - x0) * factor), 1), max(round((y1 - y0) * factor), 1)
     ratio = np.array([w / (x1 - x0), h / (y1 - y0)])
     local = vertices * np.append(ratio, ratio.mean())
-    local[:, :2] = (vertices[:, :2] - (x0, y0) + 0.5) * ratio - 0.5
+    local[:, :2] = resized(vertices[:, :2] - (x0, y0), ratio)
     triangles = triangles[:, ::-1]
     # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
     values = np.stack([_shade(vertices, triangles) * edge, edge], 1).astype(np.float32)
@@ -268,9 +269,9 @@ def edge_opacity(uv: UVLayout) -> NDArray[np.float32]:
 
 
 def _scaled(points: Any, ratio: float) -> NDArray[np.float64]:
-    """Photo pixels -> pixels of the photo resized by ``ratio`` (centres at integers)."""
+    """Photo pixels -> pixels of the photo resized by ``ratio``; a depth just grows by it."""
     out = np.asarray(points, np.float64) * ratio
-    out[..., :2] += 0.5 * ratio - 0.5
+    out[..., :2] = resized(np.asarray(points, np.float64)[..., :2], ratio)
     return out
 
 

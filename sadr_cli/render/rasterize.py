@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.pixels import image_box
 from sadr_cli.uv import UVLayout
 
 # Pixels whose centre lies on an edge belong to both triangles (the nearer one, then the lower
@@ -221,8 +222,9 @@ def _unfold(
     """All pixels of triangles with corners ``x``, ``y`` (3, N): index into N, column, row."""
     which = np.repeat(np.arange(x.shape[1]), row_count)
     row = first_row[which] + _counter(row_count)
-    low = np.full(len(which), -0.5)
-    high = np.full(len(which), width - 0.5)
+    left, _, right, _ = image_box(0, width)
+    low = np.full(len(which), left)
+    high = np.full(len(which), right)
     for k in range(3):
         # A row meets the triangle between its crossings with the edges' lines. Inside is the
         # side of the third corner; of a level edge no side is.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
+from sadr_cli.pixels import from_edge, image_box, to_edge
 from sadr_cli.render.rasterize import bounds, coarse_triangles, rasterize, vertex_normals
 from sadr_cli.uv import SIZE, UVLayout, extend_map
 
@@ -95,7 +96,7 @@ def sample(
         size = (max(int(part.shape[1] / step), 1), max(int(part.shape[0] / step), 1))
         ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        xy = (xy + 0.5) / ratio - 0.5
+        xy = from_edge(to_edge(xy) / ratio)
     # remap takes at most 32,767 points a row.
     points = np.resize(xy.astype(np.float32), (-(-len(xy) // 256), 256, 2))
     out = cv2.remap(
@@ -113,7 +114,8 @@ def seen_weight(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np
     geometric = _ramp(facing, low, high)
     weight = geometric * ~hidden
     x, y = vertices[:, 0], vertices[:, 1]
-    weight = weight * ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5))
+    x0, y0, x1, y1 = image_box(height, width)
+    weight = weight * ((x > x0) & (x < x1) & (y > y0) & (y < y1))
     # Attention: relative to the face's better part, as its absolute level differs from face to
     # face; a vertex is distrusted below half of that.
     shown = weight > 0.5

@@ -19,8 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sadr_cli.crop import crop_matrix, image_to_crop
 from sadr_cli.errors import MissingDataError
+from sadr_cli.faces import Crop
 from sadr_cli.model.face_model import FaceModel
+from sadr_cli.pixels import resized
 from sadr_cli.pose import euler_to_matrix
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
@@ -143,9 +146,9 @@ def _store(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
 def _rescale(
     scale: NDArray[Any], translation: NDArray[Any], ratio: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pose after resizing pictures by ``ratio``: pixel centres x -> (x + 0.5) ratio - 0.5."""
-    x = (translation[:, 0] + 0.5) * ratio - 0.5
-    y = (-translation[:, 1] + 0.5) * ratio - 0.5
+    """Pose after resizing pictures by ``ratio``: see :func:`sadr_cli.pixels.resized`."""
+    x = resized(translation[:, 0], ratio)
+    y = resized(-translation[:, 1], ratio)
     return (scale * ratio).astype(np.float32), np.stack([x, -y], 1).astype(np.float32)
 
 
@@ -237,13 +240,13 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
         points = scale * (mean + basis @ c) @ rotation.T
         x, y = points[:, 0] + tx, image.shape[0] - (points[:, 1] + ty)
         size = STORED_MARGIN * (np.ptp(x) + np.ptp(y)) / 2
-        left, top = (x.min() + x.max() - size) / 2, (y.min() + y.max() - size) / 2
+        crop = Crop((x.min() + x.max()) / 2, (y.min() + y.max()) / 2, size)
         step = size / side
-        matrix = np.array([[step, 0, left + 0.5 * step], [0, step, top + 0.5 * step]])
         flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_AREA if step > 1 else cv2.INTER_LINEAR)
         rgba = np.dstack([image[:, :, ::-1], np.full(image.shape[:2], 255, np.uint8)])
-        images.append(cv2.warpAffine(rgba, matrix, (side, side), flags=flags).transpose(2, 0, 1))
-        shift = np.array([(tx - left) / step - 0.5, -((image.shape[0] - ty - top) / step - 0.5)])
+        stored = cv2.warpAffine(rgba, crop_matrix(crop, side), (side, side), flags=flags)
+        images.append(stored.transpose(2, 0, 1))
+        shift = image_to_crop(np.array([tx, image.shape[0] - ty]), crop, side) * (1, -1)
         rows.append((c, scale / step, rotation, shift, str(picture.relative_to(folder))))
     if not rows:
         raise MissingDataError(

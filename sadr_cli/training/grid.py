@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sadr_cli.model.face_model import FaceModel
 from sadr_cli.model.uvgrid import fit_coarse
+from sadr_cli.pixels import to_edge, to_unit
 from sadr_cli.training.dataset import PhotoSet
 from sadr_cli.uv import MIRROR_68, SIZE, region_weights
 
@@ -47,8 +48,8 @@ class UVGrid:
         self.mask = (F.adaptive_max_pool2d(mask, size)[0, 0] > 0).to(device)
         self.weight = F.adaptive_avg_pool2d(weight, size)[0, 0].to(device)
         self.kpt = torch.from_numpy(layout.kpt.astype("int64")).to(device)
-        self.kpt_grid = ((self.kpt.float() + 0.5) * 2 / SIZE - 1).flip(1)
-        self.kpt_cell = ((self.kpt.float() + 0.5) * size / SIZE).long()
+        self.kpt_grid = to_unit(self.kpt.float(), SIZE).flip(1)
+        self.kpt_cell = (to_edge(self.kpt.float()) * size / SIZE).long()
         index = layout.landmark_indices
         self.kpt_mean = torch.from_numpy(layout.mean_shape[index]).to(device)
         self.kpt_basis = torch.from_numpy(model.basis[index]).to(device)

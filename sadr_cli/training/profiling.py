@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.pixels import from_unit, to_unit
 from sadr_cli.training.augment import AugmentConfig, Draws
 from sadr_cli.training.constants import constant
 
@@ -113,7 +114,7 @@ def depth_surface(face: Tensor, points: Tensor, rotation: Tensor, w: Tensor, cel
 
 def _axes(cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """x (1, 1, cells), y (1, cells, 1) of the window's cells, y up."""
-    at = (torch.arange(cells, device=like.device, dtype=like.dtype) + 0.5) * (2 / cells) - 1
+    at = to_unit(torch.arange(cells, device=like.device, dtype=like.dtype), cells)
     return (at * WINDOW)[None, None], (-at * WINDOW)[None, :, None]
 
 
@@ -145,7 +146,7 @@ def _splat(face: Tensor, index: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     b = len(face)
     points = face.flatten(2)[:, :, index]  # (B, 3, V)
     y_down = constant((1.0, -1.0), face.device)[:, None]
-    at = (points[:, :2] / WINDOW * y_down + 1) * (cells / 2) - 0.5
+    at = from_unit(points[:, :2] / WINDOW * y_down, cells)
     base = at.floor()
     nearest = points.new_full((b, cells * cells), -1e3)
     corners = []

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sadr_cli.crop import LANDMARK_BOX_MARGIN
 from sadr_cli.model.alignment import flip_y, surface_normals
 from sadr_cli.model.network import NetworkConfig
+from sadr_cli.pixels import from_edge, from_unit, to_edge, to_unit
 from sadr_cli.training import profiling
 from sadr_cli.training.augment import AugmentConfig, Draws, degrade
 from sadr_cli.training.constants import constant
@@ -133,7 +134,7 @@ class SampleMaker:
         # Truth in pixels of a 256-pixel crop, y up, then flipped.
         factor = SIZE / extent
         matrix = (factor * scale)[:, None, None] * rotation
-        middle = (SIZE - 1) / 2
+        middle = from_edge(SIZE / 2)
         t = torch.zeros(n, 3, device=self.device)
         t[:, :2] = factor[:, None] * (shift - center)
         t[:, 0] += middle
@@ -151,10 +152,10 @@ class SampleMaker:
         origin = torch.einsum("bij,bj->bi", back, center)
         theta[:, 0, 0] = back[:, 0, 0] * half * to_stored
         theta[:, 0, 1] = -back[:, 0, 1] * half * to_stored
-        theta[:, 0, 2] = (origin[:, 0] + 0.5) * to_stored - 1
+        theta[:, 0, 2] = to_unit(origin[:, 0], side)
         theta[:, 1, 0] = -back[:, 1, 0] * half * to_stored
         theta[:, 1, 1] = back[:, 1, 1] * half * to_stored
-        theta[:, 1, 2] = (-origin[:, 1] + 0.5) * to_stored - 1
+        theta[:, 1, 2] = to_unit(-origin[:, 1], side)
         theta[:, 0] *= sign[:, None]
         size = self.image_size
         where = F.affine_grid(theta, [n, 4, size, size], align_corners=False)
@@ -195,12 +196,12 @@ class SampleMaker:
         pivot: (B, 3) x, y and pixels a shape unit, y-up frame of the stored picture.
         """
         y_down = constant((1.0, -1.0), self.device)
-        pixels = ((where + 1) * (side / 2) - 0.5) * y_down
+        pixels = from_unit(where, side) * y_down
         center, unit = pivot[:, None, None, :2], pivot[:, None, None, 2:]
         points = (pixels - center) / unit
         points = profiling.trace(surface, profiling.turn_matrix(turn), points)
         pixels = (points * unit + center) * y_down
-        return (pixels + 0.5) * (2 / side) - 1
+        return to_unit(pixels, side)
 
     def _project(self, pose_map: Tensor) -> Tensor:
         """Attention truth without occluders: cells where the projected face shows (Fig. 4c).
@@ -213,7 +214,7 @@ class SampleMaker:
         step = max(1, self.grid.size // 128)
         face, mask = pose_map[:, :, ::step, ::step], self.grid.mask[::step, ::step]
         facing = surface_normals(face, mask)[:, 2] >= 0
-        cell = ((face[:, :2] + 0.5) * (cells / SIZE)).floor().long()
+        cell = (to_edge(face[:, :2]) * (cells / SIZE)).floor().long()
         shown = ((cell >= 0) & (cell < cells)).all(1) & mask & facing
         flat = (cell[:, 1] * cells + cell[:, 0]).clamp(0, cells * cells - 1).flatten(1)
         out = torch.zeros(n, cells * cells, device=self.device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
+from sadr_cli.pixels import to_unit
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers.mesh import Mesh
 
@@ -51,8 +52,8 @@ def camera_matrices(
     view[:3, :3] = face.rotation
     to_photo: NDArray[Any] = np.diag([scale, -scale, scale, 1.0])
     to_photo[:3, 3] = x, -y, z
-    # The photo covers [-0.5, width - 0.5] x [-0.5, height - 0.5]; its top edge is clip y = 1.
+    # The photo covers clip space from -1 to 1; its top edge is y = 1.
     clip = np.diag([2 * scale / width, 2 * scale / height, -2 * scale / max(width, height), 1.0])
-    clip[0, 3] = 2 * (x + 0.5) / width - 1
-    clip[1, 3] = 1 - 2 * (-y + 0.5) / height
+    clip[0, 3] = to_unit(x, width)
+    clip[1, 3] = -to_unit(-y, height)
     return to_photo @ view, view, clip

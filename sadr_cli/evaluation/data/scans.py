@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import InputError, MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, read_image
 from sadr_cli.evaluation.measures.metrics import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
+from sadr_cli.pixels import from_edge, resized
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.render.rasterize import rasterize
 
@@ -85,12 +86,12 @@ class View:
         """Scan points (P, 3) -> (P, 3) pixels, y down, z towards the viewer."""
         rotation = euler_to_matrix(self.yaw, self.pitch, 0.0)
         p = self.scale * (np.asarray(points, float) - self.center) @ rotation.T
-        middle = (self.size - 1) / 2
+        middle = from_edge(self.size / 2)
         return p * [1, -1, 1] + [middle, middle, 0]
 
     def lift(self, points: NDArray[Any]) -> Array:
         """The way back, (P, 3) -> (P, 3)."""
-        middle = (self.size - 1) / 2
+        middle = from_edge(self.size / 2)
         p = (np.asarray(points, float) - [middle, middle, 0]) * [1, -1, 1]
         rotation = euler_to_matrix(self.yaw, self.pitch, 0.0)
         return p @ rotation / self.scale + self.center
@@ -101,7 +102,7 @@ def render(scan: Scan, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float3
     k = SUPERSAMPLING
     vertices = view.project(scan.vertices)
     fine = vertices * k
-    fine[:, :2] += (k - 1) / 2
+    fine[:, :2] = resized(vertices[:, :2], k)
     side = view.size * k
     index, weights, _ = rasterize(fine, scan.triangles, side, side)
     picture = np.zeros((side, side, 3), np.float32)
@@ -232,8 +233,8 @@ def _read_ljson(file: Path) -> ScanLandmarks:
 def _look_up(texture: NDArray[np.uint8], uv: NDArray[Any]) -> NDArray[np.float32]:
     """(N, 3) bilinear colours at texture coordinates (N, 2), v up."""
     height, width = texture.shape[:2]
-    x = (uv[:, 0] * width - 0.5).astype(np.float32)
-    y = ((1 - uv[:, 1]) * height - 0.5).astype(np.float32)
+    x = from_edge(uv[:, 0] * width).astype(np.float32)
+    y = from_edge((1 - uv[:, 1]) * height).astype(np.float32)
     rows = -(-len(x) // 1024)  # remap takes at most 32,767 points a row
     x2, y2 = np.resize(x, (rows, 1024)), np.resize(y, (rows, 1024))
     out = cv2.remap(
