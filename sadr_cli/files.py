@@ -14,16 +14,9 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from types import ModuleType
 from typing import BinaryIO
 
 from sadr_cli.errors import OutputError
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 TEMPORARY_PREFIX = ".sadr-tmp-"
 _LEFTOVER_AGE = 600.0  # seconds; no single write takes that long
@@ -128,32 +121,27 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file: int | None = None
+        from filelock import FileLock, Timeout  # takes 0.1 s, which only runs need
+
         self._path = folder / LOCK_NAME
-        if fcntl is None:
-            return
+        self._lock = FileLock(self._path, blocking=False, thread_local=False)
         try:
-            while True:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(self._file).st_nlink:
-                    break
-                os.close(self._file)  # its last holder has just removed it
-        except OSError as error:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                raise OutputError(
-                    f"another run is writing to {folder}: wait for it, or choose another folder "
-                    "(each --shard needs its own)"
-                ) from error
+            self._lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"another run is writing to {folder}: wait for it, or choose another folder "
+                "(each --shard needs its own)"
+            ) from error
+        except PermissionError as error:
+            raise output_error(self._path, error) from error
+        except OSError:
+            pass
 
     def release(self) -> None:
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = None
+        if self._lock.is_locked:
+            if os.name != "nt":  # on Windows the file goes with the lock
+                self._path.unlink(missing_ok=True)  # while it is held, so that nobody waits for it
+            self._lock.release()
 
 
 # Names -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,19 +27,10 @@ def non_maximum_suppression(
 
     A box goes when its intersection over union with a better kept one exceeds ``max_overlap``.
     """
-    x0, y0, x1, y1 = np.asarray(boxes, float).reshape(-1, 4).T
-    area = (x1 - x0) * (y1 - y0)
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    keep: list[int] = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        keep.append(int(best))
-        width = np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest])
-        height = np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest])
-        shared = width.clip(0) * height.clip(0)
-        union = np.maximum(area[best] + area[rest] - shared, 1e-9)
-        order = rest[shared / union <= max_overlap]
-    return np.array(keep, np.intp)
+    corners = np.asarray(boxes, float).reshape(-1, 4)
+    rectangles: Any = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+    keep = cv2.dnn.NMSBoxes(rectangles, np.asarray(scores, np.float32).tolist(), 0.0, max_overlap)
+    return np.asarray(keep, np.intp).reshape(-1)
 
 
 def select_faces(detections: list[Detection], which: str | int) -> list[Detection]:
