@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sadr_cli.errors import SadrError
-from sadr_cli.evaluation import florence
+from sadr_cli.evaluation.benchmarks import florence
 from sadr_cli.evaluation.data import aflw2000, lm300w
 from sadr_cli.evaluation.measures.metrics import BIN_NAMES
 from sadr_cli.evaluation.report import published
@@ -103,12 +103,11 @@ def find(given: Path | None, name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def run(settings: Settings, out: Path) -> Report:
+def run(settings: Settings, out: Path) -> Report[Any]:
     """One ``sadr evaluate``, with its files in ``out``."""
     print(f"{settings.target}, {settings.crop} crop -> {out}", file=sys.stderr)
     settings = replace(settings, out=out)
-    run_it = florence.evaluate_florence if settings.target == "florence" else evaluate
-    report = run_it(settings)
+    report = evaluate(settings)
     write_files(report, out)
     return report
 
@@ -141,8 +140,8 @@ def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     counts = results[0]["nme_2d"]["fitted"]["counts"]
     bins = ", ".join(f"{n} at {name}" for name, n in counts.items())
     yield f"\nBins by the yaw of Pose_Para: {bins}. Balanced: mean of the three bins."
-    if "dense truth" in truth.protocol:
-        dense = f"{truth.protocol['dense truth']}, image y = {options.y_flip} - y"
+    if "dense truth" in truth.choices:
+        dense = f"{truth.choices['dense truth']}, image y = {options.y_flip} - y"
         yield f"Dense and reconstruction: {dense}."
     yield "\n### Head pose, mean absolute error (degrees)\n"
     columns = ("yaw", "pitch", "roll", "mean", "geodesic", "count", "excluded")
@@ -169,7 +168,7 @@ def _yaw_cells(figures: dict[str, Any]) -> list[float]:
     return [*(figures["bins"][name] for name in BIN_NAMES), figures["balanced"], figures["mean"]]
 
 
-def _300w(reports: list[Report]) -> Iterator[str]:
+def _300w(reports: list[Report[Any]]) -> Iterator[str]:
     yield f"\n### 300-W, {len(reports[0].benchmark)} images: NME (%), 68 points in 2-D\n"
     columns = ("mean", "median", "auc", "failure_rate", "count", "missing")
     yield from _head("", "mean", "median", "AUC@8 %", "failures %", "images", "missed")
@@ -185,7 +184,7 @@ def _300w(reports: list[Report]) -> Iterator[str]:
     yield from _citations(*reports)
 
 
-def _florence(report: Report) -> Iterator[str]:
+def _florence(report: Report[Any]) -> Iterator[str]:
     results = report.entries[0].scores.results["reconstruction"]
     yield f"\n### Scans, {len(report.benchmark)} views: reconstruction error (%)\n"
     yaws = results["by yaw"]
@@ -198,7 +197,7 @@ def _florence(report: Report) -> Iterator[str]:
     yield from _citations(report)
 
 
-def _citations(*reports: Report) -> Iterator[str]:
+def _citations(*reports: Report[Any]) -> Iterator[str]:
     for report in reports:
         yield f"- {citation(report, report.entries[0])}"
 

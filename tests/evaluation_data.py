@@ -12,7 +12,7 @@ from scipy.io import savemat
 from synthetic import layout, posed_face
 
 from sadr_cli.crop import crop_from_landmarks
-from sadr_cli.evaluation.data.benchmark import Benchmark
+from sadr_cli.evaluation.data.benchmark import PosedBenchmark
 from sadr_cli.evaluation.measures.dense import UNIT
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.uv import UVLayout
@@ -158,8 +158,8 @@ class FakeNetwork:
         return min(self.faces, key=distance)
 
 
-def benchmark_of(faces: list[Face], images: list[Path | None] | None = None) -> Benchmark:
-    return Benchmark(
+def benchmark_of(faces: list[Face], images: list[Path | None] | None = None) -> PosedBenchmark:
+    return PosedBenchmark(
         name="made-up",
         folder=Path(),
         names=tuple(name_of(i) for i in range(len(faces))),

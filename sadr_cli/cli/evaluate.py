@@ -146,7 +146,11 @@ def evaluate(
     screen = Output(quiet=quiet, verbose=verbose, json=json)
     batch = parse_batch_size(batch_size)
 
+    from sadr_cli.evaluation.report.files import write_files
+    from sadr_cli.evaluation.report.table import to_rich
+    from sadr_cli.evaluation.report.tables import build
     from sadr_cli.evaluation.run import Settings
+    from sadr_cli.evaluation.run import evaluate as run_evaluation
 
     settings = Settings(
         target=target,
@@ -170,17 +174,7 @@ def evaluate(
         flip=flip,
     )
     with screen.progress("Evaluating") as bar:
-        if target == "florence":
-            from sadr_cli.evaluation.florence import evaluate_florence
-
-            report = evaluate_florence(settings, _follow(bar))
-        else:
-            from sadr_cli.evaluation.run import evaluate as evaluate_faces
-
-            report = evaluate_faces(settings, _follow(bar))
-
-    from sadr_cli.evaluation.report.files import write_files
-    from sadr_cli.evaluation.report.tables import build, to_rich
+        report = run_evaluation(settings, _follow(bar))
 
     paths = write_files(report, out)
     for table in build(report):

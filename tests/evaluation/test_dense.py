@@ -17,11 +17,11 @@ from evaluation_data import (
 from scipy.io import savemat
 
 from sadr_cli.errors import MissingDataError
+from sadr_cli.evaluation.benchmarks.aflw2000 import PROTOCOL
 from sadr_cli.evaluation.data import aflw2000, predictions
 from sadr_cli.evaluation.measures.bfm import convert_bfm, load_dense_truth
 from sadr_cli.evaluation.measures.dense import UNIT
 from sadr_cli.evaluation.measures.metrics import inter_ocular
-from sadr_cli.evaluation.measures.scoring import score
 from sadr_cli.pose import euler_to_matrix
 
 FACES = true_faces()
@@ -39,7 +39,7 @@ def scores_of(setup, faces, align="procrustes"):
     folder, benchmark, truth = setup
     path = write_predictions(folder / "p.npz", faces, dense=True)
     found = predictions.load(path, benchmark)
-    return score(benchmark, found, dense_truth=truth, align=align)
+    return PROTOCOL.score(benchmark, found, dense_truth=truth, align=align)
 
 
 def test_the_true_surface_is_decoded_into_the_picture(setup):
@@ -93,7 +93,7 @@ def test_the_mean_template_has_a_row_of_its_own(setup):
     parameters = benchmark.parameters
     changed = replace(benchmark, parameters=replace(parameters, shape=parameters.shape + 2.0))
     path = write_predictions(folder / "t.npz", FACES, dense=True)  # faces of the mean shape
-    s = score(changed, predictions.load(path, changed), dense_truth=truth)
+    s = PROTOCOL.score(changed, predictions.load(path, changed), dense_truth=truth)
     assert s.results["template"]["fitted"]["mean"] > 0.5
     np.testing.assert_allclose(s.per_image["template"], s.per_image["reconstruction"], rtol=1e-3)
     assert "template" not in scores_of(setup, FACES, "icp").results
@@ -114,7 +114,7 @@ def test_another_number_of_vertices_is_refused(setup):
 def test_without_a_face_model_the_rows_say_why(setup):
     _, benchmark, _ = setup
     path = write_predictions(setup[0] / "q.npz", FACES)
-    s = score(benchmark, predictions.load(path, benchmark))
+    s = PROTOCOL.score(benchmark, predictions.load(path, benchmark))
     assert s.left_out["dense_2d"] == "no face model (--face-model)"
     assert "dense_2d" not in s.results
 

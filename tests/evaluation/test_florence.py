@@ -13,11 +13,12 @@ from PIL import Image
 from synthetic import layout, posed_face
 
 from sadr_cli.errors import ExitCode, MissingDataError
-from sadr_cli.evaluation import florence
+from sadr_cli.evaluation.benchmarks import florence
 from sadr_cli.evaluation.data import scans
 from sadr_cli.evaluation.data.scans import Scan, View, ordered_landmarks, render
-from sadr_cli.evaluation.florence import PITCHES, YAWS, ScanTruth, evaluate_florence, view_errors
+from sadr_cli.evaluation.measures import views
 from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
+from sadr_cli.evaluation.measures.views import PITCHES, YAWS, ScanTruth, view_errors
 from sadr_cli.evaluation.run import Settings
 from sadr_cli.faces import Detection
 from sadr_cli.pose import euler_to_matrix
@@ -52,7 +53,7 @@ def truth():
 
 @pytest.mark.parametrize("index", [0, 7, 12, 19])
 def test_a_perfect_reconstruction_has_no_error(truth, index):
-    view = florence.views_of(truth.landmarks)[index]
+    view = views.views_of(truth.landmarks)[index]
     _, depth = render(truth.scan, view)
     there, back = view_errors(face_in(view, truth.scan.vertices), truth, view, depth, WHOLE)
     assert there == pytest.approx(0, abs=1e-3)
@@ -65,18 +66,18 @@ def test_a_known_error_comes_out_as_itself(truth, height):
     x, y = ((scan.vertices - scan.vertices.mean(0)) / MM).T[:2]
     bumps = height * np.sin(12 * x + 1) * np.sin(11 * y)  # millimetres along the normal
     bumpy = scan.vertices + vertex_normals(scan.vertices, scan.triangles) * bumps[:, None]
-    view = florence.views_of(truth.landmarks)[6]
+    view = views.views_of(truth.landmarks)[6]
     _, depth = render(scan, view)
     there, _ = view_errors(face_in(view, bumpy), truth, view, depth, WHOLE)
-    region = florence.face_region(WHOLE)
+    region = views.face_region(WHOLE)
     known = 100 * np.abs(bumps[region]).mean() / truth.landmarks.eye_distance
     assert there == pytest.approx(known, rel=0.05)
 
 
 def test_the_way_back_sees_a_face_that_is_not_there(truth):
-    view = florence.views_of(truth.landmarks)[7]
+    view = views.views_of(truth.landmarks)[7]
     _, depth = render(truth.scan, view)
-    middle = truth.scan.vertices[florence.face_region(WHOLE)].mean(0)
+    middle = truth.scan.vertices[views.face_region(WHOLE)].mean(0)
     shrunk = middle + 0.5 * (truth.scan.vertices - middle)
     there, back = view_errors(face_in(view, shrunk), truth, view, depth, WHOLE)
     assert back > 3 * there
@@ -93,8 +94,8 @@ def test_what_lies_inside_the_head_is_no_part_of_the_face(truth):
         np.concatenate([outside.triangles, outside.triangles + count]),
     )
     hollow = ScanTruth.prepare(scan, truth.landmarks, WHOLE)
-    assert len(hollow.face) == florence.REGION
-    view = florence.views_of(truth.landmarks)[7]
+    assert len(hollow.face) == views.REGION
+    view = views.views_of(truth.landmarks)[7]
     _, depth = render(scan, view)
     there, back = view_errors(face_in(view, outside.vertices), hollow, view, depth, WHOLE)
     assert there == pytest.approx(0, abs=1e-2)
@@ -102,7 +103,7 @@ def test_what_lies_inside_the_head_is_no_part_of_the_face(truth):
 
 
 def test_icp_undoes_a_rigid_motion(truth):
-    points = truth.scan.vertices[florence.face_region(WHOLE)]
+    points = truth.scan.vertices[views.face_region(WHOLE)]
     eyes = truth.landmarks.eye_distance
     middle = points.mean(0)
     moved = (points - middle) @ euler_to_matrix(12, -8, 6).T + middle + 0.1 * eyes
@@ -112,7 +113,7 @@ def test_icp_undoes_a_rigid_motion(truth):
 
 
 def test_the_region_is_19000_vertices_around_the_nose():
-    region = florence.face_region(WHOLE)
+    region = views.face_region(WHOLE)
     assert len(region) == 19_000
     distance = np.linalg.norm(
         WHOLE.mean_shape - WHOLE.mean_shape[WHOLE.landmark_indices[30]], axis=1
@@ -122,13 +123,13 @@ def test_the_region_is_19000_vertices_around_the_nose():
 
 
 def test_there_are_twenty_views_and_they_turn_as_the_package_does(truth):
-    views = florence.views_of(truth.landmarks)
-    assert [(v.pitch, v.yaw) for v in views] == [(p, y) for p in PITCHES for y in YAWS]
+    cameras = views.views_of(truth.landmarks)
+    assert [(v.pitch, v.yaw) for v in cameras] == [(p, y) for p in PITCHES for y in YAWS]
     vertices = truth.scan.vertices
     nose, middle = vertices[vertices[:, 2].argmax()], vertices.mean(0)
-    left = next(v for v in views if v.yaw == 40 and v.pitch == 0)
-    up = next(v for v in views if v.yaw == 0 and v.pitch == 20)
-    ahead = next(v for v in views if v.yaw == 0 and v.pitch == 0)
+    left = next(v for v in cameras if v.yaw == 40 and v.pitch == 0)
+    up = next(v for v in cameras if v.yaw == 0 and v.pitch == 20)
+    ahead = next(v for v in cameras if v.yaw == 0 and v.pitch == 0)
 
     def nose_at(view: View) -> np.ndarray:
         return np.subtract(*view.project(np.stack([nose, middle])))
@@ -250,8 +251,8 @@ class ViewNetwork(FakeNetwork):
     def reconstruct_crops(self, images, crops, detections=None):
         self.calls += 1
         scan = template_scan(self.uv)
-        views = florence.views_of(landmarks_of(scan, self.uv))
-        return [face_in(view, scan.vertices, self.uv) for view in views]
+        cameras = views.views_of(landmarks_of(scan, self.uv))
+        return [face_in(view, scan.vertices, self.uv) for view in cameras]
 
 
 def test_the_whole_protocol_on_the_mean_template(tmp_path, monkeypatch):
@@ -260,18 +261,18 @@ def test_the_whole_protocol_on_the_mean_template(tmp_path, monkeypatch):
     write_template_scan(tmp_path / "subject")
     network = ViewNetwork([])
     monkeypatch.setattr(run, "make_network", lambda settings: network)
-    monkeypatch.setattr(florence, "REGION", 2000)
-    monkeypatch.setattr(florence, "SIZE", 192)
-    monkeypatch.setattr(florence, "EYE_PIXELS", 60.0)
+    monkeypatch.setattr(views, "REGION", 2000)
+    monkeypatch.setattr(views, "SIZE", 192)
+    monkeypatch.setattr(views, "EYE_PIXELS", 60.0)
     settings = Settings("florence", data=tmp_path / "subject", out=tmp_path / "out")
-    report = evaluate_florence(settings)
+    report = run.evaluate(settings)
     results = report.entries[0].scores.results["reconstruction"]
     assert results["all"]["count"] == 20
     assert results["all"]["mean"] == pytest.approx(0, abs=1e-2)
     assert set(results["by view"]) == {"pitch -15", "pitch +0", "pitch +20", "pitch +25"}
     assert len(list((tmp_path / "out" / "views").glob("*.jpg"))) == 20
     # a second run reads the scan's errors back
-    again = evaluate_florence(settings)
+    again = run.evaluate(settings)
     assert network.calls == 1
     assert again.to_dict() == report.to_dict()
 
@@ -304,3 +305,16 @@ def test_distance_to_a_surface_is_that_to_its_inside_not_to_its_corners():
     np.testing.assert_allclose(
         np.linalg.norm(surface.nearest(points) - points, axis=1), [5, 7, 5], atol=1e-4
     )
+
+
+def test_triangles_without_area_neither_attract_nor_spoil_the_alignment():
+    grid = np.stack(np.meshgrid(*[np.arange(30.0)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    vertices = np.column_stack([grid, 3 * np.sin(grid[:, 0] / 4) + 2 * np.cos(grid[:, 1] / 3)])
+    corner = np.arange(900).reshape(30, 30)[:-1, :-1].ravel()
+    triangles = np.concatenate(
+        [corner[:, None] + [0, 30, 1], corner[:, None] + [1, 30, 31], corner[:, None] + [0, 0, 1]]
+    )
+    surface = Surface(vertices, triangles, 30.0)
+    assert np.isfinite(surface.nearest_with_normals(vertices)[1]).all()
+    aligned = icp_to_surface(vertices + [0.3, 0.2, 0.5], surface, reach=5.0)
+    np.testing.assert_allclose(aligned, vertices, atol=1e-2)

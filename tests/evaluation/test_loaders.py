@@ -11,7 +11,8 @@ from evaluation_data import POSES, name_of, write_aflw2000, write_image, write_p
 from scipy.io import loadmat, savemat
 
 from sadr_cli.errors import InputError, MissingDataError
-from sadr_cli.evaluation.data import aflw2000, folder, lm300w
+from sadr_cli.evaluation.benchmarks import reading
+from sadr_cli.evaluation.data import aflw2000, lm300w
 from sadr_cli.evaluation.data.benchmark import read_image
 
 
@@ -173,15 +174,15 @@ def test_300w_folders_become_groups_and_the_origin_can_be_one(tmp_path):
 
 
 def test_any_folder_is_read_by_its_format(data, tmp_path):
-    assert folder.load(data).dimensions == 3
+    assert reading(data).load(data).dimensions == 3
     other = tmp_path / "other"
     other.mkdir()
     write_pts(other / "x.pts", np.random.default_rng(0).uniform(0, 9, (68, 2)), header=False)
     write_image(other / "x.jpg")
-    assert folder.load(other).dimensions == 2
+    assert reading(other).load(other).dimensions == 2
     (other / "x.pts").unlink()
     with pytest.raises(MissingDataError, match="no landmarks in"):
-        folder.load(other)
+        reading(other).load(other)
 
 
 def test_a_truncated_picture_is_not_half_a_picture(tmp_path):

@@ -22,8 +22,8 @@ from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import (
     IMAGE_SUFFIXES,
     Array,
-    Benchmark,
     Parameters,
+    PosedBenchmark,
     data_folder,
     list_files,
     read_truth,
@@ -61,7 +61,7 @@ def load(
     allow_missing: bool = False,
     need_images: bool = True,
     name: str = "aflw2000",
-) -> Benchmark:
+) -> PosedBenchmark:
     """Read the truth. ``need_images``: whether a ``.mat`` without its picture is an error."""
     folder = find_folder(data)
     mats = list_files(folder, (".mat",))
@@ -79,7 +79,7 @@ def load(
             np.stack([records[k][key] for k in kept]) for key in ("Shape_Para", "Exp_Para")
         )
         parameters = Parameters(shape, expression, pose)
-    return Benchmark(
+    return PosedBenchmark(
         name=name,
         folder=folder,
         names=kept,

@@ -34,17 +34,13 @@ class Parameters:
     pose: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Benchmark:
     """The truth of N images, sorted by name.
 
     names: unique, without suffix; folder-relative with ``/`` where there are subfolders.
     images: (N,) picture of each name, None where there is none.
     landmarks: (N, 68, 2 or 3) pixels of the picture, y down; 3-D where ``dimensions`` is 3.
-    angles: (N, 3) yaw, pitch, roll in degrees (AFLW2000-3D convention), or None.
-    yaw_new: (N,) second yaw of AFLW2000-3D in degrees, or None; reannotated: (N, 68, 2) its
-        second truth, or None. NaN where a name has none.
-    parameters: for the dense truth, or None.
     groups: (N,) subset of each image (300-W's folders), or empty.
     excluded: name -> why it was left out.
     choices: protocol choices made while reading, for the report.
@@ -55,10 +51,6 @@ class Benchmark:
     names: tuple[str, ...]
     images: tuple[Path | None, ...]
     landmarks: Array
-    angles: Array | None = None
-    yaw_new: Array | None = None
-    reannotated: Array | None = None
-    parameters: Parameters | None = None
     groups: tuple[str, ...] = ()
     excluded: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +71,22 @@ class Benchmark:
     def truth_sha256(self) -> str:
         """SHA-256 of the landmarks as little-endian float64, C order, in the order of names."""
         return hashlib.sha256(np.ascontiguousarray(self.landmarks, "<f8").tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PosedBenchmark(Benchmark):
+    """A benchmark whose heads have known poses.
+
+    angles: (N, 3) yaw, pitch, roll in degrees (AFLW2000-3D convention).
+    yaw_new: (N,) second yaw of AFLW2000-3D in degrees, or None; reannotated: (N, 68, 2) its
+        second truth, or None. NaN where a name has none.
+    parameters: for the dense truth, or None.
+    """
+
+    angles: Array
+    yaw_new: Array | None = None
+    reannotated: Array | None = None
+    parameters: Parameters | None = None
 
 
 def data_folder(path: Path | None, hint: str, name: str = "") -> Path:

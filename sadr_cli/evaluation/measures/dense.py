@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.evaluation.data.benchmark import Array, Benchmark, Parameters, image_size
+from sadr_cli.evaluation.data.benchmark import (
+    Array,
+    Benchmark,
+    Parameters,
+    PosedBenchmark,
+    image_size,
+)
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.evaluation.measures.icp import icp_error
@@ -71,7 +77,7 @@ class DenseTruth:
         points[:, 1] = height + Y_FLIPS[self.y_flip] - points[:, 1]
         return points
 
-    def faces(self, benchmark: Benchmark) -> Iterator[tuple[int, Array]]:
+    def faces(self, benchmark: PosedBenchmark) -> Iterator[tuple[int, Array]]:
         """Index and true surface of every image whose picture is there."""
         parameters = self.parameters_of(benchmark)
         for i, path in enumerate(benchmark.images):
@@ -84,7 +90,7 @@ class DenseTruth:
 
     @staticmethod
     def parameters_of(benchmark: Benchmark) -> Parameters:
-        if benchmark.parameters is None:
+        if not isinstance(benchmark, PosedBenchmark) or benchmark.parameters is None:
             raise MissingDataError(
                 f"the .mat files of {benchmark.folder} lack Shape_Para or Exp_Para: dense truth "
                 "cannot be decoded (leave --face-model out)"
@@ -93,11 +99,11 @@ class DenseTruth:
 
 
 def dense_errors(
-    benchmark: Benchmark,
+    benchmark: PosedBenchmark,
     predictions: Predictions,
     truth: DenseTruth,
     align: str,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Array]:
     """Dense 2-D and 3-D NME and reconstruction error, (N,) each, NaN where there is no face.
 
@@ -128,7 +134,7 @@ def dense_errors(
     self_error = np.full(len(benchmark), np.nan)
     parameters = truth.parameters_of(benchmark)
     for i, g in truth.faces(benchmark):
-        progress()
+        progress(1)
         difference = g[landmark] - benchmark.landmarks[i]
         offset[i] = difference[:, :2].mean(0)
         self_error[i] = metrics.nme_2d(g[None, landmark], benchmark.landmarks[None, i])[0]

@@ -12,6 +12,7 @@ from sadr_cli.evaluation.measures.metrics import Array, similarity, transform
 
 _ICP_POINTS = 4_000  # about as many points take part in the alignment; all in the error
 _COARSE_ROUNDS = 10
+_NO_AREA = 1e-12  # of ``unit`` squared: triangles with less have no normal, and nothing to add
 
 
 class Surface:
@@ -26,10 +27,13 @@ class Surface:
         self._core = o3d.core
         used = np.asarray(vertices, float)[np.unique(triangles)]
         self._center, self._unit = used.mean(0), unit
+        points = self._to_unit(vertices)
+        a, b, c = (points[triangles[:, k]] for k in range(3))
+        flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) < _NO_AREA
         self._scene = o3d.t.geometry.RaycastingScene()
         self._scene.add_triangles(
-            o3d.core.Tensor(self._to_unit(vertices)),
-            o3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+            o3d.core.Tensor(points),
+            o3d.core.Tensor(np.ascontiguousarray(triangles[~flat], np.uint32)),
         )
 
     def nearest(self, points: NDArray[Any]) -> Array:

@@ -14,7 +14,7 @@ from sadr_cli.evaluation.report.record import Report
 from sadr_cli.files import atomic_write, make_folder
 
 
-def write_files(report: Report, out: Path) -> list[Path]:
+def write_files(report: Report[Any], out: Path) -> list[Path]:
     """report.json, per_image.csv and report.html in ``out``; returns them."""
     # All three are made before the first is written: a report is never there by halves.
     text = json.dumps(report.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)

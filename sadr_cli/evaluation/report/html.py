@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from sadr_cli.errors import InputError
-from sadr_cli.evaluation.data.benchmark import Array, read_image
-from sadr_cli.evaluation.report.charts import ced_chart, yaw_chart
+from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.report.pictures import PREDICTION, TRUTH, face_jpeg
 from sadr_cli.evaluation.report.record import Entry, Report, citation
-from sadr_cli.evaluation.report.tables import MEASURES, Table, build
+from sadr_cli.evaluation.report.table import Table
+from sadr_cli.evaluation.report.tables import build
 
 WORST, MEDIAN = 10, 5
-_NOT_DRAWN = ("nme_3d_p", "nme_2d_reannotated_p")  # too many curves tell nothing
 
 _STYLE = """
 :root{--ink:#1c2330;--soft:#5d6878;--line:#dfe4ea;--paper:#fff;--ground:#f5f7f9;--ours:#e8f1f8}
@@ -51,7 +50,7 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 """
 
 
-def render(report: Report) -> str:
+def render(report: Report[Any]) -> str:
     """The page. Faces are read from the benchmark's pictures; unreadable ones are skipped."""
     b = report.benchmark
     title = f"{b.name}: {' and '.join(entry.label for entry in report.entries)}"
@@ -92,29 +91,14 @@ def _table(table: Table) -> str:
     )
 
 
-def _charts(report: Report) -> str:
-    several = len(report.entries) > 1
-    first = report.main
-    curves: dict[str, Array] = {}
-    for entry in report.entries:
-        for key, name in MEASURES.items():
-            chosen = key in (first, "nme_3d") if several else key not in _NOT_DRAWN
-            if chosen and key in entry.scores.per_image:
-                label = f"{entry.label}, {name}" if several else name
-                curves[label] = entry.scores.per_image[key]
-    charts = [ced_chart(curves)]
-    if report.benchmark.angles is not None:
-        errors = {
-            (e.label if several else MEASURES[first]): e.scores.per_image[first]
-            for e in report.entries
-        }
-        charts.append(yaw_chart(errors, report.benchmark.angles[:, 0], f"{MEASURES[first]} (%)"))
+def _charts(report: Report[Any]) -> str:
+    charts = report.protocol.charts(report)
     cards = "".join(f'<div class="card">{chart}</div>' for chart in charts)
     return f'<div class="charts">{cards}</div>'
 
 
-def _faces(report: Report, entry: Entry) -> str:
-    errors = entry.scores.per_image[report.main]
+def _faces(report: Report[Any], entry: Entry) -> str:
+    errors = entry.scores.per_image[report.protocol.main]
     order = np.argsort(np.where(np.isfinite(errors), errors, -np.inf), kind="stable")
     order = order[np.isfinite(errors[order])]
     if not len(order):
@@ -136,7 +120,7 @@ def _faces(report: Report, entry: Entry) -> str:
     return "".join(out)
 
 
-def _figure(report: Report, entry: Entry, index: int, error: float) -> str:
+def _figure(report: Report[Any], entry: Entry, index: int, error: float) -> str:
     b = report.benchmark
     path = b.images[index]
     if path is None:
@@ -146,9 +130,7 @@ def _figure(report: Report, entry: Entry, index: int, error: float) -> str:
         data = face_jpeg(image, b.landmarks[index], entry.predictions.landmarks[index])
     except InputError:
         return ""
-    text = f"{b.names[index]}: {error:.2f} %"
-    if b.angles is not None:
-        text += f", yaw {b.angles[index, 0]:.0f}°"
+    text = f"{b.names[index]}: {error:.2f} %{report.protocol.caption(b, index)}"
     source = base64.b64encode(data).decode()
     return (
         f'<figure><img alt="{escape(text)}" src="data:image/jpeg;base64,{source}">'
@@ -156,7 +138,7 @@ def _figure(report: Report, entry: Entry, index: int, error: float) -> str:
     )
 
 
-def _details(report: Report) -> list[str]:
+def _details(report: Report[Any]) -> list[str]:
     record = report.to_dict()
     out = ["<h2>Protocol</h2>", _list({**record["protocol"], **record["benchmark"]["choices"]})]
     for method in record["methods"]:

@@ -1,4 +1,4 @@
-"""Published figures, to be printed beside ours. Percent for NME, degrees for pose.
+"""Published figures, printed beside those measured. Percent for NME, degrees for pose.
 
 Every row is as printed in its source; none was measured here unless the source says so.
 """
@@ -6,6 +6,7 @@ Every row is as printed in its source; none was measured here unless the source 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 AFLW2000_IMAGES = 2000
 FLORENCE_SUBJECTS = 53
@@ -103,7 +104,19 @@ POSE = _rows(
     """,
 )
 
-NOISE_FLOOR_NOTE = (
-    "Noise floor: what the re-annotated truth itself scores against the original one. "
-    "(fitted), (new): the yaw that sorts images into bins."
-)
+ALL = {"alignment": ALIGNMENT, "reconstruction": RECONSTRUCTION, "pose": POSE}
+
+
+def footnotes(rows: list[Row]) -> tuple[list[str], str]:
+    """The rows' methods, each with the number of its source, and the note that lists these."""
+    numbers = {source: k for k, source in enumerate(dict.fromkeys(r.source for r in rows), 1)}
+    note = "; ".join(f"[{number}] {source}" for source, number in numbers.items())
+    return [f"{row.method} [{numbers[row.source]}]" for row in rows], f"{note}."
+
+
+def records(tables: dict[str, list[Row]]) -> dict[str, Any]:
+    """Published rows as they stand in report.json."""
+    return {
+        name: [{"method": r.method, "source": r.source, **r.values} for r in rows]
+        for name, rows in tables.items()
+    }

@@ -1,54 +1,100 @@
-"""The report of a benchmark: one record with every figure and every choice, and its files."""
+"""The record of an evaluation, and what a benchmark must say for one: its protocol."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from sadr_cli.evaluation.data.benchmark import Benchmark
+from sadr_cli.evaluation.data.benchmark import Array, Benchmark
 from sadr_cli.evaluation.data.predictions import Predictions
-from sadr_cli.evaluation.measures import metrics
+from sadr_cli.evaluation.measures.compare import paired_difference
 from sadr_cli.evaluation.measures.scoring import Scores
-from sadr_cli.evaluation.report import published
+from sadr_cli.evaluation.report.charts import ced_chart
+from sadr_cli.evaluation.report.table import Table
+from sadr_cli.evaluation.settings import Settings, Tools
 
 SCHEMA = 1
+B = TypeVar("B", bound=Benchmark)
 
-PROTOCOL_POSED = {
-    "points": "68 landmarks, 300-W order",
-    "nme": "mean point distance / sqrt(w h), w and h the extent in x and y of the evaluated true "
-    "points themselves (Eq 25), percent",
-    "nme 3d": "x, y, z after subtracting each side's mean z; the same normaliser",
-    "bins": "|yaw| <= 30, <= 60, > 60 degrees; 'fitted': yaw of Pose_Para, 'new': the second "
-    "yaw file of 3DDFA",
-    "balanced": "plain mean of the three bin means",
-    "mean": "over all images",
-    "pose": "mean absolute difference of yaw (asin, within +-90), pitch, roll in degrees, no "
-    "wrapping; images with a true angle beyond 99 degrees left out (Eq 26)",
-    "pose fix": "also without images of yaw error < 5 and pitch or roll error > 20 degrees",
-    "geodesic": "acos((trace(R1' R2) - 1) / 2) over the images of the plain pose error",
-    "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
-    "missing": "faces not found are left out of the averages and counted beside them",
-    "P": "measures ending in _p are those of the network's pose-dependent face before "
-    "self-alignment",
-}
-PROTOCOL_DENSE = {
-    "dense": "all vertices of the UV layout, normaliser from the box of those true points",
-    "reconstruction": "mean distance of corresponding vertices after alignment / 3-D outer-eye "
-    "distance of the truth (landmarks 37 and 46), percent",
-    "template": "the reconstruction error of the face model's mean for the same faces",
-}
-PROTOCOL_CONTOUR = {
-    "points": "68 landmarks, 300-W order, x and y; inner51: without the jaw (points 1-17), which "
-    "in 300-W follows the visible contour and in a 3-D face the surface",
-    "nme_box": "mean point distance / sqrt(w h) of the box of the 68 true points, percent",
-    "nme_inter_ocular": "over the distance of the outer eye corners (37, 46)",
-    "nme_inter_pupil": "over the distance of the eyes' centres (means of 37-42 and 43-48)",
-    "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
-    "missing": "faces not found are left out of the mean and counted beside it",
-}
+
+class Cited(NamedTuple):
+    """The figures of one sentence to cite, what they are, and how many faces were missed."""
+
+    what: str
+    figures: str
+    missing: int
+
+
+class Protocol(ABC, Generic[B]):
+    """One benchmark: how it is measured, and how its report reads.
+
+    name: what ``sadr evaluate NAME`` calls it.
+    main: the error, a key of ``Scores.per_image``, that orders the faces of the page.
+    measures: what tables and charts call the errors.
+    drawn: errors with a curve in a report of one method; drawn_together: of several.
+    refused: option of :class:`Settings` -> why it does not go with this benchmark.
+    """
+
+    name: ClassVar[str]
+    main: ClassVar[str]
+    measures: ClassVar[Mapping[str, str]]
+    drawn: ClassVar[Sequence[str]]
+    drawn_together: ClassVar[Sequence[str]]
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def run(self, settings: Settings, tools: Tools) -> Report[B]:
+        """Truth, predictions and scores; nothing but caches is written."""
+
+    def reads(self, folder: Path) -> bool:
+        """Whether any ``folder`` can be measured by this protocol: ``sadr evaluate DIR``."""
+        return False
+
+    @abstractmethod
+    def choices(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """What the figures are, for ``protocol`` of report.json."""
+
+    @abstractmethod
+    def tables(self, report: Report[B]) -> list[Table]:
+        """The tables of this benchmark; those of every benchmark come behind them."""
+
+    @abstractmethod
+    def cited(self, results: dict[str, Any]) -> Cited:
+        """The main figures of ``Scores.results`` in words."""
+
+    def published(self, benchmark: B) -> dict[str, Any]:
+        """Published figures for report.json."""
+        return {}
+
+    def columns(self, benchmark: B) -> dict[str, Sequence[Any]]:
+        """Columns (N,) of per_image.csv between the names and the errors."""
+        return {"group": benchmark.groups} if benchmark.groups else {}
+
+    def caption(self, benchmark: B, index: int) -> str:
+        """What stands below a face of the page, behind its name and error."""
+        return ""
+
+    def charts(self, report: Report[B]) -> list[str]:
+        """SVG pictures of the errors."""
+        several = len(report.entries) > 1
+        curves: dict[str, Array] = {}
+        for entry in report.entries:
+            for key in self.drawn_together if several else self.drawn:
+                if key in entry.scores.per_image:
+                    name = self.measures[key]
+                    label = f"{entry.label}, {name}" if several else name
+                    curves[label] = entry.scores.per_image[key]
+        return [ced_chart(curves)]
+
+    def compare(self, benchmark: B, key: str, a: Array, b: Array, seed: int) -> dict[str, Any]:
+        """Figures of ``b - a`` for the error ``key``, (N,) each."""
+        return paired_difference(a, b, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +108,20 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Generic[B]):
     """Everything a run of ``sadr evaluate`` knows.
 
     comparison: measure -> figures of ``measures.compare.paired_difference``.
-    extras: further results by topic (synthetic occlusion). protocol: choices of this run.
-    main: the error that orders faces and draws the yaw chart; ``reconstruction`` for scans.
+    extras: further results by topic (synthetic occlusion). choices: those of this run.
     """
 
-    benchmark: Benchmark
+    protocol: Protocol[B]
+    benchmark: B
     entries: tuple[Entry, ...]
     version: str
     comparison: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
-    protocol: dict[str, Any] = field(default_factory=dict)
-    main: str = "nme_2d"
+    choices: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The record of report.json (NaN as None)."""
@@ -96,7 +141,7 @@ class Report:
                 "excluded": b.excluded,
                 "choices": b.choices,
             },
-            "protocol": {**self._protocol(), **self.protocol},
+            "protocol": {**self.protocol.choices(self.entries), **self.choices},
             "to cite": [citation(self, entry) for entry in self.entries],
             "methods": [
                 {
@@ -110,7 +155,7 @@ class Report:
                 }
                 for entry in self.entries
             ],
-            "published": _published() if b.name in ("aflw2000", "florence") else {},
+            "published": self.protocol.published(b),
         }
         if self.comparison:
             record["comparison"] = {
@@ -123,48 +168,27 @@ class Report:
         plain: dict[str, Any] = clean(record)
         return plain
 
-    def _protocol(self) -> dict[str, str]:
-        if self.main == "reconstruction":
-            return {}
-        if self.benchmark.angles is None:
-            return PROTOCOL_CONTOUR
-        dense = any("reconstruction" in e.scores.per_image for e in self.entries)
-        return {**PROTOCOL_POSED, **(PROTOCOL_DENSE if dense else {})}
-
     def rows(self) -> tuple[list[str], list[list[Any]]]:
         """Header and rows of per_image.csv: one row an image, or a method and image."""
-        b = self.benchmark
-        columns: list[str] = []
-        for entry in self.entries:
-            columns += [key for key in entry.scores.per_image if key not in columns]
-        header = ["name"] + (["method"] if len(self.entries) > 1 else [])
-        if b.angles is not None:
-            header += ["yaw", "pitch", "roll", "bin"]
-        if b.yaw_new is not None:
-            header += ["yaw_new", "bin_new"]
-        if b.groups:
-            header.append("group")
-        header += [*columns, "missing"]
+        several = len(self.entries) > 1
+        about = self.protocol.columns(self.benchmark)
+        errors = list(dict.fromkeys(key for e in self.entries for key in e.scores.per_image))
+        header = ["name", *(["method"] if several else []), *about, *errors, "missing"]
         rows = []
         for entry in self.entries:
-            for i, name in enumerate(b.names):
-                row: list[Any] = [name] + ([entry.label] if len(self.entries) > 1 else [])
-                if b.angles is not None:
-                    row += [float(v) for v in b.angles[i]] + [_bin(b.angles[i, 0])]
-                if b.yaw_new is not None:
-                    row += [float(b.yaw_new[i]), _bin(b.yaw_new[i])]
-                if b.groups:
-                    row.append(b.groups[i])
-                for key in columns:
+            for i, name in enumerate(self.benchmark.names):
+                row: list[Any] = [name, entry.label] if several else [name]
+                row += [column[i] for column in about.values()]
+                for key in errors:
                     values = entry.scores.per_image.get(key)
                     row.append(math.nan if values is None else float(values[i]))
                 rows.append([*row, entry.predictions.reasons.get(name, "")])
         return header, rows
 
 
-def citation(report: Report, entry: Entry) -> str:
+def citation(report: Report[Any], entry: Entry) -> str:
     """One sentence with the main figures and everything that makes them comparable."""
-    b, results = report.benchmark, entry.scores.results
+    b = report.benchmark
     weights = entry.method.get("weights", {})
     by = f"sadr {report.version}, {entry.label}"
     for source in (weights.get("sha256"), entry.predictions.details.get("sha256")):
@@ -172,22 +196,8 @@ def citation(report: Report, entry: Entry) -> str:
     images = f"{b.name}, {len(b)} images (list SHA-256 {b.list_sha256[:12]})"
     crop = entry.predictions.details.get("crop")
     crop = f", {crop} crop" if crop else ""
-    if report.main == "reconstruction":
-        s = results["reconstruction"]["all"]
-        what = "mean distance to the scan after rigid ICP over the 3-D outer-eye distance"
-        figures = f"{s['mean']:.2f} %"
-    elif b.angles is None:
-        s = results["nme_box"]["all"]
-        what = "68 points, 2-D, NME over sqrt(w h) of the true points"
-        figures = (
-            f"mean {s['mean']:.2f} %, AUC@8 % {s['auc']:.2f}, failures {s['failure_rate']:.2f} %"
-        )
-    else:
-        s = results["nme_2d"]["fitted"]
-        what = "68 points, 2-D, NME over sqrt(w h) of the true points, original truth, fitted yaw"
-        figures = " / ".join(f"{v:.2f}" for v in s["bins"].values())
-        figures += f" %, balanced {s['balanced']:.2f}, mean {s['mean']:.2f}"
-    missed = f", {s['missing']} faces missed and left out of the averages" if s["missing"] else ""
+    what, figures, missing = report.protocol.cited(entry.scores.results)
+    missed = f", {missing} faces missed and left out of the averages" if missing else ""
     return f"{images}, {what}{crop}: {figures}{missed} ({by})."
 
 
@@ -202,19 +212,3 @@ def clean(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, int | str | bool) or value is None else str(value)
-
-
-def _published() -> dict[str, Any]:
-    tables = {
-        "alignment": published.ALIGNMENT,
-        "reconstruction": published.RECONSTRUCTION,
-        "pose": published.POSE,
-    }
-    return {
-        name: [{"method": r.method, "source": r.source, **r.values} for r in rows]
-        for name, rows in tables.items()
-    }
-
-
-def _bin(yaw: float) -> str:
-    return metrics.BIN_NAMES[int(metrics.yaw_bin(yaw))] if math.isfinite(yaw) else ""

@@ -1,0 +1,390 @@
+"""The paper's Florence protocol (IV-C, Table II), for Florence or any folder of textured scans.
+
+Each scan is rendered in 20 views, pitch -15, 0, 20, 25 by yaw -80, -40, 0, 40, 80 degrees; the
+network reconstructs each; the 19,000 vertices of its face nearest to the nose tip (86 mm on the
+mean template) are brought onto the scan by rigid ICP; the error is their mean distance to the
+scan's surface over the scan's 3-D outer-eye distance. Beside it stands the way back, from 19,000
+visible points of the scan within the same distance of its nose tip to the reconstructed surface,
+which a face that lies flat on some part of the head cannot make small.
+
+Scans: every OBJ, PLY or WRL file in and below the folder is a subject. Landmarks beside a scan
+(see :func:`sadr_cli.evaluation.data.scans.read_landmarks`) give the eye distance and the crop;
+without them they are found in the frontal view by detector and network and lifted onto the scan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.crop import crop_from_landmarks, extract_crop
+from sadr_cli.errors import MissingDataError, NothingToDoError
+from sadr_cli.evaluation.data.benchmark import (
+    Array,
+    PosedBenchmark,
+    data_folder,
+    list_files,
+    settle,
+)
+from sadr_cli.evaluation.data.predictions import Predictions
+from sadr_cli.evaluation.data.scans import (
+    SCAN_SUFFIXES,
+    Scan,
+    ScanLandmarks,
+    View,
+    flip_texture,
+    ordered_landmarks,
+    read_landmarks,
+    read_scan,
+    render,
+)
+from sadr_cli.evaluation.inference import NO_FACE, matching_detection
+from sadr_cli.evaluation.measures import views
+from sadr_cli.evaluation.measures.scoring import Scores, ced_figures
+from sadr_cli.evaluation.measures.views import PITCHES, YAWS, ScanTruth, view_errors, views_of
+from sadr_cli.evaluation.photos import weights_info
+from sadr_cli.evaluation.posed import PosedProtocol
+from sadr_cli.evaluation.report import published
+from sadr_cli.evaluation.report.record import Cited, Entry, Report
+from sadr_cli.evaluation.report.table import Table
+from sadr_cli.evaluation.settings import Settings, Tools
+from sadr_cli.faces import Crop, Face
+from sadr_cli.files import atomic_write, check_writable, make_folder
+from sadr_cli.passes import second_pass
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.version import __version__
+
+FOLDER = "Florence"
+CONTENT = 2  # counts up when what is kept of a scan changes
+HINT = (
+    "ask for the Florence 2D/3D face dataset at www.micc.unifi.it/resources/datasets, unpack it "
+    "so that each subject's scan (OBJ, PLY or WRL) lies beside its texture, and name the folder "
+    f"with --data, or put it at SADR_DATA/{FOLDER}"
+)
+CHOICES = {
+    "views": "pitch -15, 0, 20, 25 by yaw -80, -40, 0, 40, 80 degrees, orthographic, "
+    f"{views.SIZE} pixels, outer-eye distance {views.EYE_PIXELS:.0f} pixels",
+    "renderer": "own NumPy z-buffer rasteriser with texture look-up (no GPU, no display)",
+    "region": f"the {views.REGION} vertices nearest to the nose tip of the mean template",
+    "error": "rigid ICP (closest points on the scan's surface), then mean distance to the "
+    "surface / 3-D outer-eye distance of the scan, percent",
+    "way back": f"mean distance of {views.REGION} visible points of the scan around its nose tip "
+    "to the aligned face, the same normaliser; a check, not the paper's figure",
+}
+
+MEASURES = {"reconstruction": "reconstruction", "way_back": "way back"}
+REFUSED = {
+    option: f"--{option.replace('_', '-')} does not go with florence: its views are rendered here"
+    for option in ("predictions", "compare", "face_model", "occlusion")
+}
+
+
+class Florence(PosedProtocol):
+    """Scans, whose views are rendered here."""
+
+    name = "florence"
+    main = "reconstruction"
+    measures = MEASURES
+    drawn = tuple(MEASURES)
+    drawn_together = ("reconstruction",)
+    refused = REFUSED
+
+    def run(self, settings: Settings, tools: Tools) -> Report[PosedBenchmark]:
+        folder, files = find_scans(settings.data)
+        network = tools.network()
+        check_writable(settings.out)
+        subjects: dict[str, Subject] = {}
+        problems: dict[str, str] = {}
+        for done, (name, path) in enumerate(files.items()):
+            try:
+                subjects[name] = _subject(name, path, settings, network, tools)
+            except MissingDataError as error:
+                problems[name] = str(error)
+                settle(problems, len(files) + 1, settings.allow_missing)
+            tools.progress("Scans", done + 1, len(files))
+        settle(problems, len(files), settings.allow_missing)
+        names = [f"{s}/pitch{p:+.0f}_yaw{y:+.0f}" for s in subjects for p in PITCHES for y in YAWS]
+        every = tuple(subjects.values())
+        errors = np.concatenate([s.error for s in every])
+        if not np.isfinite(errors).any():
+            raise NothingToDoError(f"no face was found in any view of the {len(files)} scans")
+        benchmark = PosedBenchmark(
+            name=self.name,
+            folder=folder,
+            names=tuple(names),
+            images=tuple(Path(str(p)) for s in every for p in s.picture),
+            landmarks=np.concatenate([s.truth for s in every]),
+            angles=np.array([(y, p, 0.0) for _ in subjects for p in PITCHES for y in YAWS]),
+            groups=tuple(s for s in subjects for _ in range(len(PITCHES) * len(YAWS))),
+            excluded=problems,
+            choices={f"landmarks of {n}": str(s.source) for n, s in subjects.items()},
+        )
+        reasons = {n: NO_FACE for n, e in zip(names, errors, strict=True) if not np.isfinite(e)}
+        crop = "truth" if settings.crop == "truth" else f"detector {settings.detector}"
+        landmarks = np.concatenate([s.landmarks for s in every])
+        predictions = Predictions(landmarks, reasons=reasons, details={"crop": crop})
+        per_image = {
+            "reconstruction": errors,
+            "way_back": np.concatenate([s.back for s in every]),
+        }
+        results = {key: summarise_views(values, benchmark) for key, values in per_image.items()}
+        entry = Entry(
+            f"sadr {network.info.name}",
+            predictions,
+            Scores(per_image, results),
+            {"kind": "network", "weights": weights_info(network)},
+        )
+        return Report(self, benchmark, (entry,), __version__)
+
+    def choices(self, entries: Sequence[Entry]) -> dict[str, str]:
+        return CHOICES
+
+    def cited(self, results: dict[str, Any]) -> Cited:
+        s = results["reconstruction"]["all"]
+        what = "mean distance to the scan after rigid ICP over the 3-D outer-eye distance"
+        return Cited(what, f"{s['mean']:.2f} %", s["missing"])
+
+    def published(self, benchmark: PosedBenchmark) -> dict[str, Any]:
+        return published.records(published.ALL)
+
+    def tables(self, report: Report[PosedBenchmark]) -> list[Table]:
+        return [_subjects_table(report), _views_table(report)]
+
+
+PROTOCOL = Florence()
+
+
+def find_scans(data: Path | None) -> tuple[Path, dict[str, Path]]:
+    """The folder and its subjects: name -> scan file."""
+    folder = data_folder(data, HINT, FOLDER)
+    files = list_files(folder, SCAN_SUFFIXES, recursive=True)
+    if not files:
+        raise MissingDataError(f"no OBJ, PLY or WRL scan in {folder}: {HINT}")
+    return folder, {name: paths[0] for name, paths in files.items()}
+
+
+def find_landmarks(
+    scan: Scan, network: FaceReconstructor, detector: FaceDetector
+) -> tuple[Scan, ScanLandmarks]:
+    """Landmarks from the frontal view, lifted onto the scan where it has depth there.
+
+    Where no face is found, the texture is tried once more with its v counted downwards; the
+    scan is returned as it showed a face.
+    """
+    low, high = scan.vertices.min(0), scan.vertices.max(0)
+    x, y, z = (float(v) for v in (low + high) / 2)
+    scale = 0.9 * views.SIZE / float((high - low)[:2].max())
+    view = View(0.0, 0.0, scale, (x, y, z), views.SIZE)
+    source = "estimated from the frontal view"
+    picture, depth = render(scan, view)
+    faces = detector.detect(picture)
+    if not faces and scan.coordinates is not None:
+        scan = flip_texture(scan)
+        source += ", texture turned upside down"
+        picture, depth = render(scan, view)
+        faces = detector.detect(picture)
+    if not faces:
+        raise MissingDataError(
+            f"no face in the frontal view of scan {scan.name}: it must stand upright, y up and "
+            "facing along z, or have its landmarks beside it"
+        )
+    crop = network.crop_for(max(faces, key=lambda d: d.size))
+    (face,) = _reconstruct(network, [picture], [crop], two_pass=True)
+    if face is None or not np.isfinite(face.landmarks).all():
+        raise MissingDataError(f"no landmarks in the frontal view of scan {scan.name}")
+    points = np.asarray(face.landmarks, float).copy()
+    column, row = np.clip(np.rint(points[:, :2]).astype(int), 0, view.size - 1).T
+    seen = depth[row, column]
+    there = np.isfinite(seen)
+    if there.any():
+        offset = float(np.median(seen[there] - points[there, 2]))
+        points[:, 2] = np.where(there, seen, points[:, 2] + offset)
+    return scan, ordered_landmarks(view.lift(points), source)
+
+
+def summarise_views(errors: Array, benchmark: PosedBenchmark) -> dict[str, Any]:
+    """Mean by view, by subject, and over all."""
+    yaw, pitch = benchmark.angles[:, 0], benchmark.angles[:, 1]
+
+    def mean(which: NDArray[np.bool_]) -> float:
+        part = errors[which & np.isfinite(errors)]
+        return float(part.mean()) if part.size else float("nan")
+
+    groups = np.array(benchmark.groups)
+    return {
+        "by view": {
+            f"pitch {p:+.0f}": {f"yaw {y:+.0f}": mean((pitch == p) & (yaw == y)) for y in YAWS}
+            for p in PITCHES
+        },
+        "by yaw": {f"{y:+.0f}": mean(yaw == y) for y in YAWS},
+        "by subject": {s: mean(groups == s) for s in dict.fromkeys(benchmark.groups)},
+        "all": ced_figures(errors),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is measured of one scan, and kept in the cache of the output folder.
+
+    error, back: (20,) percent, NaN for a face not found. landmarks, truth: (20, 68, 3) pixels of
+    the view; truth is NaN where the scan's landmarks are not the 68. picture: (20,) paths.
+    source: where the landmarks come from.
+    """
+
+    error: Array
+    back: Array
+    landmarks: Array
+    truth: Array
+    picture: NDArray[np.str_]
+    source: NDArray[np.str_]
+
+    @classmethod
+    def read(cls, path: Path) -> Subject | None:
+        """None where there is no such file, where it is damaged, or its pictures are gone."""
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                found = cls(**{field.name: file[field.name] for field in fields(cls)})
+        except Exception:  # damaged files raise many types
+            return None
+        return found if all(Path(str(p)).is_file() for p in found.picture) else None
+
+    def write(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **asdict(self))
+        atomic_write(path, buffer.getbuffer())
+
+
+def _subject(
+    name: str, path: Path, settings: Settings, network: FaceReconstructor, tools: Tools
+) -> Subject:
+    """Errors of the 20 views."""
+    cached = settings.out / "cache" / f"scan-{_key(path, settings, network)}.npz"
+    found = Subject.read(cached)
+    if found is not None:
+        return found
+    pictures = settings.out / "views"
+    make_folder(pictures)
+    make_folder(cached.parent)
+    scan = read_scan(path, name)
+    landmarks = read_landmarks(path)
+    if landmarks is None:
+        scan, landmarks = find_landmarks(scan, network, tools.detector())
+    truth = ScanTruth.prepare(scan, landmarks, network.uv)
+    cameras = views_of(landmarks)
+    rendered = [render(scan, view) for view in cameras]
+    points = [view.project(landmarks.points) for view in cameras]
+    crops: list[Crop | None] = []
+    for (picture, _), box in zip(rendered, points, strict=True):
+        if settings.crop == "truth":
+            crops.append(crop_from_landmarks(box))
+        else:
+            match = matching_detection(tools.detector().detect(picture), box)
+            crops.append(None if match is None else network.crop_for(match))
+    faces = _reconstruct(network, [r[0] for r in rendered], crops, settings.crop == "detector")
+    nothing = np.full((68, 3), np.nan)
+    errors: list[tuple[float, float]] = []
+    files: list[str] = []
+    for view, (picture, depth), face in zip(cameras, rendered, faces, strict=True):
+        errors.append((np.nan, np.nan))
+        if face is not None:
+            errors[-1] = view_errors(face, truth, view, depth, network.uv)
+        stem = name.replace("/", "_")
+        files.append(str(pictures / f"{stem}_pitch{view.pitch:+.0f}_yaw{view.yaw:+.0f}.jpg"))
+        done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        assert done
+        atomic_write(Path(files[-1]), data.tobytes())
+    there, back = np.array(errors).T
+    subject = Subject(
+        error=there,
+        back=back,
+        landmarks=np.array([nothing if f is None else f.landmarks for f in faces], float),
+        truth=np.array(points if landmarks.ordered else [nothing] * len(points)),
+        picture=np.array(files),
+        source=np.array(landmarks.source),
+    )
+    subject.write(cached)
+    return subject
+
+
+def _key(path: Path, settings: Settings, network: FaceReconstructor) -> str:
+    """Name of the cache file, which changes with anything that changes the errors."""
+    beside = [path.with_suffix(s) for s in (".txt", ".lm3", ".ljson")]
+    what = {
+        "scan": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "landmarks": [hashlib.sha256(p.read_bytes()).hexdigest() for p in beside if p.is_file()],
+        "weights": network.info.sha256,
+        "alignment": str(getattr(network, "alignment", "")),
+        "flip": bool(getattr(network, "flip", False)),
+        "crop": settings.crop,
+        "detector": settings.detector,
+        "protocol": CHOICES,
+        "content": CONTENT,
+        "sadr": __version__,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _reconstruct(
+    network: FaceReconstructor,
+    pictures: list[NDArray[np.uint8]],
+    crops: list[Crop | None],
+    two_pass: bool,
+) -> list[Face | None]:
+    """The face of each picture; None where there is no crop."""
+
+    def run(ks: list[int], crops: list[Crop]) -> list[Face]:
+        size = network.crop_resolution
+        cut = [extract_crop(pictures[k], crop, size) for k, crop in zip(ks, crops, strict=True)]
+        return list(network.reconstruct_crops(cut, crops))
+
+    faces: list[Face | None] = [None] * len(crops)
+    used = {k: crop for k, crop in enumerate(crops) if crop is not None}
+    if used:
+        for k, face in zip(used, run(list(used), list(used.values())), strict=True):
+            faces[k] = face
+    return second_pass(faces, run) if two_pass else faces
+
+
+def _subjects_table(report: Report[PosedBenchmark]) -> Table:
+    subjects = len(set(report.benchmark.groups))
+    rows = [row for row in published.RECONSTRUCTION if "florence" in row.values]
+    labels, sources = published.footnotes(rows)
+    left_out = len(report.benchmark.excluded)
+    table = Table(
+        f"Reconstruction error (%) on {subjects} scans (the paper's Table II, Florence)",
+        ["method", "mean", "median", "way back", "views", "missed"],
+        note=f"{sources} Published rows are over Florence's {published.FLORENCE_SUBJECTS} "
+        "subjects. Way back: from the scan to the face, a check."
+        + (f" {left_out} scans left out." if left_out else ""),
+    )
+    for label, row in zip(labels, rows, strict=True):
+        table.add([label, row.values["florence"], None, None, None, None])
+    for entry in report.entries:
+        results, back = (entry.scores.results[key] for key in ("reconstruction", "way_back"))
+        s = results["all"]
+        counts = [str(s["count"]), str(s["missing"])]
+        table.add([entry.label, s["mean"], s["median"], back["all"]["mean"], *counts], ours=True)
+        if subjects > 1:
+            for name, value in results["by subject"].items():
+                cells = [value, None, back["by subject"][name]]
+                table.add([f"{entry.label}, {name}", *cells, None, None], ours=True)
+    return table
+
+
+def _views_table(report: Report[PosedBenchmark]) -> Table:
+    results = report.entries[0].scores.results["reconstruction"]
+    yaws = list(results["by yaw"])
+    table = Table(f"{report.entries[0].label} by view (%)", ["pitch", *(f"yaw {y}" for y in yaws)])
+    for pitch, row in results["by view"].items():
+        table.add([pitch, *row.values()], ours=True)
+    table.add(["mean", *results["by yaw"].values()], ours=True)
+    return table

@@ -1,0 +1,122 @@
+"""300-W and any folder of pictures with ``.pts`` files: 68 points in 2-D, without pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sadr_cli.evaluation.data import lm300w
+from sadr_cli.evaluation.data.benchmark import Array, Benchmark, list_files
+from sadr_cli.evaluation.data.predictions import Predictions
+from sadr_cli.evaluation.measures import metrics
+from sadr_cli.evaluation.measures.scoring import Scores, ced_figures
+from sadr_cli.evaluation.photos import PhotoProtocol
+from sadr_cli.evaluation.report.record import Cited, Entry, Report
+from sadr_cli.evaluation.report.table import Table
+from sadr_cli.evaluation.report.tables import coverage
+
+INNER = slice(17, 68)  # of the 68 points: without the jaw
+
+
+MEASURES = {
+    "nme_box": "box",
+    "nme_inter_ocular": "inter-ocular",
+    "nme_inter_pupil": "inter-pupil",
+}
+REFUSED = {
+    "occlusion": "--occlusion needs 3-D landmarks (AFLW2000-3D): 300-W has none",
+    "face_model": "--face-model needs the parameters of .mat files (AFLW2000-3D): 300-W has none",
+}
+
+
+class LM300W(PhotoProtocol[Benchmark]):
+    """NME by three normalisers, of all 68 points and of the 51 without the jaw."""
+
+    name = "300w"
+    main = "nme_box"
+    measures = MEASURES
+    drawn = tuple(MEASURES)
+    drawn_together = ("nme_box",)
+    refused = REFUSED
+
+    def reads(self, folder: Path) -> bool:
+        return bool(list_files(folder, (".pts",), recursive=True))
+
+    def load(
+        self,
+        data: Path | None = None,
+        *,
+        origin: int = 0,
+        allow_missing: bool = False,
+        need_images: bool = True,
+        name: str = "300w",
+    ) -> Benchmark:
+        return lm300w.load(
+            data, origin=origin, allow_missing=allow_missing, need_images=need_images, name=name
+        )
+
+    def score(self, benchmark: Benchmark, predictions: Predictions, **unused: Any) -> Scores:
+        p, g = predictions.landmarks[..., :2], benchmark.landmarks[..., :2]
+        normalisers = {
+            "nme_box": metrics.box_size(g),
+            "nme_inter_ocular": metrics.inter_ocular(g),
+            "nme_inter_pupil": metrics.inter_pupil(g),
+        }
+        per_image: dict[str, Array] = {}
+        for key, size in normalisers.items():
+            per_image[key] = metrics.nme(p, g, size)
+            # The jaw of 300-W follows the visible contour, that of a 3-D face the surface.
+            per_image[f"{key}_inner51"] = metrics.nme(p[:, INNER], g[:, INNER], size)
+        groups = {"all": np.ones(len(benchmark), bool)}
+        for name in sorted(set(benchmark.groups)):
+            groups[name] = np.array([group == name for group in benchmark.groups])
+        results = {
+            key: {name: ced_figures(errors[which]) for name, which in groups.items()}
+            for key, errors in per_image.items()
+        }
+        return Scores(per_image, results, {"pose": "the truth has no pose"})
+
+    def choices(self, entries: Sequence[Entry]) -> dict[str, str]:
+        return {
+            "points": "68 landmarks, 300-W order, x and y; inner51: without the jaw (points "
+            "1-17), which in 300-W follows the visible contour and in a 3-D face the surface",
+            "nme_box": "mean point distance / sqrt(w h) of the box of the 68 true points, percent",
+            "nme_inter_ocular": "over the distance of the outer eye corners (37, 46)",
+            "nme_inter_pupil": "over the distance of the eyes' centres (means of 37-42 and 43-48)",
+            "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
+            "missing": "faces not found are left out of the mean and counted beside it",
+        }
+
+    def cited(self, results: dict[str, Any]) -> Cited:
+        s = results["nme_box"]["all"]
+        figures = (
+            f"mean {s['mean']:.2f} %, AUC@8 % {s['auc']:.2f}, failures {s['failure_rate']:.2f} %"
+        )
+        what = "68 points, 2-D, NME over sqrt(w h) of the true points"
+        return Cited(what, figures, s["missing"])
+
+    def tables(self, report: Report[Benchmark]) -> list[Table]:
+        whole = self._table(report, "NME (%), 68 points in 2-D", "")
+        inner = self._table(report, "NME (%), 51 points in 2-D, without the jaw", "_inner51")
+        return [whole, inner, coverage(report, "nme_box", "all")]
+
+    def _table(self, report: Report[Benchmark], title: str, suffix: str) -> Table:
+        table = Table(
+            title,
+            ["method, normaliser", "mean", "median", "AUC@8 %", "failures %", "images", "missed"],
+            note="Box: sqrt(w h) of the 68 true points.",
+        )
+        for entry in report.entries:
+            for key, normaliser in self.measures.items():
+                for group, s in entry.scores.results[key + suffix].items():
+                    label = entry.label if group == "all" else f"{entry.label}, {group}"
+                    figures = [s[k] for k in ("mean", "median", "auc", "failure_rate")]
+                    counts = str(s["count"]), str(s["missing"])
+                    table.add([f"{label}, {normaliser}", *figures, *counts], ours=True)
+        return table
+
+
+PROTOCOL = LM300W()

@@ -1,0 +1,87 @@
+"""What a user chose for one evaluation, and the network and detector it runs with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sadr_cli.errors import UsageError
+from sadr_cli.protocols import FaceDetector, FaceReconstructor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chose; see ``sadr evaluate --help``."""
+
+    target: str
+    data: Path | None = None
+    out: Path = Path("evaluation")
+    predictions: Path | None = None
+    compare: tuple[Path, Path] | None = None
+    crop: str = "truth"
+    detector: str = "centerface"
+    weights: str | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    face_model: Path | None = None
+    bfm_uv: Path | None = None
+    y_flip: str = "height"
+    align: str = "procrustes"
+    pts_origin: int = 0
+    allow_missing: bool = False
+    occlusion: bool = False
+    seed: int = 0
+    flip: bool = False
+
+    @property
+    def given(self) -> tuple[Path, ...]:
+        """The prediction sets to score; empty when the network is to run."""
+        return self.compare or ((self.predictions,) if self.predictions else ())
+
+
+Progress = Callable[[str, int, int], None]  # stage, done in it, total
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Network and detector, made when first asked for, and where progress goes."""
+
+    network: Callable[[], FaceReconstructor]
+    detector: Callable[[], FaceDetector]
+    progress: Progress = lambda stage, done, total: None
+
+    def counter(self, stage: str, total: int) -> Callable[[int], None]:
+        """A function that adds to the progress of ``stage``."""
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            self.progress(stage, done, total)
+
+        return advance
+
+
+def check_settings(settings: Settings) -> None:
+    """UsageError for options that are wrong or contradict each other."""
+    choices = {
+        "crop": ("truth", "detector"),
+        "align": ("procrustes", "icp"),
+        "y-flip": ("height", "height-1", "height+1"),
+    }
+    for name, allowed in choices.items():
+        value = getattr(settings, name.replace("-", "_"))
+        if value not in allowed:
+            *first, last = allowed
+            raise UsageError(f"--{name} takes {', '.join(first)} or {last}, not {value!r}")
+    if settings.predictions and settings.compare:
+        raise UsageError("--predictions and --compare exclude each other")
+    if settings.bfm_uv and not settings.face_model:
+        raise UsageError("--bfm-uv goes with --face-model BFM.mat")
+    if settings.pts_origin not in (0, 1):
+        raise UsageError(f"--pts-origin takes 0 or 1, not {settings.pts_origin}")
+    if settings.align == "icp" and settings.face_model is not None:
+        from sadr_cli.evaluation.measures.icp import open3d
+
+        open3d()  # now rather than after the network has run
