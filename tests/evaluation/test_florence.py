@@ -282,7 +282,7 @@ def test_a_scan_whose_landmarks_are_not_finite_is_named(monkeypatch):
         def detect(self, image):
             return [Detection(np.array([60.0, 60, 130, 130]))]
 
-    monkeypatch.setattr(florence, "SIZE", 192)
+    monkeypatch.setattr(views, "SIZE", 192)
     lost = replace(posed_face(SMALL), landmarks=np.full((68, 3), np.nan), confidence=np.nan)
     network = FakeNetwork([lost])
     network._face = lambda crop: lost
