@@ -61,3 +61,23 @@ class TrainingError(SadrError):
     """A training went wrong (the loss is no number any more): the last good state is kept."""
 
     exit_code = ExitCode.INTERNAL
+
+
+def exit_code(
+    done: int,
+    failed: int,
+    faces: int | None = None,
+    no_face: int = 0,
+    fail_on_no_face: bool = False,
+) -> ExitCode:
+    """The code of a run over many inputs.
+
+    done: inputs that went through, faceless ones included; failed: inputs with an error;
+    faces: faces found in all (None: the run does not look for faces);
+    no_face: inputs among ``done`` without a face.
+    """
+    if failed or (fail_on_no_face and no_face):
+        return ExitCode.SOME_FAILED
+    if done == 0 or faces == 0:
+        return ExitCode.NOTHING
+    return ExitCode.OK

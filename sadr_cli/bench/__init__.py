@@ -1,10 +1,11 @@
 """How fast this machine is: the network, the alignment, whole runs, memory, cold start."""
 
 from sadr_cli.bench.network import alignment_share, gpu_throughput, network_times
-from sadr_cli.bench.report import Row, markdown, table
+from sadr_cli.bench.report import HEAD, Row, markdown
 from sadr_cli.bench.runs import cold_start, memory_growth, whole_run
 
 __all__ = [
+    "HEAD",
     "Row",
     "alignment_share",
     "cold_start",
@@ -12,6 +13,5 @@ __all__ = [
     "markdown",
     "memory_growth",
     "network_times",
-    "table",
     "whole_run",
 ]

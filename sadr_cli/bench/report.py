@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -29,21 +25,11 @@ class Row:
         return [self.group, self.what, value, ratio, self.aim, self.note]
 
 
-_HEAD = ("", "What", "Measured", "Ratio", "Aim", "")
+HEAD = ("", "What", "Measured", "Ratio", "Aim", "")
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(_HEAD) + " |", "|---|---|--:|--:|---|---|"]
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|---|---|"]
     lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
     return "\n".join(lines)
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """The same for the terminal."""
-    from rich.table import Table
-
-    out = Table(*_HEAD)
-    for row in rows:
-        out.add_row(*row.cells())
-    return out

@@ -1,8 +1,9 @@
 """The ``sadr`` command: one file a subcommand, each imported only when it is asked for.
 
 A command lives in ``cli/<name>.py`` as a function ``<name>`` with typer's ``Annotated`` options
-(or, for a command with subcommands, a ``typer.Typer`` named ``app``) and one line in
-:data:`COMMANDS`. At module level it imports nothing heavier than typer and :mod:`.common`.
+and groups of them (:mod:`.options`), or, for a command with subcommands, a ``typer.Typer`` named
+``app``; and it has one line in :data:`COMMANDS`. At module level it imports nothing heavier than
+typer. It parses, calls what does the work and says what came of it.
 
 Exit codes are those of :class:`sadr_cli.errors.ExitCode`; 141 (128 + SIGPIPE) when the reader
 of standard output went away, as with any other tool in a pipe.
@@ -12,14 +13,23 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
+from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from sadr_cli.cli.command import Command, expand_groups
+from sadr_cli.cli.output import (
+    print_error,
+    print_traceback,
+    standard_output_error,
+    wants_traceback,
+)
+from sadr_cli.cli.process import BROKEN_PIPE, flush, prepare
 from sadr_cli.errors import ExitCode, SadrError
 
 # In the order of the help.
@@ -35,15 +45,61 @@ COMMANDS = (
     "completion",
 )
 
-_BROKEN_PIPE = 141
 # typer carries its own copy of click in some versions: take the class it really raises.
 _USAGE_ERRORS: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
 
-class _LazyGroup(TyperGroup):
-    """Commands come from :data:`COMMANDS`; every error leaves as one sentence and a code."""
+class _Ended(Exception):
+    """Carries what typer would make an end of in its own manner."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class Group(TyperGroup):
+    """Commands whose errors leave as one sentence and a code, and whose help is not cut short."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # sadr help detect
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            ctx.fail(f"there is no command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands: dict[str, Any] = {n: self.get_command(ctx, n) for n in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(n, c.get_short_help_str(200)) for n, c in commands.items()])
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError) as error:
+            raise _Ended(error) from error
+
+    def main(self, *args: Any, **settings: Any) -> NoReturn:
+        try:
+            code = super().main(*args, **{**settings, "standalone_mode": False})
+        except _Ended as end:
+            code = _report(end.reason)
+        except OSError as error:  # of printing help or the version
+            code = _report(standard_output_error(error))
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            code = _report(error)
+        flush()
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _LazyGroup(Group):
+    """Commands come from :data:`COMMANDS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         here = Path(__file__).parent
@@ -55,54 +111,71 @@ class _LazyGroup(TyperGroup):
         module = import_module(f"{__name__}.{cmd_name}")
         sub = getattr(module, "app", None)
         if sub is None:
-            sub = _new_app()
-            sub.command(cmd_name)(getattr(module, cmd_name))
+            sub = new_app()
+            add_command(sub, cmd_name, getattr(module, cmd_name))
         command = typer.main.get_command(sub)
         command.name = cmd_name
         return command
 
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (_USAGE_ERRORS, typer.Exit, typer.Abort):
-            raise
-        except BrokenPipeError:
-            # What is still buffered has no reader; keep the interpreter's last flush silent.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(_BROKEN_PIPE) from None
-        except KeyboardInterrupt as error:
-            _report(error, "interrupted")
-            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-        except SadrError as error:
-            _report(error, str(error))
-            raise typer.Exit(int(error.exit_code)) from None
-        except Exception as error:
-            _report(error, _unexpected(error))
-            raise typer.Exit(int(ExitCode.INTERNAL)) from None
 
-
-def _report(error: BaseException, message: str) -> None:
-    from sadr_cli.cli.common import print_error, print_traceback, wants_traceback
-
-    if wants_traceback():
+def _report(error: BaseException) -> int:
+    """Say what happened in one sentence; the exit code."""
+    code, message = _judge(error)
+    if wants_traceback() and not isinstance(error, (*_ENDS, _USAGE_ERRORS)):
         print_traceback(error)
-    print_error(message)
+    if message:
+        print_error(message)
+    return code
 
 
-def _unexpected(error: Exception) -> str:
+_ENDS = (SystemExit, BrokenPipeError)
+
+
+def _judge(error: BaseException) -> tuple[int, str]:
+    """Exit code and sentence of an error; no sentence when there is nothing to say."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0, ""
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE, ""
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return int(ExitCode.INTERRUPTED), "interrupted"
+    if isinstance(error, SadrError):
+        return int(error.exit_code), str(error)
+    if isinstance(error, _USAGE_ERRORS):
+        return int(ExitCode.USAGE), _usage(error)
+    return int(ExitCode.INTERNAL), _unexpected(error)
+
+
+def _usage(error: Any) -> str:
+    context: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help(), err=True)
+        return ""
+    text = error.format_message().strip().rstrip(".")
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    return text[:1].lower() + text[1:] + hint
+
+
+def _unexpected(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     return f"internal error, {reason} (SADR_DEBUG=1 shows the traceback)"
 
 
-def _new_app(**settings: Any) -> typer.Typer:
+def new_app(**settings: Any) -> typer.Typer:
+    """A typer application in this project's manner."""
     return typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        **settings,
+        **{"cls": Group, **settings},
     )
+
+
+def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Make a command of ``function``, whose parameters may be groups of options."""
+    app.command(name, cls=Command)(expand_groups(function))
 
 
 def _print_version(wanted: bool) -> None:
@@ -113,7 +186,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = _new_app(cls=_LazyGroup, no_args_is_help=True)
+app = new_app(cls=_LazyGroup, no_args_is_help=True)
 
 
 @app.callback()
@@ -121,7 +194,7 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
 ) -> None:
@@ -130,10 +203,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``sadr`` command."""
-    if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
-        warnings.simplefilter("ignore")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    prepare()
     if "_SADR_COMPLETE" in os.environ:  # asked by the script of `sadr completion`
         from typer.completion import completion_init
 

@@ -8,19 +8,13 @@ from typing import Annotated
 
 import typer
 
-from sadr_cli.cli.common import (
-    DeviceOption,
-    JsonOption,
-    Output,
-    QuietOption,
-    RecursiveOption,
-    VerboseOption,
-    WeightsOption,
-)
+from sadr_cli.cli.options import MessageOptions, NetworkOptions
 from sadr_cli.errors import UsageError
 
 
 def bench(
+    network: NetworkOptions,
+    messages: MessageOptions,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -30,9 +24,9 @@ def bench(
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Photos of the whole run.")
     ] = 40,
-    recursive: RecursiveOption = False,
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into subfolders as well.")
+    ] = False,
     threads: Annotated[
         int,
         typer.Option("--threads", min=1, metavar="N", help="Threads of the network on a CPU."),
@@ -56,9 +50,6 @@ def bench(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="A Markdown table on standard output.")
     ] = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Measure the network, the alignment, whole runs and the cold start.
 
@@ -68,7 +59,7 @@ def bench(
 
     Example: sadr bench examples/photos
     """  # fmt: skip
-    say = Output(quiet=quiet, verbose=verbose, json=json)
+    say = messages.open(results=True)
     photos: list[Path] = []
     if inputs:
         from sadr_cli.sources import iter_sources
@@ -80,7 +71,7 @@ def bench(
     from sadr_cli import bench as measure
     from sadr_cli.reconstructor import Reconstructor
 
-    reconstructor = Reconstructor(weights, device=device)
+    reconstructor = Reconstructor(network.weights, device=network.device)
     rows: list[measure.Row] = []
 
     def add(label: str, more: list[measure.Row]) -> None:
@@ -101,8 +92,9 @@ def bench(
     add("alignment", measure.alignment_share(reconstructor, rounds=rounds))
     if photos:
         add("run", measure.whole_run(reconstructor, photos, count))
-        add("start", measure.cold_start(photos[0], weights))
+        add("start", measure.cold_start(photos[0], network.weights))
     if markdown:
-        print(measure.markdown(rows))
+        for line in measure.markdown(rows).splitlines():
+            say.result(line)
     else:
-        say.print(measure.table(rows))
+        say.table([measure.HEAD, *(row.cells() for row in rows)])

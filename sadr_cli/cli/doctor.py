@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sadr_cli.cli.common import (
-    DeviceOption,
-    JsonOption,
-    Output,
-    QuietOption,
-    VerboseOption,
-    WeightsOption,
-)
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from sadr_cli.cli.options import MessageOptions, NetworkOptions
 
 
-def doctor(
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
-) -> None:
+def doctor(network: NetworkOptions, messages: MessageOptions) -> None:
     """Check this installation: what works, what is missing and the command that brings it.
 
     Versions, devices, weights and their checksums, detectors that work offline, photo and video
@@ -32,29 +14,28 @@ def doctor(
 
     Example: sadr doctor --json | jq -c 'select(.status != "ok") | {name, detail, fix}'
     """
-    from rich.table import Table
-
     from sadr_cli.doctor import OK, examine
     from sadr_cli.errors import MissingDataError
 
-    out = Output(quiet=quiet, verbose=verbose, json=json)
+    out = messages.open(results=True)
     checks = []
     with out.progress("Checking") as bar:
-        for check in examine(weights, device):
+        for check in examine(network.weights, network.device):
             bar.advance()
             out.emit(check.to_dict())
             checks.append(check)
     style = {OK: "green", "missing": "yellow", "failed": "red"}
-    table = Table("", "", "", "", box=None, show_header=False, pad_edge=False)
+    rows, styles = [], []
     group = ""
     for check in checks:
         label = check.group if check.group != group else ""
         group = check.group
-        color = "red" if check.blocks else style[check.status]
-        table.add_row(label, check.name, f"[{color}]{check.status}[/]", _cell(check.detail))
+        rows.append((label, check.name, check.status, check.detail))
+        styles.append("red" if check.blocks else style[check.status])
         if check.fix:
-            table.add_row("", "", "", _cell(f"-> {check.fix}"))
-    out.print(table)
+            rows.append(("", "", "", f"-> {check.fix}"))
+            styles.append("")
+    out.table(rows, styles)
     blocking = [c for c in checks if c.blocks]
     out.emit(
         {
@@ -72,12 +53,3 @@ def doctor(
         hint = f": try {first.fix}" if first.fix else ""
         raise MissingDataError(f"photos cannot be reconstructed, {first.name} {first.status}{hint}")
     out.info("photos can be reconstructed")
-
-
-def _cell(text: str) -> Text:
-    """Plain text, never markup."""
-    from rich.text import Text
-
-    from sadr_cli.cli.common import printable
-
-    return Text(printable(text))

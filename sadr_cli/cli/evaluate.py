@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
-from sadr_cli.cli.common import (
+from sadr_cli.cli.options import (
     BatchSizeOption,
     DetectorOption,
     DeviceOption,
     JsonOption,
-    Output,
-    ProgressBar,
     QuietOption,
     SeedOption,
     VerboseOption,
     WeightsOption,
-    parse_batch_size,
 )
+from sadr_cli.cli.output import Output
+from sadr_cli.cli.parse import parse_batch_size
+from sadr_cli.cli.progress import ProgressBar
 
 Target = Annotated[
     str,

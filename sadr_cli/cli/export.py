@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sadr_cli.cli.common import (
-    JsonOption,
-    Output,
-    QuietOption,
+from sadr_cli.cli.options import (
+    MessageOptions,
     TextureSizeOption,
-    VerboseOption,
     WeightsOption,
     complete_formats,
-    exit_code,
-    parse_formats,
 )
-from sadr_cli.errors import InputError, UsageError
+from sadr_cli.cli.output import Output
+from sadr_cli.cli.parse import parse_formats
+from sadr_cli.cli.words import listed
+from sadr_cli.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
-    from sadr_cli.export.convert import ExportSettings
-    from sadr_cli.export.subjects import Entry
-    from sadr_cli.export.topology import Topology
-    from sadr_cli.uv import UVLayout
+    from sadr_cli.export.run import Exported
 
 
 def export(
@@ -54,6 +47,7 @@ def export(
             autocompletion=complete_formats,
         ),
     ],
+    messages: MessageOptions,
     frame: Annotated[
         str | None,
         typer.Option(
@@ -100,9 +94,6 @@ def export(
         bool, typer.Option("--dynamic-batch", help="model, onnx: any number of crops at once.")
     ] = False,
     weights: WeightsOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Convert results, or the network: other formats, textures, fewer triangles.
 
@@ -115,7 +106,7 @@ def export(
 
     Example: sadr export meshes --format glb --decimate 5000 --out small
     """
-    say = Output(quiet=quiet, verbose=verbose, json=json)
+    say = messages.open()
     if sources == ["model"]:
         others = (frame, texture_size, photos, decimate, crop_ears or None, merge)
         if any(option is not None for option in others):
@@ -126,66 +117,47 @@ def export(
         raise UsageError("--half and --dynamic-batch are for `sadr export model`")
     kinds = parse_formats(formats, frame or "image", texture_size)
 
-    from sadr_cli.export.convert import ExportSettings, write_index
+    from sadr_cli.export.convert import ExportSettings
+    from sadr_cli.export.merge import find_people
+    from sadr_cli.export.run import export_faces, find_all, merge_people
     from sadr_cli.export.topology import make_topology
-    from sadr_cli.files import check_writable
     from sadr_cli.model.checkpoint import find_weights, load_layout
 
-    for source in sources:
-        folder = Path(source) if Path(source).is_dir() else Path(source).parent
-        if folder.exists() and out.exists() and folder.resolve() == out.resolve():
-            raise UsageError(f"--out {out} is where the source lies: choose another folder")
+    entries = find_all(sources, out)
     uv = load_layout(find_weights(weights))
     topology = make_topology(uv, decimate, not crop_ears)
     settings = ExportSettings(out, kinds, frame, texture_size, photos, decimate, not crop_ears)
-    entries = _entries(sources)
-    if merge:
-        done, failed = _merge_all(say, list(entries), merge, uv, settings, topology)
-    else:
-        first = next(entries)
-        check_writable(out)
-        done, failed = _export_all(say, first, entries, uv, settings, topology)
-    if done:
-        write_index(out, uv, topology)
-    say.info(f"{done} exported{f', {failed} failed' if failed else ''} -> {out}")
+    with say.progress("Merging" if merge else "Exporting") as bar:
+
+        def observe(result: Exported) -> None:
+            _tell(say, result)
+            bar.advance()
+
+        if merge:
+            people = find_people(merge, list(entries))
+            bar.update(total=len(people))
+            done, failed = merge_people(people, uv, settings, topology, observe)
+        else:
+            faces = bar.counting(entries)
+            done, failed = export_faces(faces, uv, settings, topology, observe)
+    say.info(f"{listed(f'{done} exported', (failed, 'failed'))} -> {out}")
     say.emit({"summary": {"exported": done, "failed": failed, "out": str(out)}})
     raise typer.Exit(int(exit_code(done, failed)))
 
 
-def _merge_all(
-    say: Output,
-    entries: list[Entry],
-    rules: list[Path],
-    uv: UVLayout,
-    settings: ExportSettings,
-    topology: Topology | None,
-) -> tuple[int, int]:
-    """One result a person; (done, failed)."""
-    from sadr_cli.export.merge import find_people, merge_person
-    from sadr_cli.export.subjects import load_subject
-    from sadr_cli.files import check_writable
-
-    people = find_people(rules, entries)
-    check_writable(settings.out)
-    done = failed = 0
-    with say.progress("Merging", total=len(people)) as bar:
-        for person in people:
-            try:
-                subjects = [load_subject(entry, uv) for entry in person.entries]
-                files, notes = merge_person(person, subjects, uv, settings, topology)
-            except InputError as error:
-                failed += 1
-                say.warn(f"{person.name}: {error}")
-                say.emit({"name": person.name, "status": "failed", "reason": str(error)})
-                continue
-            done += 1
-            for note in notes:
-                say.warn(note)
-            stems = [subject.stem for subject in subjects]
-            say.detail(f"{person.name}: {', '.join(stems)}")
-            say.emit({"name": person.name, "status": "ok", "faces": stems, "outputs": files})
-            bar.advance()
-    return done, failed
+def _tell(say: Output, result: Exported) -> None:
+    person = result.faces is not None
+    about = {"name": result.name} if person else {"source": result.source}
+    if result.error is not None:
+        say.warn(result.error)
+        about = {"name": result.source} if person else about
+        say.emit({**about, "status": "failed", "reason": result.error})
+        return
+    for note in result.notes:
+        say.warn(note)
+    say.detail(f"{result.name}: {', '.join(result.faces or result.files)}")
+    more = {"faces": result.faces} if person else {"name": result.name}
+    say.emit({**about, **more, "status": "ok", "outputs": result.files})
 
 
 def _export_model(
@@ -204,71 +176,3 @@ def _export_model(
     size = path.stat().st_size
     say.info(f"{checkpoint.name} as {kind}, {size / 1e6:.1f} MB -> {path}")
     say.emit({"model": checkpoint.name, "format": kind, "path": path, "bytes": size})
-
-
-def _entries(sources: list[str]) -> Iterator[Entry]:
-    from sadr_cli.export.subjects import find_entries
-
-    for source in sources:
-        yield from find_entries(Path(source))
-
-
-def _export_all(
-    say: Output,
-    first: Entry,
-    rest: Iterator[Entry],
-    uv: UVLayout,
-    settings: ExportSettings,
-    topology: Topology | None,
-) -> tuple[int, int]:
-    """Export in a few threads, report in order; (done, failed)."""
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    from sadr_cli.export.convert import export_subject
-    from sadr_cli.export.subjects import load_subject
-
-    done = failed = 0
-    taken: dict[str, Path] = {}
-
-    def work(entry: Entry) -> tuple[str, list[str], list[str]]:
-        subject = load_subject(entry, uv)
-        before = taken.setdefault(subject.stem.casefold(), entry.path)
-        if before != entry.path:
-            raise InputError(
-                f"{entry.path}: {before} has the same name: export them to different folders"
-            )
-        return (subject.stem, *export_subject(subject, uv, settings, topology))
-
-    def finish(entry: Entry, future: Future[tuple[str, list[str], list[str]]]) -> None:
-        nonlocal done, failed
-        try:
-            name, files, notes = future.result()
-        except InputError as error:
-            failed += 1
-            say.warn(str(error))
-            say.emit({"source": str(entry.path), "status": "failed", "reason": str(error)})
-            return
-        done += 1
-        for note in notes:
-            say.warn(note)
-        say.detail(f"{name}: {', '.join(files)}")
-        say.emit({"source": str(entry.path), "name": name, "status": "ok", "outputs": files})
-
-    jobs = min(max(os.cpu_count() or 2, 2), 8)
-    queue: deque[tuple[Entry, Future[tuple[str, list[str], list[str]]]]] = deque()
-    with say.progress("Exporting") as bar, ThreadPoolExecutor(jobs, "sadr-export") as pool:
-        try:
-            queue.append((first, pool.submit(work, first)))
-            for entry in rest:
-                queue.append((entry, pool.submit(work, entry)))
-                if len(queue) > 2 * jobs:
-                    finish(*queue.popleft())
-                    bar.advance()
-            while queue:
-                finish(*queue.popleft())
-                bar.advance()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return done, failed

@@ -5,46 +5,32 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sadr_cli.cli.common import (
+from sadr_cli.cli.options import (
     BatchSizeOption,
-    BoxesOption,
-    DetectorOption,
-    DeviceOption,
-    EndOption,
-    FacesOption,
+    FaceOptions,
     FailOnNoFaceOption,
-    FrameStepOption,
-    FromFileOption,
-    Inputs,
+    InputOptions,
     JobsOption,
-    JsonOption,
-    MaxPixelsOption,
-    Output,
-    OverwriteOption,
-    QuietOption,
-    RecursiveOption,
-    ShardOption,
-    StartOption,
+    MessageOptions,
+    NetworkOptions,
+    SpanOptions,
     TextureSizeOption,
-    VerboseOption,
-    WeightsOption,
-    check_span,
+    check_standard_input,
+    complete,
     complete_formats,
-    exit_code,
-    leave_interrupted,
-    parse_batch_size,
-    parse_faces,
-    parse_formats,
-    parse_shard,
-    take_shard,
 )
-from sadr_cli.errors import UsageError
+from sadr_cli.cli.output import Output
+from sadr_cli.cli.parse import parse_batch_size, parse_formats
+from sadr_cli.cli.process import leave_interrupted
+from sadr_cli.cli.words import listed, plural
+from sadr_cli.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
     from sadr_cli.detection.boxes import BoxGroup
@@ -54,11 +40,49 @@ if TYPE_CHECKING:
 _LISTED = 50  # failures in the closing summary; the manifest has them all
 
 
+@dataclass(frozen=True)
+class VideoOptions(SpanOptions):
+    """How videos are read, followed and written."""
+
+    smooth: Annotated[
+        str,
+        typer.Option(
+            "--smooth",
+            metavar="off|light|strong",
+            help="How much trembling is taken out.",
+            autocompletion=complete("off", "light", "strong"),
+        ),
+    ] = "light"
+    mesh_every: Annotated[
+        int | None,
+        typer.Option(
+            "--mesh-every",
+            min=1,
+            metavar="N",
+            help="Meshes of every Nth frame, beside the mean one of each track.",
+            show_default=False,
+        ),
+    ] = None
+    detect_every: Annotated[
+        int,
+        typer.Option("--detect-every", min=1, metavar="N", help="Look for new faces so often."),
+    ] = 30
+
+    def check(self) -> None:
+        super().check()
+        if self.smooth not in ("off", "light", "strong"):
+            raise UsageError(f"--smooth takes off, light or strong, not {self.smooth!r}")
+
+
 def reconstruct(
+    inputs: InputOptions,
+    faces: FaceOptions,
+    network: NetworkOptions,
+    video: VideoOptions,
+    messages: MessageOptions,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; is made.")
     ],
-    inputs: Inputs = None,
     formats: Annotated[
         str,
         typer.Option(
@@ -76,6 +100,7 @@ def reconstruct(
             metavar="NAME",
             help="image: photo pixels, y up; metric: millimetres of the model's prior, turned as "
             "in the photo; canonical: frontal, without pose.",
+            autocompletion=complete("image", "metric", "canonical"),
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
@@ -86,16 +111,17 @@ def reconstruct(
         bool,
         typer.Option("--index/--no-index", help="Write index.html, a page to look at the results."),
     ] = True,
-    recursive: RecursiveOption = False,
-    from_file: FromFileOption = None,
-    boxes: BoxesOption = None,
-    faces: FacesOption = "all",
-    detector: DetectorOption = "centerface",
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            "--boxes",
+            metavar="FILE",
+            help="Take faces from the JSON lines of `sadr detect --json`; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: BatchSizeOption = "auto",
     jobs: JobsOption = None,
-    shard: ShardOption = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -105,37 +131,10 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
-    start: StartOption = 0.0,
-    end: EndOption = None,
-    frame_step: FrameStepOption = 1,
-    smooth: Annotated[
-        str,
-        typer.Option(
-            "--smooth", metavar="off|light|strong", help="Video: how much trembling is taken out."
-        ),
-    ] = "light",
-    mesh_every: Annotated[
-        int | None,
-        typer.Option(
-            "--mesh-every",
-            min=1,
-            metavar="N",
-            help="Video: meshes of every Nth frame, beside the mean one of each track.",
-            show_default=False,
-        ),
-    ] = None,
-    detect_every: Annotated[
-        int,
-        typer.Option(
-            "--detect-every", min=1, metavar="N", help="Video: look for new faces so often."
-        ),
-    ] = 30,
-    max_pixels: MaxPixelsOption = 200,
-    overwrite: OverwriteOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Redo what is already there.")
+    ] = False,
     fail_on_no_face: FailOnNoFaceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Reconstruct every face: meshes, 68 landmarks, poses.
 
@@ -149,18 +148,18 @@ def reconstruct(
 
     Example: sadr reconstruct photos --out meshes --format obj,glb --overlay
     """  # fmt: skip
-    say = Output(quiet=quiet, verbose=verbose, json=json)
-    which, batch = parse_faces(faces), parse_batch_size(batch_size)
+    say = messages.open()
+    which, batch = faces.which, parse_batch_size(batch_size)
     kinds = parse_formats(formats, frame, texture_size)
-    if smooth not in ("off", "light", "strong"):
-        raise UsageError(f"--smooth takes off, light or strong, not {smooth!r}")
-    check_span(start, end)
-    part = parse_shard(shard)
+    video.check()
+    part = inputs.part
     if cluster is not None:
         from sadr_cli.pipeline.cluster import parse_address
 
         parse_address(cluster)
-    works = _peek(take_shard(_works(inputs, recursive, from_file, boxes), part))
+    from sadr_cli.sources.shard import take_shard
+
+    works = _peek(take_shard(_works(inputs, boxes), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
@@ -168,10 +167,10 @@ def reconstruct(
     from sadr_cli.pipeline.cluster import load_tools
     from sadr_cli.reconstructor import Reconstructor
 
-    reconstructor = Reconstructor(weights, device=device, batch_size=batch)
+    reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
 
     def make_detector() -> FaceDetector:
-        return create_detector(detector, str(reconstructor.device))
+        return create_detector(faces.detector, str(reconstructor.device))
 
     if boxes is None:
         make_detector()  # a detector that cannot run is said now, not once a photo
@@ -184,19 +183,28 @@ def reconstruct(
         overlay=overlay,
         index=index,
         faces=which,
-        detector="boxes" if boxes is not None else detector,
+        detector="boxes" if boxes is not None else faces.detector,
         two_pass=reconstructor.two_pass,
         batch_size=reconstructor.batch_size,
         jobs=jobs or min(max(os.cpu_count() or 2, 2), 8),
         overwrite=overwrite,
-        max_pixels=max_pixels * 1_000_000,
-        video=VideoSettings(start, end, frame_step, smooth, detect_every, mesh_every),
+        max_pixels=inputs.limit,
+        video=VideoSettings(
+            video.start,
+            video.end,
+            video.frame_step,
+            video.smooth,
+            video.detect_every,
+            video.mesh_every,
+        ),
     )
     say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
     machines = None
     if cluster is not None:
         info = reconstructor.info
-        load = partial(load_tools, info.path or None, info.sha256, device, batch, detector)
+        load = partial(
+            load_tools, info.path or None, info.sha256, network.device, batch, faces.detector
+        )
         machines = Cluster(cluster, load)
     stop = StopFlag()
     with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
@@ -207,7 +215,7 @@ def reconstruct(
             bar.advance()
 
         summary = run(
-            works,
+            bar.counting(works),
             reconstructor,
             make_detector,
             settings,
@@ -227,17 +235,13 @@ def reconstruct(
     )
 
 
-def _works(
-    inputs: list[str] | None, recursive: bool, from_file: Path | None, boxes: str | None
-) -> Iterator[Work]:
+def _works(inputs: InputOptions, boxes: str | None) -> Iterator[Work]:
     """The run's inputs, from names or from the lines of ``--boxes``."""
     from sadr_cli.pipeline import Work
-    from sadr_cli.sources import iter_sources
 
     if boxes is None:
-        sources = iter_sources(inputs, recursive=recursive, from_file=from_file)
-        return (Work(source) for source in sources)
-    if inputs or from_file is not None:
+        return (Work(source) for source in inputs.sources())
+    if inputs.inputs or inputs.from_file is not None:
         raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
     return _works_from_boxes(boxes)
 
@@ -256,6 +260,7 @@ def _works_from_boxes(boxes: str) -> Iterator[Work]:
 
     sources = SourceList()
     if boxes == "-":
+        check_standard_input()
         yield from (work(group) for group in read_boxes(sys.stdin, "--boxes -"))
         return
     merged: dict[str, BoxGroup] = {}
@@ -291,9 +296,9 @@ def _record(entry: dict[str, Any]) -> dict[str, Any]:
 def _sentence(entry: dict[str, Any]) -> str:
     faces = entry.get("faces", [])
     video = entry.get("kind") == "video"
-    words = _count(len(faces), "track" if video else "face")
+    words = plural(len(faces), "track" if video else "face")
     if video:
-        words += f" in {_count(entry['frames'], 'frame')}"
+        words += f" in {plural(entry['frames'], 'frame')}"
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     skipped = ", done before" if entry.get("skipped") and entry["status"] != "skipped" else ""
     status = words if entry["status"] == "ok" else entry["status"].replace("_", " ")
@@ -307,19 +312,19 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
     found = []
     photos, videos = summary.ok - summary.videos, summary.videos
     if photos or not videos:
-        faces = _count(summary.faces - summary.tracks, "face")
-        found.append(f"{faces} in {_count(photos, 'photo')}")
+        faces = plural(summary.faces - summary.tracks, "face")
+        found.append(f"{faces} in {plural(photos, 'photo')}")
     if videos:
-        tracks, frames = _count(summary.tracks, "track"), _count(summary.frames, "frame")
-        found.append(f"{tracks} in {_count(videos, 'video')} of {frames}")
-    tail = [
+        tracks, frames = plural(summary.tracks, "track"), plural(summary.frames, "frame")
+        found.append(f"{tracks} in {plural(videos, 'video')} of {frames}")
+    counts = listed(
+        ", ".join(found),
         (summary.no_face, "without a face"),
         (summary.failed, "failed"),
         (summary.skipped, "done before"),
-    ]
-    more = "".join(f", {number} {what}" for number, what in tail if number)
+    )
     end = "interrupted, run again to go on" if summary.interrupted else f"{summary.seconds:.1f} s"
-    say.info(f"{', '.join(found)}{more} ({end}) -> {out}")
+    say.info(f"{counts} ({end}) -> {out}")
 
 
 def _list(say: Output, lines: Iterable[str], out: Path) -> None:
@@ -328,7 +333,3 @@ def _list(say: Output, lines: Iterable[str], out: Path) -> None:
         say.warn(line)
     if len(lines) > _LISTED:
         say.warn(f"and {len(lines) - _LISTED} more, see {out / 'manifest.json'}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

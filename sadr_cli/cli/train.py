@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from sadr_cli.cli.common import (
-    DeviceOption,
-    JsonOption,
-    Output,
-    QuietOption,
-    SeedOption,
-    VerboseOption,
-)
+from sadr_cli.cli.options import DeviceOption, MessageOptions, SeedOption
 
 
 def train(
+    messages: MessageOptions,
     data: Annotated[
         list[Path],
         typer.Argument(
@@ -218,9 +212,6 @@ def train(
         ),
     ] = 1000,
     device: DeviceOption = "auto",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
     """Train a network on photos with fitted face-model parameters.
 
@@ -259,7 +250,7 @@ def train(
         compiled=compiled,
         save_every=save_every,
     )
-    output = Output(quiet=quiet, verbose=verbose, json=json)
+    output = messages.open()
     with output.progress("Training", total=1000) as bar:
         shown = 0
 

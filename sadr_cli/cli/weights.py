@@ -7,45 +7,45 @@ from typing import Annotated
 
 import typer
 
-from sadr_cli.cli.common import JsonOption, Output, QuietOption
+from sadr_cli.cli import add_command, new_app
+from sadr_cli.cli.options import MessageOptions, complete_weights
+from sadr_cli.cli.output import Output
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = new_app(
     no_args_is_help=True,
     help="Installed weights, and the import of the public SADRNet checkpoint.",
 )
 
 
-@app.command("list")
-def list_weights(json: JsonOption = False, quiet: QuietOption = False) -> None:
+def list_weights(messages: MessageOptions) -> None:
     """Names, files and sizes of the installed weights; the default one is marked.
 
     Example: sadr weights list
     """
-    from rich.table import Table
-
     from sadr_cli.errors import MissingDataError
     from sadr_cli.model.checkpoint import available_weights, find_weights
 
-    out = Output(quiet=quiet, json=json)
+    out = messages.open(results=True)
     found = available_weights()
     if not found:
         raise MissingDataError("no weights are installed: reinstall sadr")
     default = find_weights()
-    table = Table("name", "size", "file")
+    rows = [("name", "size", "file")]
     for name, path in sorted(found.items()):
         size = path.stat().st_size
         mark = " (default)" if path == default else ""
-        table.add_row(name + mark, f"{size / 1e6:.1f} MB", str(path))
+        rows.append((name + mark, f"{size / 1e6:.1f} MB", str(path)))
         out.emit({"name": name, "file": path, "bytes": size, "default": path == default})
-    out.print(table)
+    out.table(rows)
 
 
-@app.command("show")
 def show(
-    weights: Annotated[str, typer.Argument(metavar="PATH|NAME", help="Checkpoint or name.")],
+    weights: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH|NAME", help="Checkpoint or name.", autocompletion=complete_weights
+        ),
+    ],
 ) -> None:
     """Print what a checkpoint says of itself as JSON: sizes, scalings, provenance, licence.
 
@@ -56,6 +56,7 @@ def show(
 
     from sadr_cli.model.checkpoint import find_weights, load_checkpoint, read_metadata
 
+    out = Output(results=True)
     path = find_weights(weights)
     load_checkpoint(path)  # says what is wrong, if anything is
     data = path.read_bytes()
@@ -64,10 +65,10 @@ def show(
         "sha256": hashlib.sha256(data).hexdigest(),
         **read_metadata(data),
     }
-    typer.echo(json.dumps(document, indent=2))
+    for line in json.dumps(document, indent=2).splitlines():
+        out.result(line)
 
 
-@app.command("import")
 def import_weights(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The public checkpoint, net_021.pth.")
@@ -111,10 +112,9 @@ def import_weights(
     # Full precision: what was published is kept to the last bit.
     digest = save_checkpoint(checkpoint, target, half=False)
     shown = name if out is None else str(target)
-    typer.echo(f"wrote {target} (SHA-256 {digest[:16]}); use it with --weights {shown}", err=True)
+    Output().info(f"wrote {target} (SHA-256 {digest[:16]}); use it with --weights {shown}")
 
 
-@app.command("from-state")
 def from_state(
     state: Annotated[
         Path,
@@ -145,4 +145,10 @@ def from_state(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is there already: use --overwrite or another --out")
     digest = save_checkpoint(checkpoint_from_state(state, name), out)
-    typer.echo(f"wrote {out} (SHA-256 {digest[:16]}); use it with --weights {out}", err=True)
+    Output().info(f"wrote {out} (SHA-256 {digest[:16]}); use it with --weights {out}")
+
+
+add_command(app, "list", list_weights)
+add_command(app, "show", show)
+add_command(app, "import", import_weights)
+add_command(app, "from-state", from_state)

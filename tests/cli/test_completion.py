@@ -11,7 +11,7 @@ from shell import run
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
-from sadr_cli.cli.common import complete_formats
+from sadr_cli.cli.options import complete_formats
 
 BASH = """
 eval "$(sadr completion bash)"

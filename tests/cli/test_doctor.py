@@ -191,10 +191,13 @@ def test_a_device_that_is_not_there(bare) -> None:
     assert checks["trial/reconstruct"]["fix"] == "sadr doctor --device cpu"
 
 
-def test_the_table_is_for_eyes_only() -> None:
+def test_the_report_goes_to_standard_output() -> None:
     result = CliRunner().invoke(app, ["doctor", "--weights", "none-such"])
-    assert result.exit_code == 5 and result.stdout == ""
-    assert "none-such" in result.stderr and "centerface" in result.stderr
+    assert result.exit_code == 5
+    assert "none-such" in result.stdout and "centerface" in result.stdout
+    assert result.stderr.splitlines() == [
+        "error: photos cannot be reconstructed, none-such missing: try sadr weights list"
+    ]
 
 
 def test_a_missing_extra_says_what_it_would_be_for(monkeypatch, bare) -> None:

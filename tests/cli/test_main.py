@@ -6,17 +6,18 @@ import io
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 from shell import ROOT
 from typer.testing import CliRunner
 
 from sadr_cli import cli
-from sadr_cli.cli import app, common
-from sadr_cli.cli.common import Output, ProgressBar, json_line, printable
+from sadr_cli.cli import app, output
+from sadr_cli.cli.output import Output, json_line, printable
+from sadr_cli.cli.progress import LinesBar, ProgressBar, TerminalBar, duration
 from sadr_cli.errors import UsageError
 
 
@@ -44,7 +45,7 @@ def test_the_traceback_comes_when_asked_for(monkeypatch) -> None:
     assert "Traceback" in CliRunner().invoke(app, ["doctor"]).stderr
     monkeypatch.setenv("SADR_DEBUG", "0")
     assert "Traceback" not in CliRunner().invoke(app, ["doctor"]).stderr
-    monkeypatch.setitem(common._state, "verbose", 0)
+    monkeypatch.setitem(output._state, "verbose", 0)
     assert "Traceback" in CliRunner().invoke(app, ["doctor", "-vv"]).stderr
 
 
@@ -113,14 +114,53 @@ def test_messages_stay_on_one_line() -> None:
 
 def test_the_bar_counts_and_is_drawn_on_terminals() -> None:
     stream = io.StringIO()
-    with Progress(console=Console(file=stream, force_terminal=True)) as progress:
-        bar = ProgressBar(progress, progress.add_task("Working", total=2))
+    with TerminalBar(Console(file=stream, force_terminal=True, width=100), "Working", 2) as bar:
         bar.advance()
-        bar.update(total=4, label="Still\nworking")
+        bar.update(total=4, label="Still\\nworking")
         bar.advance(3)
-    assert bar.completed == 4 and progress.finished
-    assert "Still\\nworking" in stream.getvalue() and "100%" in stream.getvalue()
+    assert bar.completed == 4
+    assert "Still\\nworking" in stream.getvalue() and "4/4" in stream.getvalue()
     silent = ProgressBar()
     silent.advance(2)
     silent.update(total=9)
     assert silent.completed == 2
+
+
+def test_without_a_terminal_lines_say_how_far_how_fast_and_how_long() -> None:
+    clock = iter([0.0, 10.0, 20.0, 30.0, 40.0])
+    bar = LinesBar([].append, "Detecting", None, lambda: next(clock))
+    assert bar.line() == "Detecting: 0 so far"
+    bar.advance(40)
+    assert bar.line() == "Detecting: 40 so far, 2.0/s"
+    bar.update(total=640)
+    bar.advance(20)
+    assert bar.line() == "Detecting: 60 of 640, 2.0/s, 5 min left"
+    bar.advance(580)
+    assert bar.line() == "Detecting: 640 of 640, 16.0/s"
+
+
+def test_lines_come_while_a_run_is_silent(monkeypatch) -> None:
+    monkeypatch.setattr("sadr_cli.cli.progress.EVERY", 0.01)
+    said, heard = [], threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        heard.set()
+
+    with LinesBar(say, "Training", 100):
+        assert heard.wait(30)
+    assert set(said) == {"Training: 0 of 100"}
+
+
+def test_the_total_is_known_once_the_listing_is_over() -> None:
+    bar = ProgressBar("Detecting")
+    items = bar.counting(iter("abc"))
+    assert next(items) == "a" and bar.total is None
+    assert list(items) == ["b", "c"] and bar.total == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (100, "2 min"), (1560, "26 min"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,87 @@
+"""Commands made of groups of options, and their help by theme."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import copy
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from typer.core import TyperCommand
+from typer.models import OptionInfo, ParameterInfo
+
+
+class Command(TyperCommand):
+    """A command whose help lists the options of each group under the group's title."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            title = getattr(parameter, "rich_help_panel", None) or "Options"
+            if parameter.param_type_name == "argument":
+                title, record = "Arguments", (str(parameter.metavar), record[1])
+            sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` as typer takes it: a parameter that is a dataclass becomes its fields' options.
+
+    The dataclass has the options as ``Annotated`` fields and their theme as ``TITLE``.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            groups[name] = kind
+            parameters += _options_of(kind)
+        else:
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(parameter.replace(annotation=kind, kind=keyword))
+
+    def call(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{f.name: values.pop(f.name) for f in fields(kind)})
+        command(**values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def _options_of(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field),
+            annotation=_with_title(hints[field.name], group.TITLE),  # type: ignore[attr-defined]
+        )
+        for field in fields(group)
+    ]
+
+
+def _default(field: Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def _with_title(annotation: Any, title: str) -> Any:
+    if get_origin(annotation) is not Annotated:
+        return annotation
+    kind, *infos = get_args(annotation)
+    named: list[ParameterInfo] = [copy(info) for info in infos]
+    for info in named:
+        if isinstance(info, OptionInfo):
+            info.rich_help_panel = title
+    return Annotated[(kind, *named)]

@@ -1,0 +1,232 @@
+"""What a command says: results and JSON lines on standard output, messages on standard error.
+
+    out = messages.open(results=True)
+    with out.progress("Detecting") as bar:
+        for item in ...:
+            out.result("photo.jpg: 1 face")           # nothing with --json
+            out.emit({"file": ..., "box": ...})       # one JSON line; nothing without --json
+            out.warn("photo.jpg: no face found")
+            bar.advance()
+    out.info("12 faces in 3 photos")
+
+Text is printed as it is, never as markup; control characters are escaped, so that file names are
+safe in every line. What cannot be said for want of a standard error is not said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sadr_cli.cli.progress import LinesBar, ProgressBar, TerminalBar
+from sadr_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_state = {"verbose": 0}
+
+
+def remember_verbosity(value: int) -> int:
+    """Callback of --verbose: how much was asked for, for :func:`wants_traceback`."""
+    _state["verbose"] = value
+    return value
+
+
+def wants_traceback() -> bool:
+    return _state["verbose"] >= 2 or os.environ.get("SADR_DEBUG", "") not in ("", "0")
+
+
+@lru_cache(maxsize=2)
+def _make_console(stream: Any) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def console() -> Console:
+    """The rich console on the present ``sys.stderr``: colours on terminals, unless NO_COLOR."""
+    return _make_console(sys.stderr)
+
+
+def printable(text: str, stream: Any = None) -> str:
+    """``text`` on one line: control characters, and what ``stream`` (standard error) cannot
+    encode, escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    encoding = getattr(stream or sys.stderr, "encoding", None) or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _say(text: str, label: str = "", label_style: str = "", style: str = "") -> None:
+    from rich.text import Text
+
+    try:
+        console().print(Text.assemble((label, label_style), (printable(text), style)))
+    except OSError:  # nobody listens any more
+        return
+
+
+def print_error(text: str) -> None:
+    _say(text, "error: ", "bold red")
+
+
+def print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+
+
+class Output:
+    """Where a command talks; see the module's docstring.
+
+    quiet: no messages but warnings and errors. verbose: details as well. json: JSON lines in
+    place of text. results: the command's results go to standard output; OutputError when it is
+    closed, before any work is done.
+    """
+
+    def __init__(
+        self, quiet: bool = False, verbose: int = 0, json: bool = False, results: bool = False
+    ) -> None:
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose exclude each other")
+        self.quiet = quiet
+        self.verbose = verbose
+        self.json = json
+        self._bar: ProgressBar | None = None
+        if json or results:
+            _check_standard_output()
+
+    def info(self, text: str) -> None:
+        """A message, unless --quiet."""
+        if not self.quiet:
+            _say(text)
+
+    def detail(self, text: str) -> None:
+        """A message with -v."""
+        if self.verbose:
+            _say(text, style="dim")
+
+    def warn(self, text: str) -> None:
+        """A message in any case: something was skipped or failed, the run goes on."""
+        _say(text, "warning: ", "yellow")
+
+    def print(self, renderable: Any) -> None:
+        """A rich table or the like on standard error, unless --quiet."""
+        if not self.quiet:
+            console().print(renderable)
+
+    def result(self, text: str) -> None:
+        """A line of results; nothing with --json, whose lines say the same."""
+        if not self.json:
+            self._write(printable(text, sys.stdout))
+
+    def table(self, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+        """Rows of cells as results, in columns as wide as they need.
+
+        styles: a row's colour for its next to last cell, on a terminal.
+        """
+        if self.json:
+            return
+        shown = [[printable(cell, sys.stdout) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        for i, row in enumerate(shown):
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            style = styles[i] if i < len(styles) else ""
+            self._write("  ".join(cells).rstrip(), _marked(cells, style))
+
+    def emit(self, record: dict[str, Any]) -> None:
+        """``record`` as one JSON line with --json, flushed; NaN and infinity become null."""
+        if self.json:
+            self._write(json_line(record))
+
+    def _write(self, line: str, marked: Text | None = None) -> None:
+        """marked: the line with colours, for terminals."""
+        if sys.stdout.isatty() and (marked is not None or isinstance(self._bar, TerminalBar)):
+            # A bar and results on one terminal: by the bar's console, which prints above it.
+            stream = _make_console(sys.stdout) if self._bar is None else console()
+            stream.print(line if marked is None else marked, markup=False)
+            return
+        try:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            raise standard_output_error(error) from error
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[ProgressBar]:
+        """A bar on a terminal, elsewhere a line every ten seconds; nothing with --quiet.
+
+        Messages and results printed meanwhile stay above the bar.
+        """
+        bar = ProgressBar(label, total)
+        if not self.quiet:
+            terminal = console().is_terminal
+            bar = TerminalBar(console(), label, total) if terminal else LinesBar(_say, label, total)
+        with bar:
+            self._bar = bar
+            try:
+                yield bar
+            finally:
+                self._bar = None
+
+
+def _marked(cells: Sequence[str], style: str) -> Text | None:
+    """The cells as a line whose last cell but one is in colour."""
+    if not style:
+        return None
+    from rich.text import Text
+
+    *first, status, last = cells
+    return Text.assemble("  ".join([*first, ""]), (status, style), f"  {last.rstrip()}")
+
+
+def _check_standard_output() -> None:
+    if sys.stdout is None or sys.stdout.closed:
+        raise OutputError("cannot write results: standard output is closed")
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # kept in memory by a caller
+        return
+    try:
+        os.write(number, b"")
+    except OSError as error:
+        raise standard_output_error(error) from error
+
+
+def standard_output_error(error: OSError) -> OSError | OutputError:
+    """The one sentence for results that cannot be written; a closed pipe stays what it is."""
+    if isinstance(error, BrokenPipeError):  # the reader has what it wanted
+        return error
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write results to standard output: {reason.lower()}")
+
+
+# --- JSON -----------------------------------------------------------------------------------
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """``record`` as one line of strict JSON in ASCII (odd file names survive any encoding)."""
+    return json.dumps(_plain(record), allow_nan=False, separators=(", ", ": "))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy and torch
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")

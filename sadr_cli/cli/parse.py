@@ -1,0 +1,53 @@
+"""Values of options that are more than a number or a name; all raise UsageError."""
+
+from __future__ import annotations
+
+from sadr_cli.errors import UsageError
+
+
+def parse_faces(text: str) -> str | int:
+    """``largest``, ``all`` or a positive number of faces a photo."""
+    if text in ("largest", "all"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--faces takes largest, all or a number of at least 1, not {text!r}")
+
+
+def parse_batch_size(text: str) -> int | None:
+    """A positive number, or None for ``auto``."""
+    if text == "auto":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--batch-size takes auto or a number of at least 1, not {text!r}")
+
+
+def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tuple[str, ...]:
+    """Known formats in the order given, once each; checks frame and texture size as well."""
+    from sadr_cli.writers import FRAMES, create_writer
+    from sadr_cli.writers.compose import check_texture_size
+
+    if frame not in FRAMES:
+        raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
+    check_texture_size(texture_size)
+    names = [part for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError("--format needs at least one format, such as glb")
+    return tuple(dict.fromkeys(create_writer(name).format for name in names))
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """``3/16`` -> (2, 16): every 16th input from the third on; None: all."""
+    if text is None:
+        return 0, 1
+    part, slash, parts = text.partition("/")
+    if slash and part.isdecimal() and parts.isdecimal() and 0 < int(part) <= int(parts):
+        return int(part) - 1, int(parts)
+    raise UsageError(f"--shard takes K/N with K from 1 to N, such as 3/16, not {text!r}")
+
+
+def check_span(start: float, end: float | None) -> None:
+    """UsageError unless --end comes after --start."""
+    if end is not None and end <= start:
+        raise UsageError(f"--end {end:g} must come after --start {start:g}")

@@ -1,0 +1,91 @@
+"""The process around a command: streams, environment, signals, the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from sadr_cli.errors import ExitCode
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
+_SIZES = ("COLUMNS", "LINES")
+_IMPORTER = "<frozen importlib._bootstrap>"
+
+
+def prepare() -> None:
+    """Before anything else: streams that are there, an environment that libraries can read,
+    an end in one sentence for every signal."""
+    _open_streams()
+    for name in _SIZES:  # a terminal of no width shows nothing
+        if not os.environ.get(name, "1").isdecimal() or int(os.environ.get(name, "1")) < 1:
+            del os.environ[name]
+    if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What is ignored stays so: nohup, jobs in the background of a script.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _open_streams() -> None:
+    """Standard streams that were closed become the null device.
+
+    Otherwise the next file opened would take the place of standard output, and get what is
+    printed. They are opened the other way round, so that reading and writing them still fails.
+    """
+    modes = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
+    for number, mode in enumerate(modes):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """KeyboardInterrupt; an import, in which it may be swallowed or become another error, and
+    which leaves nothing half done, is ended at once."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER:
+            os.write(2, b"error: interrupted\n")
+            os._exit(int(ExitCode.INTERRUPTED))
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def leave_interrupted() -> NoReturn:
+    """End with the code of an interruption, all output being written.
+
+    A thread that still waits for names in a pipe would make Python abort at its own end.
+    """
+    from sadr_cli.pipeline.feed import NAME
+
+    if any(thread.name == NAME for thread in threading.enumerate()):
+        flush()
+        os._exit(int(ExitCode.INTERRUPTED))
+    raise typer.Exit(int(ExitCode.INTERRUPTED))
+
+
+def flush() -> None:
+    """Write what is buffered; what has no reader is dropped, so that Python's own last flush
+    stays silent."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            except (OSError, ValueError):
+                continue

@@ -1,0 +1,147 @@
+"""How far a run is: a bar on a terminal, elsewhere a line every ten seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+EVERY = 10.0  # seconds between lines
+_WINDOW = 7  # lines between which the rate is measured: what was done before, or slowly, is past
+
+
+class ProgressBar:
+    """Counts what is done; this one shows nothing.
+
+    label: what is being done. total: how much there is, None as long as that is not known.
+    """
+
+    def __init__(self, label: str = "", total: int | None = None) -> None:
+        self.label = label
+        self.total = total
+        self.completed = 0
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def advance(self, n: int = 1) -> None:
+        self.completed += n
+        self.changed()
+
+    def update(self, total: int | None = None, label: str | None = None) -> None:
+        self.total = self.total if total is None else total
+        self.label = self.label if label is None else label
+        self.changed()
+
+    def counting(self, items: Iterable[T]) -> Iterator[T]:
+        """``items`` as they are, and their number as the total once they are all known."""
+        number = 0
+        for item in items:
+            number += 1
+            yield item
+        self.update(total=number)
+
+    def changed(self) -> None:
+        """Called after every change, by any thread."""
+
+
+class TerminalBar(ProgressBar):
+    """A bar with count, rate and time left, below what is printed meanwhile."""
+
+    def __init__(self, console: Console, label: str, total: int | None) -> None:
+        super().__init__(label, total)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            Remaining(),
+        )
+        # Standard output stays where it was redirected to.
+        self._progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+        self._task = self._progress.add_task(label, total=total, rate="")
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def changed(self) -> None:
+        task = self._progress.tasks[0]
+        self._progress.update(
+            self._task,
+            completed=self.completed,
+            total=self.total,
+            description=self.label,
+            rate=f"{task.speed:.1f}/s" if task.speed else "",
+        )
+
+
+class LinesBar(ProgressBar):
+    """A line every :data:`EVERY` seconds, for logs.
+
+    say: prints a line; clock: seconds.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        label: str,
+        total: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(label, total)
+        self._say, self._clock = say, clock
+        self._past = deque([(clock(), 0)], _WINDOW)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sadr-progress", daemon=True)
+
+    def __enter__(self) -> ProgressBar:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY):
+            self._say(self.line())
+
+    def line(self) -> str:
+        """``Detecting: 120 of 5000, 3.1/s, 26 min left``"""
+        now, done, total = self._clock(), self.completed, self.total
+        then, before = self._past[0]
+        self._past.append((now, done))
+        rate = max(done - before, 0) / max(now - then, 1e-9)
+        parts = [f"{self.label}: {done} " + ("so far" if total is None else f"of {total}")]
+        if rate:
+            parts.append(f"{rate:.1f}/s")
+            if total is not None and total > done:
+                parts.append(f"{duration((total - done) / rate)} left")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``26 min`` or ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

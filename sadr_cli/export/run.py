@@ -1,0 +1,155 @@
+"""Many faces to files: what ``sadr export`` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from sadr_cli.errors import InputError, SadrError, UsageError
+from sadr_cli.export.convert import ExportSettings, export_subject, write_index
+from sadr_cli.export.merge import Person, merge_person
+from sadr_cli.export.subjects import Entry, find_entries, load_subject
+from sadr_cli.export.topology import Topology
+from sadr_cli.files import check_writable
+from sadr_cli.pipeline.feed import ordered_map
+from sadr_cli.uv import UVLayout
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of one face, or of one person.
+
+    source: the face's file, or the person's name. name: stem of the files. faces: names of the
+    faces that were merged, for a person. notes: what should be known. error: why it failed.
+    """
+
+    source: str
+    name: str = ""
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    faces: tuple[str, ...] | None = None
+    error: str | None = None
+
+
+Observer = Callable[[Exported], None]
+
+
+def find_all(sources: Iterable[str], out: Path) -> Iterator[Entry]:
+    """The faces of all ``sources``; UsageError when ``out`` is where one of them lies."""
+    for source in sources:
+        folder = Path(source) if Path(source).is_dir() else Path(source).parent
+        if folder.exists() and out.exists() and folder.resolve() == out.resolve():
+            raise UsageError(f"--out {out} is where the source lies: choose another folder")
+    return chain.from_iterable(find_entries(Path(source)) for source in sources)
+
+
+def export_faces(
+    entries: Iterator[Entry],
+    uv: UVLayout,
+    settings: ExportSettings,
+    topology: Topology | None,
+    observe: Observer,
+) -> tuple[int, int]:
+    """Export every face, in a few threads, and tell ``observe`` in order; (done, failed).
+
+    A face that cannot be read or written as asked fails alone. UsageError when no face of its kind
+    can have what was asked for, OutputError when the output cannot be written.
+    """
+    first = next(entries)  # raises what is wrong with the sources
+    taken: dict[str, Path] = {}
+
+    def work(entry: Entry) -> Exported:
+        subject = load_subject(entry, uv)
+        before = taken.setdefault(subject.stem.casefold(), entry.path)
+        if before != entry.path:
+            raise InputError(
+                f"{entry.path}: {before} has the same name: export them to different folders"
+            )
+        files, notes = export_subject(subject, uv, settings, topology)
+        return Exported(str(entry.path), subject.stem, tuple(files), tuple(notes))
+
+    def attempt(entry: Entry) -> Exported:
+        return _isolated(partial(work, entry), str(entry.path), "")
+
+    jobs = min(max(os.cpu_count() or 2, 2), 8)
+    with _folder(settings.out):
+        return _count(
+            (result for _, result in ordered_map(attempt, chain([first], entries), jobs, _never)),
+            observe,
+            lambda: write_index(settings.out, uv, topology),
+        )
+
+
+def merge_people(
+    people: Sequence[Person],
+    uv: UVLayout,
+    settings: ExportSettings,
+    topology: Topology | None,
+    observe: Observer,
+) -> tuple[int, int]:
+    """One result a person; otherwise as :func:`export_faces`."""
+
+    def work(person: Person) -> Exported:
+        subjects = [load_subject(entry, uv) for entry in person.entries]
+        files, notes = merge_person(person, subjects, uv, settings, topology)
+        stems = tuple(subject.stem for subject in subjects)
+        return Exported(person.name, person.name, tuple(files), tuple(notes), stems)
+
+    with _folder(settings.out):
+        return _count(
+            (
+                _isolated(partial(work, person), person.name, f"{person.name}: ")
+                for person in people
+            ),
+            observe,
+            lambda: write_index(settings.out, uv, topology),
+        )
+
+
+def _isolated(work: Callable[[], Exported], source: str, label: str) -> Exported:
+    """label: what an InputError does not name itself."""
+    try:
+        return work()
+    except InputError as error:
+        return Exported(source, error=f"{label}{error}")
+    except SadrError:
+        raise
+    except MemoryError:
+        return Exported(source, error=f"{source}: not enough memory")
+    except Exception as error:  # one bad face never stops an export
+        return Exported(source, error=f"{source}: {type(error).__name__}: {error}")
+
+
+def _count(
+    results: Iterable[Exported], observe: Observer, finish: Callable[[], object]
+) -> tuple[int, int]:
+    done = failed = 0
+    for result in results:
+        done += result.error is None
+        failed += result.error is not None
+        observe(result)
+    if done:
+        finish()
+    return done, failed
+
+
+def _never() -> bool:
+    return False
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """``out``, proven writable; gone again when it was made for an export that is refused."""
+    new = not out.exists()
+    check_writable(out)
+    try:
+        yield
+    except UsageError:
+        if new and not any(out.iterdir()):
+            out.rmdir()
+        raise
