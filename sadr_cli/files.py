@@ -147,9 +147,10 @@ class FolderLock:
 # Names -----------------------------------------------------------------------------------------
 
 SEPARATOR = "__"  # between a subfolder and the file in a name
+_PARENTS = 16  # folders above a file that may tell it apart
 MAX_BYTES = 160  # of a name: leaves room for what writers append, under the usual 255
 
-_FORBIDDEN = frozenset('/\\<>:"|?*')
+_FORBIDDEN = str.maketrans(dict.fromkeys('/\\<>:"|?*', "_"))
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))]
 )
@@ -162,7 +163,9 @@ def safe_name(text: str) -> str:
     forbids become ``_``; a name never starts with ``-`` or ``.`` nor ends with a dot or space,
     is never empty, and is at most :data:`MAX_BYTES` long (then it ends with a hash).
     """
-    name = "".join("_" if c in _FORBIDDEN or not c.isprintable() else c for c in text)
+    name = text.translate(_FORBIDDEN)
+    if not name.isprintable():
+        name = "".join(c if c.isprintable() else "_" for c in name)
     name = unicodedata.normalize("NFC", name).strip(" ")
     if name[:1] in ("-", "."):
         name = "_" + name[1:]
@@ -188,7 +191,8 @@ class Namer:
     """
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken: set[int] = set()
+        self._repeats: dict[int, int] = {}  # of a path's last resort: the number to try next
 
     def name(self, path: str | PurePath, root: str | PurePath | None = None) -> str:
         """Name for ``path``; below ``root`` its subfolders are part of the name."""
@@ -196,17 +200,30 @@ class Namer:
         folders: tuple[str, ...] = ()
         if root is not None and path.is_relative_to(root):
             folders = path.relative_to(root).parent.parts
-        return self.claim(_candidates(path, folders))
-
-    def claim(self, candidates: Iterator[str]) -> str:
-        """The first of ``candidates`` that is still free."""
-        for candidate in candidates:
+        for candidate in _candidates(path, folders):
             name = safe_name(candidate)
-            key = name.casefold()
-            if key not in self._taken:
-                self._taken.add(key)
+            if self._claim(name):
                 return name
-        raise AssertionError("candidates are endless")
+        # The same path again; counting from where the last one stopped, or it were quadratic.
+        number = self._repeats.get(_key(name), 2)
+        while not self._claim(repeat := safe_name(f"{candidate}_{number}")):
+            number += 1
+        self._repeats[_key(name)] = number + 1
+        return repeat
+
+    def _claim(self, name: str) -> bool:
+        """Whether ``name`` was still free."""
+        key = _key(name)
+        if key in self._taken:
+            return False
+        self._taken.add(key)
+        return True
+
+
+def _key(name: str) -> int:
+    """64 bits for a name: a million of them take a tenth of a gigabyte, however long they are."""
+    digest = hashlib.blake2b(name.casefold().encode(errors="surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _candidates(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
@@ -214,10 +231,7 @@ def _candidates(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
     yield SEPARATOR.join([*folders, stem])
     if suffix:
         yield SEPARATOR.join([*folders, f"{stem}_{suffix}"])
-    parents = [p for p in path.parent.parts if p not in (path.anchor, "..", ".")]
+    parents = [p for p in path.parent.parts[-_PARENTS:] if p not in (path.anchor, "..", ".")]
     for count in range(len(folders) + 1, len(parents) + 1):
         yield SEPARATOR.join([*parents[-count:], stem])
-    stem = f"{SEPARATOR.join([*folders, stem])}_{_digest(str(path))}"
-    yield stem
-    for number in itertools.count(2):
-        yield f"{stem}_{number}"
+    yield f"{SEPARATOR.join([*folders, stem])}_{_digest(str(path))}"

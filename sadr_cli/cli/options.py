@@ -8,7 +8,6 @@ A command takes a group as one parameter; :mod:`.command` makes options of its f
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import typer
 
 from sadr_cli.cli.output import Output, remember_verbosity
 from sadr_cli.cli.parse import check_span, parse_faces, parse_shard
-from sadr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,15 +169,7 @@ class InputOptions:
         """All inputs, whatever --shard says."""
         from sadr_cli.sources import iter_sources
 
-        if "-" in (self.inputs or ()):
-            check_standard_input()
         return iter_sources(self.inputs, recursive=self.recursive, from_file=self.from_file)
-
-
-def check_standard_input() -> None:
-    """UsageError when ``-`` was asked for and there is no standard input."""
-    if sys.stdin is None or sys.stdin.closed:
-        raise UsageError("nothing to read: standard input is closed")
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,6 @@ from sadr_cli.cli.options import (
     NetworkOptions,
     SpanOptions,
     TextureSizeOption,
-    check_standard_input,
     complete,
     complete_formats,
 )
@@ -248,32 +246,27 @@ def _works(inputs: InputOptions, boxes: str | None) -> Iterator[Work]:
 
 def _works_from_boxes(boxes: str) -> Iterator[Work]:
     """From standard input as lines come in; from a file all lines of a photo together."""
-    from sadr_cli.detection import read_boxes
+    from sadr_cli.detection import merge_boxes, read_boxes
     from sadr_cli.pipeline import Work
-    from sadr_cli.sources import Source, SourceList
+    from sadr_cli.sources import SourceList
+    from sadr_cli.text import lines, standard_input
 
     def work(group: BoxGroup) -> Work:
-        source = sources.source(Path(group.file))
+        source = sources.file(group.file)
         if group.frame is not None:
-            source = Source(source.label, source.name, source.path, kind="video")
+            source = replace(source, kind="video")
         return Work(source, tuple(group.detections), tuple(group.faces))
 
-    sources = SourceList()
+    sources, label = SourceList(), f"--boxes {boxes}"
     if boxes == "-":
-        check_standard_input()
-        yield from (work(group) for group in read_boxes(sys.stdin, "--boxes -"))
+        yield from (work(group) for group in read_boxes(lines(standard_input()), label))
         return
-    merged: dict[str, BoxGroup] = {}
     try:
-        with Path(boxes).open(encoding="utf-8", errors="surrogateescape") as lines:
-            for group in read_boxes(lines, f"--boxes {boxes}"):
-                known = merged.setdefault(group.file, group)
-                if known is not group:
-                    known.detections += group.detections
-                    known.faces += group.faces
+        with Path(boxes).open("rb") as file:
+            groups = merge_boxes(read_boxes(lines(file), label), label)
     except OSError as error:
-        raise UsageError(f"--boxes {boxes}: {error.strerror or error}") from error
-    yield from (work(group) for group in merged.values())
+        raise UsageError(f"{label}: {error.strerror or error}") from error
+    yield from (work(group) for group in groups)
 
 
 def _peek(works: Iterator[Work]) -> Iterator[Work]:

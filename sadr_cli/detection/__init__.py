@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from sadr_cli.detection.base import non_maximum_suppression, select_faces
-from sadr_cli.detection.boxes import detection_to_record, read_boxes
+from sadr_cli.detection.boxes import detection_to_record, merge_boxes, read_boxes
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.errors import UsageError
 from sadr_cli.protocols import FaceDetector
@@ -24,6 +24,7 @@ __all__ = [
     "create_detector",
     "crop_for_detection",
     "detection_to_record",
+    "merge_boxes",
     "non_maximum_suppression",
     "read_boxes",
     "select_faces",

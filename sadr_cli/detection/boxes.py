@@ -14,8 +14,7 @@ the crop where the detector's calibration uses them. Faces of a video also have 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,10 @@ import numpy as np
 from sadr_cli.detection.calibration import CALIBRATIONS, WHOLE_CROP
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Detection, Frame
+from sadr_cli.text import LineTooLong
+
+MOST_FACES = 2000  # of one photo: each keeps its crop until the photo is done
+_FAR = 10_000_000  # pixels, frames, faces: beyond it nothing can be meant
 
 
 @dataclass
@@ -37,6 +40,13 @@ class BoxGroup:
     detections: list[Detection] = field(default_factory=list)
     faces: list[int] = field(default_factory=list)
     frame: int | None = None
+
+    def add(self, detections: Sequence[Detection], faces: Sequence[int]) -> None:
+        """More faces of the file; ValueError when they become too many."""
+        if len(self.faces) + len(faces) > MOST_FACES:
+            raise ValueError(f"more than {MOST_FACES} faces for {self.file}")
+        self.faces += faces
+        self.detections += detections
 
 
 def detection_to_record(detection: Detection, frame: Frame, face: int) -> dict[str, Any]:
@@ -62,27 +72,38 @@ def read_boxes(lines: Iterable[str], label: str = "--boxes") -> Iterator[BoxGrou
     Raises UsageError naming ``label``, the line and what is wrong with it.
     """
     group: BoxGroup | None = None
-    for number, line in enumerate(lines, 1):
-        text = line.strip().removeprefix("\ufeff")
-        if not text:
-            continue
-        try:
-            record = _parse(text)
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):  # noqa: B007
+            record = _parse(line.strip())
             if record is None:
                 continue
             file, frame = _text(record, "file"), _whole(record, "frame")
-            detection = record_to_detection(record)
-            face = _whole(record, "face")
-        except ValueError as error:
-            raise UsageError(f"{label}, line {number}: {error}") from error
-        if group is None or (group.file, group.frame) != (file, frame):
-            if group is not None:
-                yield group
-            group = BoxGroup(file, frame=frame)
-        group.faces.append(len(group.faces) if face is None else face)
-        group.detections.append(detection)
+            detection, face = record_to_detection(record), _whole(record, "face")
+            if group is None or (group.file, group.frame) != (file, frame):
+                if group is not None:
+                    yield group
+                group = BoxGroup(file, frame=frame)
+            group.add([detection], [len(group.faces) if face is None else face])
+    except LineTooLong:
+        raise UsageError(f"{label}, line {number + 1}: is too long: not JSON lines") from None
+    except ValueError as error:
+        raise UsageError(f"{label}, line {number}: {error}") from error
     if group is not None:
         yield group
+
+
+def merge_boxes(groups: Iterable[BoxGroup], label: str = "--boxes") -> list[BoxGroup]:
+    """One group a file, wherever its lines stand; UsageError as :func:`read_boxes`."""
+    merged: dict[str, BoxGroup] = {}
+    for group in groups:
+        known = merged.setdefault(group.file, group)
+        if known is not group:
+            try:
+                known.add(group.detections, group.faces)
+            except ValueError as error:
+                raise UsageError(f"{label}: {error}") from error
+    return list(merged.values())
 
 
 def record_to_detection(record: dict[str, Any]) -> Detection:
@@ -90,6 +111,8 @@ def record_to_detection(record: dict[str, Any]) -> Detection:
     box = _numbers(record.get("box"), 4, "'box' must be four numbers x0, y0, x1, y1")
     if not (box[0] < box[2] and box[1] < box[3]):
         raise ValueError(f"'box' needs x0 < x1 and y0 < y1, not {box.tolist()}")
+    if min(box[2] - box[0], box[3] - box[1]) < 1:
+        raise ValueError(f"'box' is smaller than a pixel: {box.tolist()}")
     points = record.get("points")
     if points is not None:
         flat = [v for p in points for v in p] if _is_pairs(points) else None
@@ -98,14 +121,17 @@ def record_to_detection(record: dict[str, Any]) -> Detection:
     score = _numbers([score], 1, "'score' must be a number").item()
     detector = record.get("detector") or "landmarks"
     if not isinstance(detector, str):
-        raise ValueError(f"'detector' must be a detector's name, not {detector!r}")
+        raise ValueError(f"'detector' must be a detector's name, not {_brief(detector)}")
     if detector not in CALIBRATIONS and detector != WHOLE_CROP:
         known = ", ".join([*CALIBRATIONS, WHOLE_CROP])
-        raise ValueError(f"unknown 'detector' {detector!r}: one of {known}")
+        raise ValueError(f"unknown 'detector' {_brief(detector)}: one of {known}")
     return Detection(box, float(min(max(score, 0.0), 1.0)), points, detector)
 
 
 def _parse(text: str) -> dict[str, Any] | None:
+    """The line's object; None where it has no face."""
+    if not text:
+        return None
     try:
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -114,6 +140,8 @@ def _parse(text: str) -> dict[str, Any] | None:
         else:
             hint = "expected one JSON object a line, as `sadr detect --json` writes"
         raise ValueError(f"not JSON: {hint}") from error
+    except ValueError as error:
+        raise ValueError("a number has thousands of digits") from error
     if not isinstance(record, dict):
         raise ValueError("expected a JSON object with 'file' and 'box'")
     no_face = "summary" in record or "error" in record or record.get("faces") == 0
@@ -126,8 +154,9 @@ def _is_pairs(value: Any) -> bool:
 
 def _numbers(value: Any, count: int, message: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     good = isinstance(value, list) and len(value) == count
-    if not good or not all(type(v) in (int, float) and math.isfinite(v) for v in value):
-        raise ValueError(message)
+    # Compared as they are: a whole number of many digits is no float.
+    if not good or not all(type(v) in (int, float) and -_FAR < v < _FAR for v in value):
+        raise ValueError(f"{message}, each within {_FAR:,} of 0")
     return np.array(value, float)
 
 
@@ -140,6 +169,12 @@ def _text(record: dict[str, Any], key: str) -> str:
 
 def _whole(record: dict[str, Any], key: str) -> int | None:
     value = record.get(key)
-    if value is not None and (type(value) is not int or value < 0):
-        raise ValueError(f"{key!r} must be a whole number, not {value!r}")
+    if value is not None and (type(value) is not int or not 0 <= value < _FAR):
+        raise ValueError(f"{key!r} must be a whole number below {_FAR:,}, not {_brief(value)}")
     return value
+
+
+def _brief(value: Any) -> str:
+    """``value`` in a message, whatever somebody wrote there."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -31,6 +31,7 @@ from sadr_cli.render.texture import (
     soften,
 )
 from sadr_cli.results.face_record import dump
+from sadr_cli.text import decode
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
 from sadr_cli.version import __version__
 from sadr_cli.writers import MESH_FORMATS, Mesh
@@ -87,8 +88,8 @@ def _from_folder(folder: Path, entries: Sequence[Entry]) -> list[Person]:
 
 def _from_list(path: Path, entries: Sequence[Entry]) -> Person:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode(path.read_bytes()).splitlines()
+    except OSError as error:
         raise UsageError(f"--merge {path}: cannot be read as text: {error}") from error
     chosen: list[Entry] = []
     for line in filter(None, (line.strip() for line in lines)):

@@ -135,6 +135,7 @@ class Preparer:
         photo.decoded = frame.image.nbytes
         if photo.work.detections is not None:
             detections = list(photo.work.detections)
+            _check_boxes(detections, frame)
         else:
             found = self._detector.detect(frame.image)
             detections = select_faces(found, self._settings.faces)
@@ -154,6 +155,16 @@ class Preparer:
         if detector is None:
             detector = self._local.detector = self._make_detector()
         return detector
+
+
+def _check_boxes(detections: Sequence[Detection], frame: Frame) -> None:
+    """InputError when a given box holds nothing of the photo."""
+    for x0, y0, x1, y1 in (detection.box.tolist() for detection in detections):
+        if x1 < 0 or y1 < 0 or x0 > frame.width - 1 or y0 > frame.height - 1:
+            raise InputError(
+                f"{frame.source}: the box {x0:g} {y0:g} {x1:g} {y1:g} lies outside the photo of "
+                f"{frame.width} x {frame.height} pixels"
+            )
 
 
 def face_name(name: str, number: int) -> str:

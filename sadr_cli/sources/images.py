@@ -88,9 +88,10 @@ def describe_os_error(error: OSError) -> str:
     """Why a file cannot be read, in words."""
     words = {
         errno.ENOENT: "no such file or folder",
+        errno.ENOTDIR: "no such file or folder",
         errno.EACCES: "permission denied",
         errno.EPERM: "permission denied",
-        errno.EISDIR: "is a folder, not a photo",
+        errno.EISDIR: "is a folder",
         errno.ELOOP: "its links go in a circle",
         errno.ENAMETOOLONG: "the name is too long",
     }

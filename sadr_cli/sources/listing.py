@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +14,7 @@ from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.faces import Frame
 from sadr_cli.files import Namer
 from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_image
+from sadr_cli.text import LineTooLong, pieces, split, standard_input
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -60,8 +59,12 @@ VIDEO_SUFFIXES = frozenset(
         ".ogv",
     ]
 )
+_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _GLOB_CHARACTERS = frozenset("*?[")
-_PEEK = 65536
+_START = 16  # bytes that tell a photo from a list
+_LARGEST = 1 << 29  # bytes of a photo on standard input, which stays in memory
+_LONGEST = 1 << 16  # characters of a name, above the limit of every system
+_MISSPELT = 10_000  # names of missing files that may wait for one that is there
 _MAGIC = (  # JPEG, PNG, GIF, TIFF in both byte orders, JPEG 2000
     b"\xff\xd8\xff",
     b"\x89PNG\r\n",
@@ -144,40 +147,40 @@ class SourceList:
         else:
             yield from self._path(text, globs=True)
 
-    def _path(self, text: str, globs: bool) -> Iterator[Source]:
-        path = Path(text)
-        try:
-            is_folder = bool(text) and path.is_dir()
-            exists = bool(text) and os.path.lexists(path)
-        except (OSError, ValueError):  # a name that is too long, or holds a zero byte
-            is_folder = exists = False
-        if is_folder:
-            yield from self._folder(path, path, frozenset())
-        elif exists:
-            yield self.source(path)
-        elif globs and _GLOB_CHARACTERS.intersection(text):
-            yield from self._glob(text)
-        else:
-            yield self._missing(text)
-
     def expand_list(self, path: str | Path) -> Iterator[Source]:
         """Sources of a list file: names one a line, relative to the working folder."""
+        label = f"--from-file {path}"
         try:
             with Path(path).open("rb") as stream:
-                yield from self._names(stream)
+                start = stream.read(_START)
+                if looks_like_image(start):
+                    raise UsageError(f"{label}: is a photo, not a list of names")
+                yield from self._names(stream, start, label)
         except OSError as error:
-            raise UsageError(f"--from-file {path}: {describe_os_error(error)}") from error
+            raise UsageError(f"{label}: {describe_os_error(error)}") from error
 
     def source(self, path: Path, root: Path | None = None) -> Source:
         """The source for one file; ``root`` as in :meth:`Namer.name`."""
-        kind: Literal["image", "video"] = (
-            "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image"
-        )
-        return Source(str(path), self.namer.name(path, root), path, kind=kind)
+        return Source(str(path), self.namer.name(path, root), path, kind=_kind(path))
 
-    def _missing(self, text: str) -> Source:
-        reason = "no such file or folder" if text else "an empty name"
-        return Source(text, self.namer.name(text or "unnamed"), error=reason)
+    def file(self, text: str) -> Source:
+        """The source for a file that is named: with its ``error`` where it cannot be one."""
+        error = _why_not(text)
+        return self.source(Path(text)) if error is None else self._failed(text, error)
+
+    def _failed(self, label: str, error: str) -> Source:
+        return Source(label, self.namer.name(label or "unnamed"), error=error)
+
+    def _path(self, text: str, globs: bool) -> Iterator[Source]:
+        error = _why_not(text)
+        if error is not None and globs and _GLOB_CHARACTERS.intersection(text):
+            yield from self._glob(text)
+        elif error is not None:
+            yield self._failed(text, error)
+        elif os.path.isdir(text):  # noqa: PTH112 (Path's raises where a folder is closed)
+            yield from self._folder(Path(text))
+        else:
+            yield self.source(Path(text))
 
     def _glob(self, pattern: str) -> Iterator[Source]:
         found = False
@@ -185,69 +188,92 @@ class SourceList:
             found = True
             yield from self._path(match, globs=False)
         if not found:
-            yield Source(pattern, self.namer.name(pattern), error="nothing matches this pattern")
+            yield self._failed(pattern, "nothing matches this pattern")
 
-    def _folder(
-        self, folder: Path, root: Path, above: frozenset[tuple[int, int]]
-    ) -> Iterator[Source]:
-        """Files first, then subfolders; ``above`` are the folders that lead here."""
-        try:
-            status = folder.stat()
-            with os.scandir(folder) as entries:
-                names = sorted(e.name for e in entries if not e.name.startswith("."))
-        except OSError as error:
-            yield Source(str(folder), self.namer.name(folder), error=describe_os_error(error))
-            return
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        subfolders = []
-        for name in names:
-            path = folder / name
-            if path.is_dir():
-                subfolders.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-                yield self.source(path, root)
-        if self.recursive:
-            for path in subfolders:
-                yield from self._folder(path, root, above | {here})
+    def _folder(self, root: Path) -> Iterator[Source]:
+        """What lies in ``root``: of each folder the files first, then the subfolders."""
+        above: list[tuple[int, int]] = []  # the folders that lead to the present one
+        waiting: list[Path | None] = [root]  # None: the end of a folder
+        while waiting:
+            folder = waiting.pop()
+            if folder is None:
+                above.pop()
+                continue
+            try:
+                status = folder.stat()
+                files, subfolders = _scan(folder)
+            except OSError as error:
+                yield self._failed(str(folder), describe_os_error(error))
+                continue
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                continue
+            for name in files:
+                yield self.source(folder / name, root)
+            if self.recursive:
+                above.append(here)
+                waiting.append(None)
+                waiting += [folder / name for name in reversed(subfolders)]
 
     def _standard_input(self) -> Iterator[Source]:
-        stream = self._stdin if self._stdin is not None else sys.stdin.buffer
-        if not isinstance(stream, io.BufferedReader):  # only these can look ahead
-            stream = io.BufferedReader(stream)  # type: ignore[type-var]
-        start = stream.read(16)
+        stream = self._stdin if self._stdin is not None else standard_input()
+        start = stream.read(_START)
         if looks_like_image(start):
-            name = self.namer.name("stdin")
-            yield Source("standard input", name, data=start + stream.read())
+            data, name = start + stream.read(_LARGEST), self.namer.name("stdin")
+            if len(data) > _LARGEST:
+                yield Source("standard input", name, error="more than 512 MB: name the file")
+            else:
+                yield Source("standard input", name, data=data)
         else:
-            yield from self._names(stream, start)
+            yield from self._names(stream, start, "standard input")
 
-    def _names(self, stream: io.BufferedReader, start: bytes = b"") -> Iterator[Source]:
-        for name in _split_names(stream, start):
-            yield from self._path(os.fsdecode(name), globs=False)
-
-
-def _split_names(stream: io.BufferedReader, start: bytes) -> Iterator[bytes]:
-    """Names as they come in, separated by NUL if the first block holds one, else by newlines."""
-    ahead = start + stream.peek(_PEEK)
-    separator = b"\0" if b"\0" in ahead else b"\n"
-    rest = start
-    while True:
-        *whole, rest = rest.split(separator)
-        yield from (n for n in (_strip(w, separator) for w in whole) if n)
-        # readline hands over each name as soon as the program before the pipe has written it.
-        block = stream.readline() if separator == b"\n" else stream.read(_PEEK)
-        if not block:
-            break
-        rest += block
-    last = _strip(rest, separator)
-    if last:
-        yield last
+    def _names(self, stream: BinaryIO, start: bytes, label: str) -> Iterator[Source]:
+        parts = pieces(stream, start)
+        first = next(parts)
+        separator = "\0" if "\0" in first else "\n"
+        try:
+            for name in split(chain([first], parts), separator, _LONGEST):
+                text = name.removesuffix("\r") if separator == "\n" else name
+                if text:
+                    yield from self._path(text, globs=False)
+        except LineTooLong:
+            raise UsageError(f"{label}: has a line longer than any name: not a list") from None
 
 
-def _strip(name: bytes, separator: bytes) -> bytes:
-    return name.removesuffix(b"\r") if separator == b"\n" else name
+def _kind(path: Path) -> Literal["image", "video"]:
+    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image"
+
+
+def _why_not(text: str) -> str | None:
+    """Why ``text`` names no file or folder; a link to nowhere does name one."""
+    if not text:
+        return "an empty name"
+    try:
+        os.lstat(text)
+    except OSError as error:
+        return describe_os_error(error)
+    except ValueError:  # a zero byte, or characters that the file system has no code for
+        return "is not a possible file name"
+    return None
+
+
+def _scan(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the photos and videos, and of the folders, in ``folder``: sorted, hidden ones left
+    out. What cannot be looked at counts as a file, so that it is named with the reason."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                is_folder = False
+            if is_folder:
+                folders.append(entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES:  # noqa: PTH122
+                files.append(entry.name)
+    return sorted(files), sorted(folders)
 
 
 def looks_like_image(start: bytes) -> bool:
@@ -265,13 +291,11 @@ def _complain_if_nothing(sources: Iterator[Source]) -> Iterator[Source]:
     nothing but misspelt names ends as 'nothing to do'."""
     held: list[Source] = []
     for source in sources:
-        if source.path is None and source.data is None:
-            held.append(source)
-            continue
-        yield from held
-        yield source
-        yield from sources
-        return
+        held.append(source)
+        if source.path is not None or source.data is not None or len(held) > _MISSPELT:
+            yield from held
+            yield from sources
+            return
     if not held:
         raise NothingToDoError("nothing to do: the inputs hold no photo and no video")
     first = f"{held[0].label}: {held[0].error}"

@@ -23,6 +23,7 @@ from sadr_cli.evaluation.data.benchmark import (
     read_truth,
     settle,
 )
+from sadr_cli.text import decode
 
 FOLDER = "300W"
 HINT = (
@@ -67,8 +68,8 @@ def load(
 def read_pts(path: Path) -> Array:
     """(68, 2) points of a ``.pts`` file as written; MissingDataError says what is wrong."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode(path.read_bytes()).splitlines()
+    except OSError as error:
         raise MissingDataError(f"{path} cannot be read: {error}") from error
     rows: list[list[float]] = []
     announced = None

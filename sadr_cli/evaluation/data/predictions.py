@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
+from sadr_cli.text import decode
 
 SMALL = ("landmarks", "rotation", "landmarks_p")  # arrays that must be finite to count as a face
 
@@ -136,7 +137,7 @@ def _read_json_folder(
     best: dict[str, tuple[float, Array, Array]] = {}
     for path in sorted(folder.rglob("*.json")):
         try:
-            record = json.loads(path.read_text("utf-8", "surrogateescape"))
+            record = json.loads(decode(path.read_bytes()))
         except (OSError, ValueError) as error:
             raise MissingDataError(f"{path} is damaged: {error}") from error
         if not isinstance(record, dict) or record.get("format") != "sadr-face":

@@ -26,6 +26,7 @@ from sadr_cli.evaluation.measures.metrics import LEFT_OUTER_EYE, NOSE_TIP, RIGHT
 from sadr_cli.pixels import from_edge, resized
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.render.rasterize import rasterize
+from sadr_cli.text import decode
 
 SCAN_SUFFIXES = (".obj", ".ply", ".wrl")
 SUPERSAMPLING = 2
@@ -215,7 +216,7 @@ def sample_surface(
 
 def _read_ljson(file: Path) -> ScanLandmarks:
     try:
-        groups = json.loads(file.read_text("utf-8"))["groups"]
+        groups = json.loads(decode(file.read_bytes()))["groups"]
         group = next(iter(groups.values())) if isinstance(groups, dict) else groups[0]
         points = np.array(group["landmarks"]["points"], float)
         labels = {item["label"]: item["mask"] for item in group["labels"]}
