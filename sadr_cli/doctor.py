@@ -168,10 +168,10 @@ def _packages() -> Iterator[Check]:
 
 
 def _import(module: str) -> None:
-    if module == "openvino":
-        from sadr_cli.model.runtime import import_openvino
+    from sadr_cli.native import LIBRARIES, Native, library
 
-        import_openvino()
+    if module in LIBRARIES:
+        Native(lambda: library(module), lambda _: None)()
     else:
         import_module(module)
 

@@ -55,14 +55,14 @@ def test_no_module_evaluates_unpickles_or_starts_programs(path: Path) -> None:
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     imported |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     roots = {name.split(".")[0] for name in imported}
-    assert "openvino" not in imported, "import_openvino keeps it from reporting to its maker"
+    assert not roots & {"openvino", "onnxruntime", "av"}, "native.library loads them, in one thread"
     assert not roots & {"socket", "urllib", "requests", "http", "marshal", "shelve"}
     if path.parent.name != "bench":  # times a cold start of this very Python
         assert "subprocess" not in roots
     for name, call in _calls(tree):
         options = {k.arg: ast.unparse(k.value) for k in call.keywords}
-        if name in ("import_module", "importlib.import_module") and "openvino" in ast.unparse(call):
-            assert path.name == "openvino_import.py"  # where it is made silent
+        if name in ("import_module", "importlib.import_module"):
+            assert not {"openvino", "onnxruntime", "av"} & set(ast.unparse(call).split("'"))
         assert name not in ("eval", "exec", "compile", "__import__"), name
         assert not name.startswith(("os.system", "os.popen", "os.exec", "os.spawn")), name
         assert not name.startswith(("pickle.load", "joblib.load", "torch.hub.")), name

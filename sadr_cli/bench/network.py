@@ -6,13 +6,15 @@ them alike; the ratios are those of the medians.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,6 +24,7 @@ from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Crop
 from sadr_cli.model.network import NetworkConfig, SADRNet, normalize_input
 from sadr_cli.model.runtime import OpenVINONetwork, Runner, fold_batch_norm
+from sadr_cli.native import Native, library
 from sadr_cli.reconstructor import Reconstructor
 
 YARDSTICK = "public layout, PyTorch eager"
@@ -110,24 +113,30 @@ def _candidates(
 
 
 def _onnx_runtime(network: nn.Module, side: int, threads: int) -> Callable[[Any], Any] | None:
+    example = torch.zeros(8, 3, side, side)
+    load = partial(_onnx_session, network, example, threads)
+    session = Native(load, lambda made: made.run(None, {"x": example.numpy()}))
     try:
-        import io
-
-        import onnx  # noqa: F401
-        import onnxruntime
+        run = session().run
     except ImportError:
         return None
+    return lambda x: run(None, {"x": x.numpy()})
+
+
+def _onnx_session(network: nn.Module, example: Tensor, threads: int) -> Any:
+    import onnx  # noqa: F401
+
+    onnxruntime = library("onnxruntime")
     buffer: Any = io.BytesIO()
     with torch.inference_mode(False), torch.no_grad():
-        example = (torch.zeros(8, 3, side, side),)
-        torch.onnx.export(network, example, buffer, dynamo=True, verbose=False)
+        torch.onnx.export(
+            network, (example,), buffer, dynamo=True, verbose=False, input_names=["x"]
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         buffer.getvalue(), options, providers=["CPUExecutionProvider"]
     )
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x.numpy()})
 
 
 def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 9) -> list[Row]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import queue
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppressi
 from sadr_cli.detection.files import find_file, search_folders
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
-from sadr_cli.openvino_import import import_openvino
+from sadr_cli.native import Native, library
 from sadr_cli.pixels import from_edge, to_edge
 
 _log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
 _FAST_AFTER = 24  # looks from which loading OpenVINO pays for itself
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
-# OpenCV keeps 230 bytes a pixel: closer looks are taken in strips, with one network for all
-# detectors. Each strip sees so much beyond its own rows; larger faces are left to the look before.
+# OpenCV keeps 230 bytes a pixel: closer looks are taken in strips. Each strip sees so much beyond
+# its own rows; larger faces are left to the look before.
 _STRIP_PIXELS = 1_700_000
 _STRIP_MARGIN = 96
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -104,10 +105,8 @@ class CenterFace:
         path = weights or find_weights()
         if path is None:
             raise MissingDataError(why_unavailable() or "")
-        self._net = _read(path)
-        self._path, self._looks = path, 0
-        self._fast: Any = None
-        self._lock = threading.Lock()  # a network holds one input at a time
+        self._forward = _networks.setdefault(path, _Network(path))
+        self._forward.check()
         self.settings = settings or CenterFaceSettings()
 
     def detect(self, image: RGBImage) -> list[Detection]:
@@ -174,22 +173,79 @@ class CenterFace:
         boxes = from_edge(boxes.reshape(-1, 2, 2) * ratio).reshape(-1, 4)
         return boxes, scores, from_edge(points * ratio)
 
-    def _forward(self, blob: Any) -> Any:
+
+class _Network:
+    """The network of one file: in OpenCV at first, then in OpenVINO.
+
+    Shared by the detectors of all threads, each of which would keep its memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        first = np.zeros((1, 3, _MULTIPLE, _MULTIPLE), np.float32)
+        self._path = path
+        self._opencv = Native(partial(_read, path), lambda net: _run_opencv(net, first))
+        self._openvino = Native(partial(_Requests, path), lambda requests: requests.infer(first))
+        self._counting = threading.Lock()
+        self._looks, self.fast = 0, False
+
+    def check(self) -> None:
+        """Raises MissingDataError when the file is damaged."""
+        self._opencv()
+
+    def __call__(self, blob: Any) -> list[NDArray[np.float32]]:
         """The four outputs; by OpenVINO, 1.7 times as fast, once that is worth loading it."""
-        if blob.shape[2] * blob.shape[3] > _FAST_PIXELS:
-            with _closer:
-                net = _shared_net(self._path)
-                net.setInput(blob)
-                return [output.copy() for output in net.forward(_OUTPUTS)]
-        with self._lock:
-            self._looks += 1
-            if self._looks == _FAST_AFTER:
-                self._fast = _openvino_request(self._path)
-            if self._fast is None:
-                self._net.setInput(blob)
-                return self._net.forward(_OUTPUTS)
-            found = self._fast.infer([blob], share_inputs=True)
+        if blob.shape[2] * blob.shape[3] <= _FAST_PIXELS:
+            with self._counting:
+                self._looks += 1
+                due = self._looks == _FAST_AFTER
+            if due:  # this thread loads it, the others go on in OpenCV meanwhile
+                self.fast = self._load_openvino()
+            if self.fast:
+                return self._openvino().infer(blob)
+        with self._opencv.alone() as net:
+            return _run_opencv(net, blob)
+
+    def _load_openvino(self) -> bool:
+        """False where OpenVINO is not installed or cannot do it; then OpenCV goes on."""
+        try:
+            self._openvino()
+        except ImportError:
+            return False
+        except Exception as error:  # its failures share no class
+            _log.warning("OpenVINO cannot run %s, OpenCV goes on: %s", self._path, error)
+            return False
+        return True
+
+
+_networks: dict[Path, _Network] = {}
+
+
+class _Requests:
+    """OpenVINO's requests, as many as run at once. Those used last are taken first, so that no
+    more of them take memory than are needed."""
+
+    def __init__(self, path: Path) -> None:
+        core = library("openvino").Core()
+        model = core.read_model(str(path))
+        model.reshape([1, 3, -1, -1])
+        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+        compiled = core.compile_model(model, "CPU", options)
+        self._free: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+            self._free.put(compiled.create_infer_request())
+
+    def infer(self, blob: Any) -> list[NDArray[np.float32]]:
+        request = self._free.get()
+        try:
+            found = request.infer([blob], share_inputs=True)
             return [np.array(found[name]) for name in _OUTPUTS]
+        finally:
+            self._free.put(request)
+
+
+def _run_opencv(net: Any, blob: Any) -> list[NDArray[np.float32]]:
+    net.setInput(blob)
+    return [output.copy() for output in net.forward(_OUTPUTS)]
 
 
 def _read(path: Path) -> Any:
@@ -197,15 +253,6 @@ def _read(path: Path) -> Any:
         return cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
         raise MissingDataError(f"{path} is damaged: OpenCV cannot read it ({error.err})") from error
-
-
-_closer = threading.Lock()  # of the network for closer looks
-
-
-@lru_cache(maxsize=1)
-def _shared_net(path: Path) -> Any:
-    """One network for the closer looks of all detectors, each of which would keep its memory."""
-    return _read(path)
 
 
 def _strips(height: int, width: int) -> list[tuple[slice, slice]]:
@@ -221,29 +268,6 @@ def _strips(height: int, width: int) -> list[tuple[slice, slice]]:
         own = slice(-height if first else top, 2 * height if last else top + step)
         strips.append((rows, own))
     return strips
-
-
-_compiled: dict[Path, Any] = {}  # shared by the detectors of all threads
-_compiling = threading.Lock()
-
-
-def _openvino_request(path: Path) -> Any:
-    """None where OpenVINO is not installed or cannot do it; then OpenCV goes on."""
-    with _compiling:
-        if path not in _compiled:
-            try:
-                core = import_openvino().Core()
-                model = core.read_model(str(path))
-                model.reshape([1, 3, -1, -1])
-                options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-                _compiled[path] = core.compile_model(model, "CPU", options)
-            except ImportError:
-                _compiled[path] = None
-            except Exception as error:  # its failures share no class
-                _compiled[path] = None
-                _log.warning("OpenVINO cannot run %s, OpenCV goes on: %s", path, error)
-        model = _compiled[path]
-    return None if model is None else model.create_infer_request()
 
 
 def _part_of(hints: NDArray[np.float64], faces: NDArray[np.float64]) -> NDArray[np.bool_]:

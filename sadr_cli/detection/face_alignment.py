@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppressi
 from sadr_cli.detection.files import find_file, search_folders
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
+from sadr_cli.native import Native
 from sadr_cli.pixels import from_edge
 
 Rows = NDArray[np.float64]  # (N, 5) x0, y0, x1, y1, score, or (N, 15) with five points between
@@ -106,8 +107,10 @@ class FaceAlignmentDetector:
         self.name = name
         self._kind = _KINDS[name]
         files = [find_file(file) for file in self._kind.files]
+        load = partial(self._kind.load, *files, device=device)
+        self._look: Native[Any] = Native(load, lambda look: look(np.zeros((64, 64, 3), np.uint8)))
         try:
-            self._look = self._kind.load(*files, device=device)
+            self._look()
         except ImportError as error:
             raise MissingDataError(f"detector {name!r}: {error}") from error
         except Exception as error:
@@ -115,7 +118,6 @@ class FaceAlignmentDetector:
                 f"detector {name!r} cannot be loaded from {files[0]}: the file is damaged or of "
                 f"another kind ({type(error).__name__})"
             ) from error
-        self._lock = threading.Lock()
 
     def detect(self, image: RGBImage) -> list[Detection]:
         check_image(image)
@@ -124,8 +126,8 @@ class FaceAlignmentDetector:
         if scale < 1:
             size = [max(round(n * scale), 1) for n in image.shape[1::-1]]
             small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        with self._lock:
-            found = self._look(small)
+        with self._look.alone() as look:
+            found = look(small)
         rows: Rows = np.array([row for row in found if len(row)], float)
         if not rows.size:
             return []

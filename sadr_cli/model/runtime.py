@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from sadr_cli.model.network import (
     SADRNet,
     TransposedConvNormAct,
 )
-from sadr_cli.openvino_import import import_openvino
+from sadr_cli.native import Native, library
 
 _log = logging.getLogger(__name__)
 
@@ -97,14 +97,27 @@ class OpenVINONetwork:
     """
 
     def __init__(self, folded: SADRNet, threads: int) -> None:
+        side = folded.config.input_size
+        first = torch.zeros(1, 3, side, side)
+        self._compiled = Native(partial(_Compiled, folded, threads), lambda made: made.infer(first))
         try:
-            openvino = import_openvino()
-            from openvino.frontend import FrontEndManager
-            from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+            self._compiled()
         except ImportError as error:
             raise MissingDataError(
                 "runtime 'openvino' needs the package openvino (pip install openvino)"
             ) from error
+
+    def __call__(self, x: Tensor) -> NetworkOutput:
+        """As :meth:`SADRNet.forward`, from several threads one after the other."""
+        with self._compiled.alone() as compiled:
+            return compiled.infer(x)
+
+
+class _Compiled:
+    """OpenVINO's request for a network."""
+
+    def __init__(self, folded: SADRNet, threads: int) -> None:
+        openvino = library("openvino")
         network = copy.deepcopy(folded).to("cpu")
         for decoder in (network.decoder_low, network.decoder_kpt, network.decoder_offset):
             for k, block in enumerate(decoder):
@@ -117,22 +130,19 @@ class OpenVINONetwork:
             traced = torch.jit.trace(_Traced(network).eval(), example, check_trace=False)
             self._has = [t is not None for t in network(example[:1])]
         # The frontend itself: openvino.convert_model would report to its maker.
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
+        frontend = library("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+        ts_decoder = library("openvino.frontend.pytorch.ts_decoder")
+        decoder = ts_decoder.TorchScriptPythonDecoder(traced, example_input=(example,))
         model = frontend.convert(frontend.load(decoder))
         model.inputs[0].get_node().set_partial_shape(openvino.PartialShape([-1, 3, side, side]))
         model.validate_nodes_and_infer_types()
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-        self._lock = threading.Lock()
 
-    def __call__(self, x: Tensor) -> NetworkOutput:
-        """As :meth:`SADRNet.forward`, from several threads one after the other."""
-        with self._lock:
-            out = self._request.infer([x.contiguous().numpy()], share_inputs=True)
-            arrays = [torch.from_numpy(out[k].copy()) for k in range(len(out))]
-        rest = iter(arrays)
-        return NetworkOutput(*(next(rest) if has else None for has in self._has))  # type: ignore
+    def infer(self, x: Tensor) -> NetworkOutput:
+        out = self._request.infer([x.contiguous().numpy()], share_inputs=True)
+        arrays = iter([torch.from_numpy(out[k].copy()) for k in range(len(out))])
+        return NetworkOutput(*(next(arrays) if has else None for has in self._has))  # type: ignore
 
 
 class Runner:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import OutputError
+from sadr_cli.native import Native, library
 
 _TICKS = 90_000  # a second: the usual clock of video, fine enough for every frame rate
 _QUALITY = "20"  # constant rate factor of x264: hardly told from the original
@@ -64,13 +65,14 @@ def _open_sink(path: Path, size: tuple[int, int], rate: float, start: float) -> 
         return _OpenCV(path, size, rate)
 
 
+_av: Native[Any] = Native(lambda: library("av"), lambda av: av.codecs_available)
+
+
 class _PyAV:
     codec = "h264"
 
     def __init__(self, path: Path, size: tuple[int, int], rate: float, start: float) -> None:
-        import av
-
-        self._av = av
+        self._av = av = _av()
         if "libx264" not in av.codecs_available:
             raise ImportError("this PyAV has no H.264 encoder")
         self._container = av.open(str(path), "w", format="mp4")

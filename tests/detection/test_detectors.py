@@ -255,34 +255,43 @@ class TestShared:
         assert 500 < changed.sum() < 10_000
 
 
-def test_centerface_finds_the_same_with_openvino(astronaut, group, monkeypatch):
-    pytest.importorskip("openvino")
-    from sadr_cli.detection import centerface
+@pytest.fixture
+def fresh_centerface(monkeypatch):
+    """As in a process that has not looked at anything."""
+    monkeypatch.setattr(centerface_module, "_networks", {})
+    return lambda: create_detector("centerface")
 
-    slow, fast = create_detector("centerface"), create_detector("centerface")
-    monkeypatch.setattr(centerface, "_FAST_AFTER", 1)
-    for image in (astronaut, group):
-        found = fast.detect(image)
-        monkeypatch.setattr(centerface, "_FAST_AFTER", 10**9)
-        assert fast._fast is not None
-        for a, b in zip(slow.detect(image), found, strict=True):
+
+def test_centerface_finds_the_same_with_openvino(fresh_centerface, astronaut, group, monkeypatch):
+    pytest.importorskip("openvino")
+    slow = fresh_centerface()
+    monkeypatch.setattr(centerface_module, "_networks", {})
+    monkeypatch.setattr(centerface_module, "_FAST_AFTER", 1)
+    fast = fresh_centerface()
+    found = [fast.detect(image) for image in (astronaut, group)]
+    monkeypatch.setattr(centerface_module, "_FAST_AFTER", 10**9)
+    for image, faces in zip((astronaut, group), found, strict=True):
+        for a, b in zip(slow.detect(image), faces, strict=True):
             np.testing.assert_allclose(a.box, b.box, atol=1e-3)
             np.testing.assert_allclose(a.points, b.points, atol=1e-3)
             assert abs(a.score - b.score) < 1e-4
-    assert slow._fast is None
+    assert fast._forward.fast and not slow._forward.fast
 
 
-def test_centerface_goes_on_in_opencv_where_openvino_fails(astronaut, monkeypatch, caplog):
-    from sadr_cli.detection import centerface
-
-    def broken():
+def test_centerface_goes_on_in_opencv_where_openvino_fails(
+    fresh_centerface, astronaut, monkeypatch, caplog
+):
+    def broken(name):
         raise RuntimeError("no such instruction on this machine")
 
-    detector = create_detector("centerface")
+    detector = fresh_centerface()
     before = detector.detect(astronaut)
-    monkeypatch.setattr(centerface, "import_openvino", broken)
-    monkeypatch.setattr(centerface, "_compiled", {})
-    monkeypatch.setattr(centerface, "_FAST_AFTER", detector._looks + 1)
+    monkeypatch.setattr(centerface_module, "library", broken)
+    monkeypatch.setattr(centerface_module, "_FAST_AFTER", detector._forward._looks + 1)
     after = detector.detect(astronaut)
     np.testing.assert_array_equal(after[0].box, before[0].box)
     assert "OpenCV goes on: no such instruction" in caplog.text
+
+
+def test_threads_share_one_centerface(fresh_centerface):
+    assert fresh_centerface()._forward is fresh_centerface()._forward

@@ -1,0 +1,94 @@
+"""Native runtimes, and how threads may meet them: OpenVINO, ONNX Runtime, PyAV, OpenCV's networks.
+
+The rule: **a runtime is loaded, and used once, in one thread before any other thread may call
+it.** Libraries set up what they keep at their first use. OpenVINO's binding gives up the
+interpreter's lock while it does so inside the initialisation of a C++ static; a second thread that
+comes along then holds the interpreter's lock and waits for the static, the first one waits for the
+lock, and the process stands still for ever, deaf to signals.
+
+So whatever runs in such a library is made by a :class:`Native`, and the libraries themselves are
+imported by :func:`library`, which refuses to do it anywhere else. There is one lock for all first
+uses, of whatever library.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+LIBRARIES = ("openvino", "onnxruntime", "av")  # those that only :func:`library` may import
+
+_first_use = threading.RLock()
+_holder: int | None = None  # the thread that is loading something
+
+
+class Native(Generic[T]):
+    """Something native for all threads of a process, made when the first of them asks for it.
+
+    load: makes it; use: uses it once, in the way it will be used. Both run in the thread that asks
+        first, and nothing else is loaded or first used meanwhile. What they raise is raised by
+        the call, and the next one tries again.
+    """
+
+    def __init__(self, load: Callable[[], T], use: Callable[[T], object]) -> None:
+        self._load, self._use = load, use
+        self._made: list[T] = []
+        self._lock = threading.Lock()
+
+    def __call__(self) -> T:
+        """The thing itself, for calls that may run in several threads at once."""
+        if not self._made:
+            with _alone():
+                if not self._made:
+                    made = self._load()
+                    self._use(made)
+                    self._made.append(made)
+        return self._made[0]
+
+    @contextmanager
+    def alone(self) -> Iterator[T]:
+        """For what holds one input at a time: only one thread has it."""
+        made = self()
+        with self._lock:
+            yield made
+
+
+def library(name: str) -> Any:
+    """One of :data:`LIBRARIES`, imported silently. ImportError where it is not installed.
+
+    Raises RuntimeError outside of the ``load`` or ``use`` of a :class:`Native`.
+    """
+    if name.partition(".")[0] not in LIBRARIES:
+        raise ValueError(f"{name} is imported like any other module")
+    if _holder != threading.get_ident():
+        raise RuntimeError(f"{name} is loaded by a sadr_cli.native.Native, in one thread")
+    if (loaded := sys.modules.get(name)) is not None:
+        return loaded
+    # OpenVINO, left alone, reports being imported to its maker; without the package it has a stub.
+    reporter = "openvino_telemetry"
+    before = sys.modules.get(reporter)
+    sys.modules[reporter] = None  # type: ignore[assignment]
+    try:
+        return import_module(name)
+    finally:
+        if before is None:
+            del sys.modules[reporter]
+        else:
+            sys.modules[reporter] = before
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The only thread that loads or first uses anything native."""
+    global _holder
+    with _first_use:
+        before, _holder = _holder, threading.get_ident()
+        try:
+            yield
+        finally:
+            _holder = before
