@@ -65,14 +65,12 @@ def _open_sink(path: Path, size: tuple[int, int], rate: float, start: float) -> 
         return _OpenCV(path, size, rate)
 
 
-_av: Native[Any] = Native(lambda: library("av"), lambda av: av.codecs_available)
-
-
 class _PyAV:
     codec = "h264"
 
     def __init__(self, path: Path, size: tuple[int, int], rate: float, start: float) -> None:
-        self._av = av = _av()
+        av = Native(lambda: library("av"), lambda av: av.codecs_available)()
+        self._av = av
         if "libx264" not in av.codecs_available:
             raise ImportError("this PyAV has no H.264 encoder")
         self._container = av.open(str(path), "w", format="mp4")
