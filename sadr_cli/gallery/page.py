@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from sadr_cli.faces import LOW_CONFIDENCE, PROFILE_YAW
 from sadr_cli.files import atomic_stream
 from sadr_cli.gallery.cards import QUANTUM_MM, page_grid, read_cards
+from sadr_cli.pages import render_page
 from sadr_cli.results import manifest
 from sadr_cli.uv import UVLayout
 
@@ -34,10 +36,6 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
     """
     document = json.loads((folder / manifest.NAME).read_bytes())
     title = f"Faces of {folder.absolute().name}"
-    template = (_HERE / "page.html").read_text(encoding="utf-8")
-    script = (_HERE / "viewer.js").read_text(encoding="utf-8")
-    head, rest = template.replace("@TITLE@", html.escape(title)).split("@ABOUT@")
-    before, after = rest.split("@PAYLOAD@")
     items: list[dict[str, Any]] = []
     path = folder / NAME
     with atomic_stream(path) as file:
@@ -62,12 +60,16 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
             "quantum": QUANTUM_MM,
             "grid": _grid(uv),
         }
-        file.write(head.encode())
-        file.write(_safe(json.dumps(about, separators=(",", ":"))).encode())
-        file.write(before.encode())
-        for text in blocks.texts():
-            file.write(text)
-        file.write(after.replace("@SCRIPT@", script).encode())
+        page = render_page(
+            _HERE / "page.html",
+            title=title,
+            style=(_HERE / "page.css").read_text(encoding="utf-8"),
+            script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+            about=about,
+            blocks=blocks.texts(),
+        )
+        for part in page:
+            file.write(part.encode("utf-8", "replace"))
     return path
 
 
@@ -89,11 +91,10 @@ class _Blocks:
         self._bytes += len(self._lines[-1])
         return len(self._lines) - 1
 
-    def texts(self) -> Any:
+    def texts(self) -> Iterator[str]:
+        """The lines, :data:`_BLOCK` at a time; base64 has nothing to escape."""
         for k in range(0, len(self._lines), _BLOCK):
-            yield f'<script type="text/plain" id="p{k // _BLOCK}">\n'.encode()
-            yield "\n".join(self._lines[k : k + _BLOCK]).encode()
-            yield b"\n</script>\n"
+            yield Markup("\n".join(self._lines[k : k + _BLOCK]))
 
 
 def _face_item(
@@ -140,8 +141,3 @@ def _grid(uv: UVLayout) -> dict[str, str]:
 
 def _text(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
-
-
-def _safe(text: str) -> str:
-    """JSON that cannot end its script element."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -70,6 +70,8 @@ def test_the_page_has_every_input_and_nothing_from_elsewhere(made):
     assert items[0]["files"] == ["a.json", "a.obj"]
     assert items[2]["face"] == 1 and items[0]["confidence"] == 0.9
     assert not re.search(r"(src|href)=.?(https?:)?//|@[A-Z]+@", text)
+    assert "script-src &#39;sha256-" in text and "unsafe-inline" not in text
+    assert not re.search(r"<[^>]* (style|on\w+)=", text)  # the policy would drop them
     lines = re.search(r'id="p0">\n(.*?)\n</script>', text, re.S)[1].split("\n")
     assert len(lines) == 3
     thumbnail, texture, mesh = (base64.b64decode(p) for p in lines[0].split(" ")[:3])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from sadr_cli.evaluation.data.benchmark import Array
 from sadr_cli.evaluation.measures.metrics import ced
@@ -91,23 +91,32 @@ class _Axes:
             dash = ' stroke-dasharray="5 3"' if s.dashed else ""
             self.parts.append(
                 f'<path d="M{x0:.0f} {y - 4}h18" stroke="{s.color}" stroke-width="3"{dash}/>'
-                f'<text x="{x0 + 24:.0f}" y="{y}">{escape(s.label)}</text>'
             )
+            text = Markup('<text x="{:.0f}" y="{}">{}</text>')
+            self.parts.append(text.format(x0 + 24, y, s.label))
 
-    def svg(self, title: str) -> str:
+    def svg(self, title: str) -> Markup:
         x_label, y_label = self.labels
-        middle = (_TOP + _HEIGHT - _BOTTOM) / 2
-        return (
-            f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-            f'<svg x="0" y="0" width="{_WIDTH}" height="{_HEIGHT}">{"".join(self.parts)}</svg>'
-            f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 8}" '
-            f'text-anchor="middle">{escape(x_label)}</text>'
-            f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">'
-            f"{escape(y_label)}</text></svg>"
+        return Markup(
+            '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
+            '<svg x="0" y="0" width="{width}" height="{height}">{parts}</svg>'
+            '<text x="{x:.0f}" y="{bottom}" text-anchor="middle">{x_label}</text>'
+            '<text transform="translate(13 {y:.0f}) rotate(-90)" text-anchor="middle">'
+            "{y_label}</text></svg>"
+        ).format(
+            width=_WIDTH,
+            height=_HEIGHT,
+            title=title,
+            parts=Markup("".join(self.parts)),
+            x=(_LEFT + _WIDTH - _RIGHT) / 2,
+            y=(_TOP + _HEIGHT - _BOTTOM) / 2,
+            bottom=_HEIGHT - 8,
+            x_label=x_label,
+            y_label=y_label,
         )
 
 
-def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> str:
+def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> Markup:
     """Cumulative error curves of labelled errors (N,), percent, up to ``limit``."""
     thresholds = np.linspace(0, limit, 201)
     axes = _Axes((0, limit), (0, 1), "error (%)", "images with at most this error")
@@ -124,7 +133,7 @@ def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> str:
     return axes.svg("cumulative error distribution")
 
 
-def yaw_chart(errors: dict[str, Array], yaw: Array, y_label: str) -> str:
+def yaw_chart(errors: dict[str, Array], yaw: Array, y_label: str) -> Markup:
     """Error against yaw: a dot an image, and the median over 15 degrees of yaw."""
     finite = np.concatenate([e[np.isfinite(e)] for e in errors.values()])
     top = float(np.ceil(np.percentile(finite, 99.5))) if finite.size else 1.0
