@@ -82,6 +82,6 @@ def check_settings(settings: Settings) -> None:
     if settings.pts_origin not in (0, 1):
         raise UsageError(f"--pts-origin takes 0 or 1, not {settings.pts_origin}")
     if settings.align == "icp" and settings.face_model is not None:
-        from sadr_cli.evaluation.measures.icp import open3d
+        from sadr_cli.open3d_import import import_open3d
 
-        open3d()  # now rather than after the network has run
+        import_open3d("ICP")  # now rather than after the network has run

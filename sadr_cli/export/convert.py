@@ -14,6 +14,7 @@ from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import Subject
 from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.files import atomic_write
+from sadr_cli.open3d_import import import_open3d
 from sadr_cli.results.face_record import write_face_json
 from sadr_cli.sources import SourceList, iter_frames, read_image
 from sadr_cli.uv import UVLayout
@@ -224,8 +225,8 @@ def _decimate(mesh: Mesh, triangles: int) -> Mesh:
     """Quadric decimation of any mesh; texture and what else hangs on vertices is dropped."""
     if len(mesh.triangles) <= triangles:
         return mesh
-    import open3d as o3d
 
+    o3d = import_open3d("--decimate")
     solid = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)),
         o3d.utility.Vector3iVector(mesh.triangles),

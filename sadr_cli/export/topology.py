@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import UsageError
+from sadr_cli.open3d_import import import_open3d
 from sadr_cli.uv import SIZE, UVLayout, without_ears
 from sadr_cli.writers.mesh import Mesh
 
@@ -93,9 +94,9 @@ def _decimated(uv: UVLayout, mask: bytes, wanted: int) -> Topology:
 
 def _chosen(uv: UVLayout, full: Topology, triangles: int) -> NDArray[np.int32]:
     """Vertices of the layout nearest to those that quadric decimation of the mean face leaves."""
-    import open3d as o3d
     from scipy.spatial import cKDTree
 
+    o3d = import_open3d("--decimate")
     shape = np.asarray(uv.mean_shape, np.float64)[full.vertices]
     mesh = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(shape), o3d.utility.Vector3iVector(full.triangles)

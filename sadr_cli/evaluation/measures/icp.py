@@ -7,22 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.measures.metrics import Array, transform
+from sadr_cli.open3d_import import import_open3d
 
 _ICP_POINTS = 5_000  # of the source; more change the fit by less than 0.01 %
-
-
-def open3d() -> Any:
-    """The module, or MissingDataError that says how to get it."""
-    try:
-        import open3d as module
-    except (ImportError, OSError) as error:  # OSError: a system library is missing
-        raise MissingDataError(
-            f"ICP needs Open3D, which cannot be loaded ({error}): pip install open3d; on a bare "
-            "Linux also the system packages libgl1, libgomp1 and libusb-1.0-0"
-        ) from error
-    return module
 
 
 def icp(
@@ -38,7 +26,7 @@ def icp(
     source (P, 3), target (M, 3): points without correspondence, roughly aligned already.
     reach: pairs further apart than this do not count. Point-to-point, deterministic.
     """
-    o3d = open3d()
+    o3d = import_open3d("ICP")
     # Around the target's centre and in units of reach: stable whatever the coordinates are.
     center = np.asarray(target, float).mean(0)
     clouds = []

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.evaluation.measures.icp import open3d
 from sadr_cli.evaluation.measures.metrics import Array, similarity, transform
+from sadr_cli.open3d_import import import_open3d
 
 _ICP_POINTS = 4_000  # about as many points take part in the alignment; all in the error
 _COARSE_ROUNDS = 10
@@ -23,7 +23,7 @@ class Surface:
     """
 
     def __init__(self, vertices: NDArray[Any], triangles: NDArray[Any], unit: float) -> None:
-        o3d = open3d()
+        o3d = import_open3d("the distance to a scan")
         self._core = o3d.core
         used = np.asarray(vertices, float)[np.unique(triangles)]
         self._center, self._unit = used.mean(0), unit
