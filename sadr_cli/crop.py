@@ -82,6 +82,27 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
     return cv2.warpAffine(image, matrix, (resolution, resolution), flags=flags)
 
 
+def crop_box(crop: Crop) -> FloatArray:
+    """(4,) x0, y0, x1, y1 of the square, in pixels of the photo."""
+    half = crop.size / 2
+    x, y = crop.center_x, crop.center_y
+    return np.array([x - half, y - half, x + half, y + half])
+
+
+def points_box(points: FloatArray) -> FloatArray:
+    """(4,) x0, y0, x1, y1 of points (P, 2 or 3)."""
+    xy = np.asarray(points, float)[:, :2]
+    return np.concatenate([xy.min(0), xy.max(0)])
+
+
+def box_iou(a: FloatArray, b: FloatArray) -> float:
+    """Intersection over union of two boxes (4,) x0, y0, x1, y1; 0 where one has no extent."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    inside = float(np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)))
+    areas = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))
+    return inside / (areas - inside) if areas > inside else 0.0
+
+
 def cut_window(image: NDArray[Any], left: int, top: int, side: int) -> NDArray[Any]:
     """The square ``side`` x ``side`` at (left, top) of ``image``, black outside it."""
     out = np.zeros((side, side, *image.shape[2:]), image.dtype)

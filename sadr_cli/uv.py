@@ -6,6 +6,7 @@ neighbours in the map are neighbours on the face. It travels inside every checkp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,15 +24,6 @@ _LOBE = 12  # rows of the UV map by which an ear goes on above and below that
 
 # Loss weights by region: landmarks, eyes nose mouth, cheek chin forehead, neck (paper III-D).
 REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
-
-# Index pairs that mirror the 68 landmarks left to right.
-# fmt: off
-MIRROR_68 = np.array([
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-])
-# fmt: on
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +76,34 @@ class UVLayout:
     def triangles(self) -> NDArray[np.int32]:
         """(T, 3) triangles over the mask, counter-clockwise from outside in the shape frame.
 
-        Each square of four neighbouring pixels is cut from its top-right to its bottom-left;
-        a triangle stays when its three pixels are face. Reverse the winding for y down.
+        See :func:`grid_triangles`. Reverse the winding for y down.
         """
-        i = self.index_map
-        a, b, c, d = i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]
-        both = np.stack(
-            [np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2
-        ).reshape(-1, 3)  # fmt: skip
-        return np.ascontiguousarray(both[(both >= 0).all(1)])
+        return grid_triangles(self.index_map)
 
     @cached_property
     def uv_coordinates(self) -> NDArray[np.float32]:
         """(V, 2) texture coordinates u, v in [0, 1], v up, at the pixels' centres."""
         rows, columns = self.rows_columns
         return (np.stack([to_edge(columns), SIZE - to_edge(rows)], 1) / SIZE).astype(np.float32)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """What is stored of a layout: the mask as bits, the rest as it is."""
+        return {
+            "mask": np.packbits(self.mask),
+            "kpt": self.kpt.astype(np.int16),
+            "region": self.region.astype(np.uint8),
+            "mean_shape": self.mean_shape.astype(np.float32),
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> UVLayout:
+        """The layout of :meth:`to_arrays`."""
+        return UVLayout(
+            mask=np.unpackbits(arrays["mask"]).reshape(SIZE, SIZE).astype(bool),
+            kpt=arrays["kpt"].astype(np.int64),
+            region=arrays["region"],
+            mean_shape=arrays["mean_shape"],
+        )
 
     def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Values a vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
@@ -109,6 +114,17 @@ class UVLayout:
     def from_map(self, uv_map: NDArray[Any]) -> NDArray[Any]:
         """Map (256, 256, ...) -> values a vertex (V, ...)."""
         return uv_map[self.mask]
+
+
+def grid_triangles(index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(T, 3) triangles between neighbours of ``index`` (H, W), numbers of vertices, -1 for none.
+
+    Each square of four neighbours is cut from its top-right to its bottom-left; a triangle stays
+    when it has three vertices. Counter-clockwise with x right and y up.
+    """
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
+    both = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2).reshape(-1, 3)
+    return np.ascontiguousarray(both[(both >= 0).all(1)])
 
 
 def region_weights(region: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model.uvgrid import fit_coarse, upsample
-from sadr_cli.uv import MIRROR_68, UVLayout, region_weights
+from sadr_cli.uv import UVLayout, region_weights
 
 
 def test_landmarks_are_vertices(uv: UVLayout) -> None:

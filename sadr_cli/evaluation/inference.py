@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import crop_from_landmarks, extract_crop
+from sadr_cli.crop import box_iou, crop_from_landmarks, extract_crop, points_box
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_image
-from sadr_cli.evaluation.data.predictions import Predictions, box_iou
+from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.faces import Crop, Detection
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.passes import second_pass
@@ -158,7 +158,7 @@ def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Dete
     """The detection whose box meets that of the true landmarks best, if it does at all."""
 
     def overlap(detection: Detection) -> float:
-        return box_iou(np.asarray(detection.box, float).reshape(2, 2), truth)
+        return box_iou(detection.box, points_box(truth))
 
     best = max(detections, key=overlap, default=None)
     return best if best is not None and overlap(best) >= MIN_OVERLAP else None

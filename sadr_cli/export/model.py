@@ -277,7 +277,7 @@ def _metadata(checkpoint: Checkpoint, half: bool) -> dict[str, Any]:
         "centre of the top-left pixel",
         "pose": "G_up = scale * rotation @ S + translation with y up; y of face_map is negated",
         "landmarks_row_column": uv.kpt.tolist(),
-        "mask": base64.b64encode(np.packbits(uv.mask).tobytes()).decode(),
+        "mask": base64.b64encode(uv.to_arrays()["mask"].tobytes()).decode(),
         "mask_note": "base64 of 256 x 256 bits in rows: the pixels of the maps that are face",
     }
 

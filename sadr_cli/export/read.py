@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError
+from sadr_cli.render.colors import srgb_from_linear
 from sadr_cli.writers.mesh import FOREIGN
 
 _FRAME = re.compile(rb"sadr face mesh:? frame[ =](\w+)")
@@ -190,9 +191,7 @@ def _read_glb(data: bytes) -> MeshFile:
         if decoded is not None:
             mesh.texture = np.ascontiguousarray(decoded[..., ::-1])
     if "COLOR_0" in attributes:
-        linear = accessor(attributes["COLOR_0"])[:, :3] / 65535
-        srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-        mesh.colors = np.rint(srgb * 255).astype(np.uint8)
+        mesh.colors = srgb_from_linear(accessor(attributes["COLOR_0"])[:, :3] / 65535)
     return mesh
 
 

@@ -23,7 +23,7 @@ from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.render.overlay import draw_surface, edge_opacity, render_overlay
 from sadr_cli.render.texture import bake_texture
-from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map, without_ears
+from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map, grid_triangles, without_ears
 from sadr_cli.writers.mesh import Mesh
 
 FOLDER = ".cards"
@@ -54,10 +54,7 @@ def page_grid(uv: UVLayout) -> Grid:
     """Every fourth row and column of the UV layout, without the ears, whose rim would be ragged."""
     index = np.where(without_ears(uv), uv.index_map, -1)
     index = index[STEP // 2 - 1 :: STEP, STEP // 2 - 1 :: STEP]
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    both = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2).reshape(-1, 3)
-    both = both[(both >= 0).all(1)]
-    ids, triangles = np.unique(both, return_inverse=True)
+    ids, triangles = np.unique(grid_triangles(index), return_inverse=True)
     coordinates = uv.uv_coordinates[ids] * (1, -1) + (0, 1)
     mean = uv.mean_shape[ids] * np.float32(MM_PER_UNIT)
     return Grid(
@@ -95,15 +92,6 @@ def encode_mesh(face: Face, uv: UVLayout) -> str:
     delta = np.diff(steps.T, axis=1, prepend=np.int16(0)).astype("<i2")
     planes = delta.reshape(-1).view(np.uint8).reshape(-1, 2).T
     return _text(zlib.compress(planes.tobytes(), 9))
-
-
-def decode_mesh(text: str, uv: UVLayout) -> NDArray[np.float32]:
-    """(K, 3) millimetres of :func:`encode_mesh`; what the page's script does."""
-    grid = page_grid(uv)
-    planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    delta = np.ascontiguousarray(planes.reshape(2, -1).T).view("<i2").reshape(3, -1)
-    steps = np.cumsum(delta, axis=1, dtype=np.int16).T
-    return grid.mean + steps * np.float32(QUANTUM_MM)
 
 
 class Strip:

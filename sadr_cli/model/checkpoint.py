@@ -81,10 +81,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
         shrink = half and value.is_floating_point() and "running_" not in key
         tensors[f"network.{key}"] = (value.half() if shrink else value).contiguous()
     uv = checkpoint.uv
-    tensors["uv.mask"] = torch.from_numpy(np.packbits(uv.mask))
-    tensors["uv.kpt"] = torch.from_numpy(uv.kpt.astype(np.int16))
-    tensors["uv.region"] = torch.from_numpy(uv.region.astype(np.uint8))
-    tensors["uv.mean_shape"] = torch.from_numpy(uv.mean_shape.astype(np.float32))
+    tensors |= {f"uv.{key}": torch.from_numpy(v) for key, v in uv.to_arrays().items()}
     document = {
         "format": FORMAT_VERSION,
         "name": checkpoint.name,
@@ -154,7 +151,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             if k.endswith("num_batches_tracked")
         }
         network.load_state_dict({**counters, **state})
-        uv = _layout({k: v.numpy() for k, v in tensors.items() if k.startswith("uv.")})
+        uv = UVLayout.from_arrays(
+            {k.removeprefix("uv."): v.numpy() for k, v in tensors.items() if k.startswith("uv.")}
+        )
         scaling = Scaling(**document["scaling"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MissingDataError(
@@ -179,7 +178,8 @@ def load_layout(path: str | Path) -> UVLayout:
 
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return _layout({k: file.get_tensor(k) for k in file.keys() if k.startswith("uv.")})  # noqa: SIM118
+            keys = [k for k in file.keys() if k.startswith("uv.")]  # noqa: SIM118
+            return UVLayout.from_arrays({k.removeprefix("uv."): file.get_tensor(k) for k in keys})
     except OSError as error:
         reason = error.strerror or str(error)
         raise MissingDataError(f"cannot read weights {path}: {reason}") from error
@@ -187,15 +187,6 @@ def load_layout(path: str | Path) -> UVLayout:
         raise MissingDataError(
             f"{path} is damaged or not a sadr checkpoint: install or copy it again"
         ) from error
-
-
-def _layout(tensors: Mapping[str, NDArray[Any]]) -> UVLayout:
-    return UVLayout(
-        mask=np.unpackbits(tensors["uv.mask"]).reshape(SIZE, SIZE).astype(bool),
-        kpt=tensors["uv.kpt"].astype(np.int64),
-        region=tensors["uv.region"],
-        mean_shape=tensors["uv.mean_shape"],
-    )
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face, FloatArray
+from sadr_cli.landmarks import CONTOURS, NOSE_TIP
 from sadr_cli.pixels import resized
 from sadr_cli.render.rasterize import (
     bounds,
@@ -29,19 +30,6 @@ from sadr_cli.uv import UVLayout
 
 LAYERS = ("mesh", "contours", "landmarks", "axes", "box")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
-
-# Groups of the 68 points: slice, closed.
-CONTOURS = (
-    (slice(0, 17), False),
-    (slice(17, 22), False),
-    (slice(22, 27), False),
-    (slice(27, 31), False),
-    (slice(31, 36), False),
-    (slice(36, 42), True),
-    (slice(42, 48), True),
-    (slice(48, 60), True),
-    (slice(60, 68), True),
-)
 
 _MESH = np.array([176, 208, 244], np.float32)  # a cool, light clay
 _OPACITY = 0.66
@@ -222,7 +210,7 @@ def draw_axes(
 ) -> None:
     """The shape frame's axes from the nose tip: x red, y (up) green, z (out of the face) blue."""
     axes = np.asarray(rotation, float).T * (1, -1, 1)  # rows: images of x, y, z; y down
-    start = _drawable(landmarks)[30]
+    start = _drawable(landmarks)[NOSE_TIP]
     thickness = max(round(unit / 90), 1)
     order = np.argsort(axes[:, 2])  # what points away from the viewer first
     for width, outline in ((thickness + 2, True), (thickness, False)):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.pixels import image_box
-from sadr_cli.uv import UVLayout
+from sadr_cli.uv import UVLayout, grid_triangles
 
 # Pixels whose centre lies on an edge belong to both triangles (the nearer one, then the lower
 # index, wins); this slack in pixels keeps rounding from opening cracks between neighbours.
@@ -164,10 +164,7 @@ def coarse_triangles(uv: UVLayout) -> NDArray[np.int32]:
 
     For pictures in which the face is no more than about 500 pixels wide.
     """
-    i = uv.index_map[::2, ::2]
-    a, b, c, d = i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]
-    both = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2).reshape(-1, 3)
-    return np.ascontiguousarray(both[(both >= 0).all(1)])
+    return grid_triangles(uv.index_map[::2, ::2])
 
 
 def _candidates(

@@ -11,7 +11,6 @@ from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.losses import LossWeights
 
 POSITION_SCALE = 280.0  # the network's P is in pixels of a 256-pixel crop over this
-SCHEDULES = ("cosine", "exponential", "constant")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ from torch import Tensor
 from sadr_cli.crop import crop_matrix, image_to_crop
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Crop
+from sadr_cli.matlab import read_matlab
 from sadr_cli.model.face_model import FaceModel
 from sadr_cli.pixels import resized
 from sadr_cli.pose import euler_to_matrix
+from sadr_cli.training.profiling import yaw_of
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
 HINTS = ("teacher_spread", "human_residual")  # of a shard's labels, if it has them
@@ -72,9 +74,7 @@ class PhotoSet:
     @property
     def yaw(self) -> Tensor:
         """(N,) degrees, |yaw| up to 90 and beyond for faces turned past the profile."""
-        r = self.rotation
-        yaw = torch.rad2deg(torch.asin((-r[:, 0, 2]).clamp(-1, 1)))
-        return torch.where(r[:, 2, 2] < 0, torch.sign(yaw) * 180 - yaw, yaw)
+        return yaw_of(self.rotation)
 
     def to(self, device: torch.device) -> PhotoSet:
         return self._from([t.to(device) for t in self._tensors], self.names)
@@ -211,8 +211,6 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
     The coefficients the face model does not hold are left out. MissingDataError when nothing
     fits; a picture without its ``.mat`` is skipped.
     """
-    from scipy.io import loadmat
-
     folder = Path(folder)
     kpt = model.layout.landmark_indices
     mean, basis = model.layout.mean_shape[kpt], model.basis[kpt]
@@ -224,7 +222,7 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
         if not mat.is_file():
             continue
         try:
-            data = loadmat(mat)
+            data = read_matlab(mat)
             pitch, yaw, roll, tx, ty, _, f = data["Pose_Para"].ravel()[:7]
             raw = np.r_[data["Shape_Para"].ravel()[:n_id], data["Exp_Para"].ravel()[:n_exp]]
         except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model.face_model import FaceModel
 from sadr_cli.model.uvgrid import fit_coarse
 from sadr_cli.pixels import to_edge, to_unit
 from sadr_cli.training.dataset import PhotoSet
-from sadr_cli.uv import MIRROR_68, SIZE, region_weights
+from sadr_cli.uv import SIZE, region_weights
 
 
 class UVGrid:

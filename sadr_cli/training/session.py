@@ -27,6 +27,7 @@ from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.faces import Crop
 from sadr_cli.files import check_writable
+from sadr_cli.matlab import read_matlab
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.reconstructor import Reconstructor, select_device
@@ -62,8 +63,6 @@ class Validation:
     """NME of P and G on an AFLW2000-3D-style folder with the truth crop."""
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
-        from scipy.io import loadmat
-
         files = sorted(p for p in folder.glob("*.mat") if p.with_suffix(".jpg").is_file())
         if not files:
             raise MissingDataError(
@@ -75,7 +74,7 @@ class Validation:
         self.photos: list[NDArray[np.uint8]] = []
         landmarks, yaw = [], []
         for path in files:
-            data = loadmat(path)
+            data = read_matlab(path)
             photo = cv2.imread(str(path.with_suffix(".jpg")), cv2.IMREAD_COLOR)
             if photo is None or "pt3d_68" not in data or "Pose_Para" not in data:
                 raise MissingDataError(f"{path} or its photo is damaged: copy them again")

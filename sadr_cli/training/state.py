@@ -15,7 +15,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from sadr_cli.files import atomic_write
 from sadr_cli.model.checkpoint import Checkpoint, Scaling
 from sadr_cli.model.network import SADRNet
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
-from sadr_cli.uv import SIZE, UVLayout
+from sadr_cli.uv import UVLayout
 
 STATE_VERSION = 1
 LICENSE = "research only: computed from research data, see weights/README.md"
@@ -195,12 +194,7 @@ def _complete(path: Path) -> list[Path]:
 
 def describe_layout(uv: UVLayout) -> State:
     """A layout as tensors, to lie in a state."""
-    return {
-        "mask": torch.from_numpy(np.packbits(uv.mask)),
-        "kpt": torch.from_numpy(uv.kpt.astype(np.int64)),
-        "region": torch.from_numpy(uv.region.astype(np.uint8)),
-        "mean_shape": torch.from_numpy(uv.mean_shape.astype(np.float32)),
-    }
+    return {key: torch.from_numpy(values) for key, values in uv.to_arrays().items()}
 
 
 def checkpoint_from_state(path: Path, name: str = "trained") -> Checkpoint:
@@ -214,9 +208,7 @@ def checkpoint_from_state(path: Path, name: str = "trained") -> Checkpoint:
     config = TrainConfig.from_dict(json.loads(state["config"]))
     network = SADRNet(config.network)
     network.load_state_dict(state["average"])
-    packed = {k: v.numpy() for k, v in state["layout"].items()}
-    mask = np.unpackbits(packed["mask"]).reshape(SIZE, SIZE).astype(bool)
-    layout = UVLayout(mask, packed["kpt"], packed["region"], packed["mean_shape"])
+    layout = UVLayout.from_arrays({k: v.numpy() for k, v in state["layout"].items()})
     return describe(network, layout, name, config, state, state.get("sources", []))
 
 

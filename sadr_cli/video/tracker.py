@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import extract_crop
+from sadr_cli.crop import box_iou, crop_box, extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.faces import LOW_CONFIDENCE, Crop, Detection, Face
 from sadr_cli.passes import second_crop, second_pass
@@ -200,12 +200,7 @@ class Tracker:
 
 def overlap(a: Crop, b: Crop) -> float:
     """Intersection over union of two crops."""
-
-    def side(p: float, q: float) -> float:
-        return min(p + a.size / 2, q + b.size / 2) - max(p - a.size / 2, q - b.size / 2)
-
-    shared = max(side(a.center_x, b.center_x), 0) * max(side(a.center_y, b.center_y), 0)
-    return float(shared / (a.size**2 + b.size**2 - shared))
+    return box_iou(crop_box(a), crop_box(b))
 
 
 def _jumped(a: Crop, b: Crop) -> bool:

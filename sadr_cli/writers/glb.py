@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
+from sadr_cli.render.colors import linear_from_srgb
 from sadr_cli.writers.mesh import FOREIGN, Mesh
 from sadr_cli.writers.pictures import encode_png, write_real
 
@@ -166,9 +167,6 @@ def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | No
 
 def _linear(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """sRGB bytes (V, 3) -> linear RGBA (V, 4) in 16 bits, as glTF wants vertex colours."""
-    c = np.arange(256) / 255
-    table = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    lookup = np.rint(table * 65535).astype(np.uint16)
     out = np.full((len(colors), 4), 65535, np.uint16)
-    out[:, :3] = lookup[colors]
+    out[:, :3] = np.rint(linear_from_srgb(colors) * 65535)
     return out

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
+from sadr_cli.render.colors import linear_from_srgb
 from sadr_cli.writers.glb import in_metres
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.obj import format_fixed
@@ -113,7 +114,7 @@ def _layer(mesh: Mesh) -> str:
         extra = _primvar("texCoord2f[] primvars:st", mesh.uv)
         shaders, diffuse = _TEXTURED, ".connect = </Face/Material/Texture.outputs:rgb>"
     elif mesh.colors is not None:
-        linear = _linear(mesh.colors)
+        linear = linear_from_srgb(mesh.colors)
         extra = _primvar("color3f[] primvars:displayColor", linear)
         shaders, diffuse = _COLORED, ".connect = </Face/Material/Colors.outputs:result>"
     note = f"sadr face mesh: frame {frame}, metres, scale is the model's prior, not measured"
@@ -133,11 +134,6 @@ def _layer(mesh: Mesh) -> str:
 
 def _primvar(name: str, values: NDArray[Any]) -> str:
     return f'        {name} = [{_tuples(values, 5)}] (interpolation = "vertex")\n'
-
-
-def _linear(colors: NDArray[np.uint8]) -> NDArray[np.float64]:
-    c = np.arange(256) / 255
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)[colors]
 
 
 def _tuples(values: NDArray[Any], decimals: int) -> str:

@@ -11,8 +11,9 @@ from made_up import labels, spots
 from scipy.io import savemat
 from synthetic import layout
 
+from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model.face_model import FaceModel, load_face_model
-from sadr_cli.uv import MIRROR_68, UVLayout
+from sadr_cli.uv import UVLayout
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from sadr_cli.cli import app
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.faces import Crop
+from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model import alignment
 from sadr_cli.model.checkpoint import load_checkpoint
 from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
@@ -28,7 +29,6 @@ from sadr_cli.training.losses import LossWeights
 from sadr_cli.training.session import RunOptions, train
 from sadr_cli.training.state import checkpoint_from_state, has_state, read_state
 from sadr_cli.training.trainer import Trainer
-from sadr_cli.uv import MIRROR_68
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(

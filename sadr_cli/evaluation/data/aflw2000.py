@@ -13,7 +13,6 @@ Beside them, where present:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from sadr_cli.evaluation.data.benchmark import (
     read_truth,
     settle,
 )
+from sadr_cli.matlab import read_matlab
 
 FOLDER = "AFLW2000-3D"
 HINT = (
@@ -99,13 +99,7 @@ def read_mat(path: Path) -> dict[str, Array]:
 
     ``pt3d_68`` (3, 68) and ``Pose_Para`` (7,) always; ``Shape_Para``, ``Exp_Para`` if there.
     """
-    from scipy.io import loadmat
-
-    try:
-        raw: dict[str, Any] = loadmat(str(path))
-    except Exception as error:  # scipy raises many types for damaged files
-        reason = str(error).strip() or type(error).__name__
-        raise MissingDataError(f"{path} is damaged or no MATLAB file: {reason}") from error
+    raw = read_matlab(path)
     out: dict[str, Array] = {}
     for key in ("pt3d_68", *_LENGTHS):
         if key not in raw:

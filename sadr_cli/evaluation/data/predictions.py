@@ -23,6 +23,7 @@ from zipfile import is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.crop import box_iou, points_box
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
 from sadr_cli.text import decode
@@ -151,7 +152,7 @@ def _read_json_folder(
         if points.shape != (68, 3) or rotation.shape != (3, 3):
             raise MissingDataError(f"{path}: 68 points and a 3 x 3 rotation are expected")
         key = _find(name, set(truth)) or _find(_source_stem(record), set(truth)) or name
-        overlap = box_iou(points, truth[key]) if key in truth else 0.0
+        overlap = box_iou(points_box(points), points_box(truth[key])) if key in truth else 0.0
         if key not in best or overlap > best[key][0]:
             best[key] = overlap, points, rotation
     if not best:
@@ -161,15 +162,6 @@ def _read_json_folder(
         "landmarks": np.stack([best[n][1] for n in names]),
         "rotation": np.stack([best[n][2] for n in names]),
     }
-
-
-def box_iou(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Intersection over union of the boxes of two sets of points (P, 2 or 3)."""
-    low = np.maximum(a[:, :2].min(0), b[:, :2].min(0))
-    high = np.minimum(a[:, :2].max(0), b[:, :2].max(0))
-    inside = float(np.prod(np.maximum(high - low, 0)))
-    areas = sum(float(np.prod(np.ptp(p[:, :2], axis=0))) for p in (a, b))
-    return inside / (areas - inside) if areas > inside else 0.0
 
 
 def _row_of(names: list[str], benchmark: Benchmark, path: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, read_image
-from sadr_cli.evaluation.measures.metrics import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
+from sadr_cli.landmarks import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
 from sadr_cli.pixels import from_edge, resized
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.render.rasterize import rasterize

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.measures.dense import UNIT, DenseTruth
 from sadr_cli.files import atomic_write
+from sadr_cli.matlab import read_matlab
 from sadr_cli.model.face_model import load_face_model
 from sadr_cli.render.rasterize import interpolate, rasterize
 from sadr_cli.uv import SIZE, UVLayout
@@ -120,7 +121,7 @@ def convert_bfm(bfm: Path, uv: Path, layout: UVLayout, out: Path) -> Path:
 
 
 def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
-    raw = _loadmat(path)
+    raw = read_matlab(path)
     if "model" in raw:
         struct = raw["model"]
         try:
@@ -150,7 +151,7 @@ def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_uv(path: Path) -> NDArray[np.float64]:
-    raw = _loadmat(path)
+    raw = read_matlab(path)
     if "UV" not in raw:
         raise MissingDataError(f"{path} has no UV: it is no UV coordinate file")
     uv = np.asarray(raw["UV"], float)
@@ -159,17 +160,6 @@ def _read_uv(path: Path) -> NDArray[np.float64]:
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise MissingDataError(f"{path}: UV must be (N, 2), not {uv.shape}")
     return uv
-
-
-def _loadmat(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise MissingDataError(f"no file {path}")
-    try:
-        return dict(loadmat(str(path)))
-    except Exception as error:  # scipy raises many types for damaged files
-        raise MissingDataError(f"{path} is damaged or no MATLAB file: {error}") from error
 
 
 def _nearest(covered: NDArray[np.bool_]) -> NDArray[np.intp]:

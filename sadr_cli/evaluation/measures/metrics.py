@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sadr_cli.landmarks import EYES, LEFT_OUTER_EYE, RIGHT_OUTER_EYE
 from sadr_cli.pose import euler_to_matrix, geodesic_distance, matrix_to_euler
 
 Array = NDArray[np.float64]
 
 BIN_NAMES = ("0-30", "30-60", "60-90")
 BIN_EDGES = (30.0, 60.0)
-LEFT_OUTER_EYE, RIGHT_OUTER_EYE, NOSE_TIP = 36, 45, 30  # 300-W order, zero-based
-EYES = (slice(36, 42), slice(42, 48))
 MAX_ANGLE = 99.0  # degrees; images beyond it are left out of the pose error
 
 

@@ -17,14 +17,12 @@ from sadr_cli.evaluation.data.scans import (
     seen_from,
 )
 from sadr_cli.evaluation.measures.metrics import (
-    LEFT_OUTER_EYE,
-    NOSE_TIP,
-    RIGHT_OUTER_EYE,
     similarity,
     transform,
 )
 from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.faces import Face
+from sadr_cli.landmarks import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
 from sadr_cli.uv import UVLayout
 
 PITCHES, YAWS = (-15.0, 0.0, 20.0, 25.0), (-80.0, -40.0, 0.0, 40.0, 80.0)

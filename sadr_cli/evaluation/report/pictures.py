@@ -10,18 +10,13 @@ from numpy.typing import NDArray
 
 from sadr_cli.crop import crop_from_landmarks, extract_crop, image_to_crop
 from sadr_cli.evaluation.data.benchmark import Array
+from sadr_cli.landmarks import CONTOURS
 
 SIDE = 288
 MARGIN = 1.6
 TRUTH, PREDICTION = (255, 176, 32), (64, 169, 255)  # RGB: amber, blue
 _OUTLINE = (16, 20, 26)
 _SHIFT = 4
-# Groups of the 68 points: slice, closed.
-_CONTOURS = (
-    (slice(0, 17), False), (slice(17, 22), False), (slice(22, 27), False), (slice(27, 31), False),
-    (slice(31, 36), False), (slice(36, 42), True), (slice(42, 48), True), (slice(48, 60), True),
-    (slice(60, 68), True),
-)  # fmt: skip
 
 
 def face_jpeg(
@@ -47,7 +42,7 @@ def face_jpeg(
 
 def _draw(canvas: NDArray[np.uint8], points: NDArray[Any], color: tuple[int, int, int]) -> None:
     fixed = np.round(np.clip(points, -4 * SIDE, 5 * SIDE) * 2**_SHIFT).astype(np.int32)
-    groups = [(fixed[part][:, None], closed) for part, closed in _CONTOURS]
+    groups = [(fixed[part][:, None], closed) for part, closed in CONTOURS]
     for width, tint in ((3, _OUTLINE), (1, color)):
         for line, closed in groups:
             cv2.polylines(canvas, [line], closed, tint, width, cv2.LINE_AA, _SHIFT)

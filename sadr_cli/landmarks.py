@@ -1,0 +1,29 @@
+"""The 68 landmarks in 300-W order, counted from 0: jaw 0-16 (image left to right), brows 17-26,
+nose 27-35, eyes 36-47, mouth 48-67."""
+
+from __future__ import annotations
+
+import numpy as np
+
+LEFT_OUTER_EYE, RIGHT_OUTER_EYE, NOSE_TIP = 36, 45, 30
+EYES = (slice(36, 42), slice(42, 48))
+# Lines drawn along the landmarks: which ones, and whether the last joins the first.
+CONTOURS = (
+    (slice(0, 17), False),
+    (slice(17, 22), False),
+    (slice(22, 27), False),
+    (slice(27, 31), False),
+    (slice(31, 36), False),
+    (slice(36, 42), True),
+    (slice(42, 48), True),
+    (slice(48, 60), True),
+    (slice(60, 68), True),
+)
+# Landmark k of a face is landmark MIRROR_68[k] of its mirror image.
+# fmt: off
+MIRROR_68 = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+])
+# fmt: on
