@@ -130,7 +130,7 @@ def _attempt(action: Callable[[], Any]) -> str:
 
 
 def _system() -> Iterator[Check]:
-    from sadr_cli.model.checkpoint import cache_folder
+    from sadr_cli.places import own_cache
     from sadr_cli.version import __version__
 
     yield Check("system", "sadr", OK, f"{__version__} in {Path(__file__).parent}")
@@ -146,8 +146,10 @@ def _system() -> Iterator[Check]:
     cores = os.cpu_count() or 1
     kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
     yield Check("system", "platform", OK, f"{kernel}, {cores} cores")
-    folder = cache_folder().parent
-    yield Check("system", "cache", OK, str(folder) + ("" if folder.is_dir() else " (not made yet)"))
+    folder = own_cache()
+    there = folder is not None and os.path.isdir(folder)  # noqa: PTH112 - false where none may look
+    state = "none: there is no home folder" if folder is None else f"{folder}"
+    yield Check("system", "cache", OK, state if there or not folder else f"{state} (not made yet)")
 
 
 def _packages() -> Iterator[Check]:

@@ -94,7 +94,6 @@ def bench(
         add("run", measure.whole_run(reconstructor, photos, count))
         add("start", measure.cold_start(photos[0], network.weights))
     if markdown:
-        for line in measure.markdown(rows).splitlines():
-            say.result(line)
+        say.document(measure.markdown(rows))
     else:
         say.table([measure.HEAD, *(row.cells() for row in rows)])

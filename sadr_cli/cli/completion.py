@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sadr_cli.cli.output import Output
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -33,4 +35,5 @@ def completion(
 
     if shell not in SHELLS:
         raise UsageError(f"no completion for {shell!r}: choose one of {', '.join(SHELLS)}")
-    print(get_completion_script(prog_name="sadr", complete_var="_SADR_COMPLETE", shell=shell))
+    script = get_completion_script(prog_name="sadr", complete_var="_SADR_COMPLETE", shell=shell)
+    Output(results=True).document(script)

@@ -77,6 +77,10 @@ def print_error(text: str) -> None:
     _say(text, "error: ", "bold red")
 
 
+def print_warning(text: str) -> None:
+    _say(text, "warning: ", "yellow")
+
+
 def print_traceback(error: BaseException) -> None:
     import traceback
 
@@ -115,7 +119,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """A message in any case: something was skipped or failed, the run goes on."""
-        _say(text, "warning: ", "yellow")
+        print_warning(text)
 
     def print(self, renderable: Any) -> None:
         """A rich table or the like on standard error, unless --quiet."""
@@ -126,6 +130,10 @@ class Output:
         """A line of results; nothing with --json, whose lines say the same."""
         if not self.json:
             self._write(printable(text, sys.stdout))
+
+    def document(self, text: str) -> None:
+        """Text of our own making, as it is, on any number of lines."""
+        self._write(text)
 
     def table(self, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
         """Rows of cells as results, in columns as wide as they need.

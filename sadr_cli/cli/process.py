@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import typer
 
+from sadr_cli.cli.output import print_warning
 from sadr_cli.errors import ExitCode
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
@@ -23,9 +24,7 @@ def prepare() -> None:
     """Before anything else: streams that are there, an environment that libraries can read,
     an end in one sentence for every signal."""
     _open_streams()
-    for name in _SIZES:  # a terminal of no width shows nothing
-        if not os.environ.get(name, "1").isdecimal() or int(os.environ.get(name, "1")) < 1:
-            del os.environ[name]
+    _clean_environment()
     if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
         warnings.simplefilter("ignore")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -51,6 +50,21 @@ def _open_streams() -> None:
             os.open(os.devnull, mode)  # the lowest number that is free
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _clean_environment() -> None:
+    """Take out what libraries stumble over."""
+    for name in _SIZES:  # rich shows nothing on a terminal of no width
+        if _is_odd(os.environ.get(name)):
+            del os.environ[name]
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads is not None and any(_is_odd(part.strip()) for part in threads.split(",")):
+        del os.environ["OMP_NUM_THREADS"]
+        print_warning(f"OMP_NUM_THREADS={threads} is no number of threads and is ignored")
+
+
+def _is_odd(number: str | None) -> bool:
+    return number is not None and not (number.isdecimal() and int(number) > 0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

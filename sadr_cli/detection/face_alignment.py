@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
-from sadr_cli.detection.files import find_file, search_folders
+from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
 from sadr_cli.native import Native
@@ -91,7 +91,7 @@ def why_unavailable(name: str) -> str | None:
     missing = [file for file in kind.files if find_file(file) is None]
     if missing:
         return (
-            f"detector {name!r} needs {' and '.join(missing)}: put it into {search_folders()[0]} "
+            f"detector {name!r} needs {' and '.join(missing)}: put it into {where_to_put()} "
             "(nothing is downloaded unasked; face-alignment's documentation says where it is from)"
         )
     return None

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.places import own_cache
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
@@ -206,25 +207,22 @@ def read_metadata(data: bytes) -> dict[str, Any]:
 def weights_folders() -> list[Path]:
     """Folders searched for weights by name, in order: the package, the cache."""
     package = Path(__file__).parents[1]
-    checkout = package.parent
-    return [package / "weights", checkout / "weights", cache_folder()]
+    own = cache_folder()
+    return [package / "weights", package.parent / "weights", *([own] if own else [])]
 
 
-def cache_folder() -> Path:
-    """``SADR_HOME``/weights, else XDG's cache folder."""
-    if home := os.environ.get("SADR_HOME"):
-        return Path(home) / "weights"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sadr" / "weights"
+def cache_folder() -> Path | None:
+    """``weights`` of sadr's cache; None for a user without a home folder."""
+    own = own_cache()
+    return None if own is None else own / "weights"
 
 
 def available_weights() -> dict[str, Path]:
     """Names of the installed weights and their files; earlier folders win."""
     found: dict[str, Path] = {}
     for folder in weights_folders():
-        if folder.is_dir():
-            for path in sorted(folder.glob(f"*{SUFFIX}")):
-                found.setdefault(path.stem, path)
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            found.setdefault(path.stem, path)
     return found
 
 
@@ -244,8 +242,8 @@ def find_weights(weights: str | Path | None = None) -> Path:
         )
     if wanted in names:
         return names[wanted]
-    path = Path(wanted).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(wanted))  # noqa: PTH111 - stays as it is without a home
+    if os.path.isfile(path):  # noqa: PTH113 - false, too, where nobody may look
         return path
     known = ", ".join(sorted(names)) or "none"
     raise MissingDataError(
