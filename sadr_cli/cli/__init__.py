@@ -29,8 +29,8 @@ from sadr_cli.cli.output import (
     standard_output_error,
     wants_traceback,
 )
-from sadr_cli.cli.process import BROKEN_PIPE, flush, prepare
 from sadr_cli.errors import ExitCode, SadrError
+from sadr_cli.process import BROKEN_PIPE, flush, prepare
 
 # In the order of the help.
 COMMANDS = (

@@ -17,9 +17,9 @@ from sadr_cli.cli.options import (
     SpanOptions,
 )
 from sadr_cli.cli.output import Output
-from sadr_cli.cli.process import leave_interrupted
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import exit_code
+from sadr_cli.process import leave_interrupted
 
 if TYPE_CHECKING:
     from sadr_cli.errors import InputError

@@ -164,6 +164,7 @@ def _export_model(
     say: Output, out: Path, kind: str, half: bool, dynamic_batch: bool, weights: str | None
 ) -> None:
     from sadr_cli.export.model import FORMATS, export_model
+    from sadr_cli.files import safe_name
     from sadr_cli.model.checkpoint import find_weights, load_checkpoint
 
     if kind not in FORMATS:
@@ -171,7 +172,8 @@ def _export_model(
     if dynamic_batch and kind != "onnx":
         raise UsageError("--dynamic-batch is for ONNX: the other formats take any batch anyway")
     checkpoint = load_checkpoint(find_weights(weights))
-    path = out / f"{checkpoint.name}{FORMATS[kind]}" if out.is_dir() or not out.suffix else out
+    name = safe_name(checkpoint.name)  # whatever the file calls itself
+    path = out / f"{name}{FORMATS[kind]}" if out.is_dir() or not out.suffix else out
     export_model(checkpoint, path, kind, half=half, dynamic_batch=dynamic_batch)
     size = path.stat().st_size
     say.info(f"{checkpoint.name} as {kind}, {size / 1e6:.1f} MB -> {path}")

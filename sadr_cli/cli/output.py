@@ -20,9 +20,9 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sadr_cli.cli.progress import LinesBar, ProgressBar, TerminalBar
 from sadr_cli.errors import OutputError, UsageError
@@ -44,11 +44,31 @@ def wants_traceback() -> bool:
     return _state["verbose"] >= 2 or os.environ.get("SADR_DEBUG", "") not in ("", "0")
 
 
+class _Messages:
+    """Standard error for messages and the bar: what nobody can read any more is dropped, be it
+    that its reader went away or that its terminal was closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @lru_cache(maxsize=2)
 def _make_console(stream: Any) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, soft_wrap=True)
+    return Console(file=cast(TextIO, _Messages(stream)), highlight=False, soft_wrap=True)
 
 
 def console() -> Console:
@@ -67,10 +87,7 @@ def printable(text: str, stream: Any = None) -> str:
 def _say(text: str, label: str = "", label_style: str = "", style: str = "") -> None:
     from rich.text import Text
 
-    try:
-        console().print(Text.assemble((label, label_style), (printable(text), style)))
-    except OSError:  # nobody listens any more
-        return
+    console().print(Text.assemble((label, label_style), (printable(text), style)))
 
 
 def print_error(text: str) -> None:

@@ -26,9 +26,9 @@ from sadr_cli.cli.options import (
 )
 from sadr_cli.cli.output import Output
 from sadr_cli.cli.parse import parse_batch_size, parse_formats
-from sadr_cli.cli.process import leave_interrupted
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
+from sadr_cli.process import leave_interrupted
 
 if TYPE_CHECKING:
     from sadr_cli.pipeline import Summary, Work

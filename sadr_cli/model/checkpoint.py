@@ -36,6 +36,10 @@ SUFFIX = ".safetensors"
 NORMALIZATION = "per image and channel (x - mean) / sqrt(var + 0.001) of RGB / 255"
 
 
+# What reading other people's bytes as a checkpoint can raise.
+_NO_CHECKPOINT = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+
+
 @dataclass(frozen=True)
 class Scaling:
     """How network outputs become positions.
@@ -46,6 +50,10 @@ class Scaling:
 
     position: float = 280.0
     shape: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.position < 1e9 or not 0 < self.shape < 1e9:
+            raise ValueError(f"scalings must be positive numbers: {self.position}, {self.shape}")
 
 
 @dataclass
@@ -130,7 +138,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         document = read_metadata(data)
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, *_NO_CHECKPOINT) as error:
         raise MissingDataError(
             f"{path} is damaged or not a sadr checkpoint: install or copy it again"
         ) from error
@@ -138,6 +146,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise MissingDataError(
             f"{path} has checkpoint format {document.get('format')}, this version of sadr reads "
             f"{FORMAT_VERSION}: use the weights that belong to this version"
+        )
+    odd = next((key for key, value in tensors.items() if not value.float().isfinite().all()), None)
+    if odd is not None:
+        raise MissingDataError(
+            f"{path} holds numbers that are not finite ({odd}): its training went wrong, or the "
+            "file is damaged; use another one"
         )
     try:
         network = SADRNet(NetworkConfig(**document["network"]))
@@ -156,7 +170,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             {k.removeprefix("uv."): v.numpy() for k, v in tensors.items() if k.startswith("uv.")}
         )
         scaling = Scaling(**document["scaling"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        provenance = dict(document.get("provenance", {}))
+    except (*_NO_CHECKPOINT, RuntimeError) as error:
         raise MissingDataError(
             f"{path} does not fit the network it describes: install or copy it again"
         ) from error
@@ -166,7 +181,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         name=str(document.get("name", path.stem)),
         scaling=scaling,
         alignment=str(document.get("alignment", "paper")),
-        provenance=document.get("provenance", {}),
+        provenance=provenance,
         license=str(document.get("license", "")),
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -184,7 +199,7 @@ def load_layout(path: str | Path) -> UVLayout:
     except OSError as error:
         reason = error.strerror or str(error)
         raise MissingDataError(f"cannot read weights {path}: {reason}") from error
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, *_NO_CHECKPOINT) as error:
         raise MissingDataError(
             f"{path} is damaged or not a sadr checkpoint: install or copy it again"
         ) from error

@@ -147,7 +147,9 @@ class StopFlag:
 
     @contextmanager
     def on_signals(self, say: Callable[[str], None]) -> Iterator[StopFlag]:
-        """Set by the first SIGINT or SIGTERM; the second ends the process at once.
+        """Set by the first SIGINT, SIGTERM or SIGHUP; the second ends the process at once.
+
+        What is ignored stays so: SIGHUP under nohup, SIGINT in the background of a script.
 
         Files are renamed into place and the journal is flushed line by line, so even that
         leaves nothing half written.
@@ -159,8 +161,10 @@ class StopFlag:
             self.set()
             say("stopping: finishing what is in flight (once more to stop at once)")
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {n: signal.signal(n, handle) for n in numbers}
+        names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {n: signal.signal(n, handle) for n in heard}
         try:
             yield self
         finally:

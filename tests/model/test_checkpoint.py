@@ -67,6 +67,66 @@ def test_damaged_files_are_named(small, tmp_path: Path, keep: int) -> None:
         cp.load_checkpoint(path)
 
 
+def rewritten(path: Path, change) -> Path:
+    """The checkpoint ``path`` after ``change(tensors, document)`` on its parts."""
+    from safetensors.torch import load, save
+
+    data = path.read_bytes()
+    tensors, document = load(data), cp.read_metadata(data)
+    text = change(tensors, document)
+    path.write_bytes(save(tensors, {"sadr": text or json.dumps(document)}))
+    return path
+
+
+def out_of_the_map(value: int):
+    def change(tensors, _):
+        tensors["uv.kpt"][3, 1] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, document: "[" * 100_000,
+        lambda tensors, document: "[1, 2]",
+        lambda tensors, document: "7",
+        lambda tensors, document: "null",
+        lambda tensors, document: document.update(network=[]),
+        lambda tensors, document: document.update(network={"input_size": "big"}),
+        lambda tensors, document: document.update(network={"unheard_of": 1}),
+        lambda tensors, document: document.update(scaling={"position": "wide"}),
+        lambda tensors, document: document.update(scaling={"position": float("nan")}),
+        lambda tensors, document: document.update(provenance=7),
+        lambda tensors, document: '{"format": 1}',
+        lambda tensors, document: tensors.__delitem__("uv.mask"),
+        lambda tensors, document: tensors.update({"uv.mask": tensors["uv.mask"][:9].clone()}),
+        lambda tensors, document: tensors.update({"uv.kpt": tensors["uv.kpt"][:9].clone()}),
+        out_of_the_map(999),
+        out_of_the_map(-1),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_named(small, tmp_path: Path, change) -> None:
+    path = tmp_path / "small.safetensors"
+    cp.save_checkpoint(small, path)
+    with pytest.raises(MissingDataError, match=r"small.safetensors (is damaged|does not fit)"):
+        cp.load_checkpoint(rewritten(path, change))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("key", ["network.", "uv.mean_shape"])
+def test_weights_that_are_no_numbers_are_named(small, tmp_path: Path, key, value) -> None:
+    path = tmp_path / "small.safetensors"
+    cp.save_checkpoint(small, path)
+
+    def spoil(tensors, _):
+        name = next(n for n in tensors if n.startswith(key) and tensors[n].is_floating_point())
+        tensors[name].view(-1)[5] = value
+
+    with pytest.raises(MissingDataError, match=rf"small.safetensors holds .* \({key}"):
+        cp.load_checkpoint(rewritten(path, spoil))
+
+
 def test_another_format_version_is_named(small, tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "small.safetensors"
     monkeypatch.setattr(cp, "FORMAT_VERSION", 99)

@@ -1,4 +1,7 @@
-"""The process around a command: streams, environment, signals, the end."""
+"""The process around a command: streams, environment, signals, the end.
+
+Imports nothing that takes time: until :func:`prepare` has run, Ctrl-C shows a traceback.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-import typer
-
-from sadr_cli.cli.output import print_warning
 from sadr_cli.errors import ExitCode
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
@@ -22,7 +23,7 @@ _IMPORTER = "<frozen importlib._bootstrap>"
 
 def prepare() -> None:
     """Before anything else: streams that are there, an environment that libraries can read,
-    an end in one sentence for every signal."""
+    an end in one sentence for every signal. A second call changes nothing."""
     _open_streams()
     _clean_environment()
     if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
@@ -60,7 +61,9 @@ def _clean_environment() -> None:
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None and any(_is_odd(part.strip()) for part in threads.split(",")):
         del os.environ["OMP_NUM_THREADS"]
-        print_warning(f"OMP_NUM_THREADS={threads} is no number of threads and is ignored")
+        message = f"warning: OMP_NUM_THREADS={threads!r} is no number of threads and is ignored\n"
+        with suppress(OSError):
+            os.write(2, message.encode("ascii", "backslashreplace"))
 
 
 def _is_odd(number: str | None) -> bool:
@@ -72,7 +75,8 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     which leaves nothing half done, is ended at once."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTER:
-            os.write(2, b"error: interrupted\n")
+            with suppress(OSError):
+                os.write(2, b"error: interrupted\n")
             os._exit(int(ExitCode.INTERRUPTED))
         frame = frame.f_back
     raise KeyboardInterrupt
@@ -83,6 +87,8 @@ def leave_interrupted() -> NoReturn:
 
     A thread that still waits for names in a pipe would make Python abort at its own end.
     """
+    import typer
+
     from sadr_cli.pipeline.feed import NAME
 
     if any(thread.name == NAME for thread in threading.enumerate()):
@@ -99,7 +105,5 @@ def flush() -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            try:
+            with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            except (OSError, ValueError):
-                continue
