@@ -1,0 +1,163 @@
+"""Native runtimes meet several threads: what must not stand still, in processes of their own."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sadr_cli.native import LIBRARIES, Native, library
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "sadr_cli").rglob("*.py"))
+# By hand: SADR_TRIALS=200 pytest -m slow tests/test_native.py
+TRIALS = int(os.environ.get("SADR_TRIALS", "30"))
+
+BARRIER = """
+import faulthandler, os, sys, threading
+import numpy as np
+faulthandler.dump_traceback_later(150, exit=True)  # works though the interpreter stands still
+{prepare}
+barrier = threading.Barrier(len(calls))
+failures = []
+def meet(call):
+    barrier.wait()
+    try:
+        call(), call()
+    except BaseException as error:
+        failures.append(error)
+sys.setswitchinterval(1e-6)  # threads change as often as they can
+threads = [threading.Thread(target=meet, args=(call,)) for call in calls]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failures, failures
+os._exit(0)
+"""
+DETECTORS = """
+from sadr_cli.detection import centerface, create_detector
+centerface._FAST_AFTER = 1
+image = np.random.default_rng(0).integers(0, 255, (320, 320, 3), np.uint8)
+calls = [lambda: create_detector().detect(image)] * 4
+"""
+DETECTORS_AND_NETWORK = f"""{DETECTORS}
+import torch
+from sadr_cli.model.network import NetworkConfig, SADRNet
+from sadr_cli.model.runtime import OpenVINONetwork, fold_batch_norm
+folded = fold_batch_norm(SADRNet(NetworkConfig(64, width=0.25)))
+made = []
+def network():
+    if not made:
+        made.append(OpenVINONetwork(folded, 1))
+    made[0](torch.zeros(1, 3, 64, 64))
+calls[0] = network
+"""
+
+
+def _hangs(code: str) -> str:
+    """Empty, or what a fresh process that ran ``code`` said before it had to be ended."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=200)
+    except subprocess.TimeoutExpired as error:
+        return f"killed: {error.stderr!r}"
+    return done.stderr.decode() or f"exit {done.returncode}" if done.returncode else ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prepare", "trials"),
+    [(DETECTORS, TRIALS), (DETECTORS_AND_NETWORK, -(-TRIALS // 5))],
+    ids=["detectors", "detectors and network"],
+)
+def test_first_inferences_of_several_threads_never_hang(prepare, trials) -> None:
+    pytest.importorskip("openvino")
+    code = BARRIER.format(prepare=prepare)
+    with ThreadPoolExecutor(2) as pool:
+        hung = [said for said in pool.map(_hangs, [code] * trials) if said]
+    assert not hung, f"{len(hung)} of {trials}: {hung[0]}"
+
+
+def test_loaded_and_used_once_before_anyone_else_may_call() -> None:
+    happened, barrier = [], threading.Barrier(4)
+
+    def load() -> list[str]:
+        happened.append(f"load {threading.get_ident()}")
+        return happened
+
+    thing = Native(load, lambda made: made.append(f"use {threading.get_ident()}"))
+
+    def call() -> None:
+        barrier.wait()
+        thing().append("call")
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(call) for _ in range(4)]:
+            future.result()
+    first, second, *rest = happened
+    assert first.split()[0] == "load" and second == first.replace("load", "use")
+    assert rest == ["call"] * 4
+
+
+def test_nothing_else_is_first_used_meanwhile() -> None:
+    inside: list[str] = []
+    other = Native(lambda: inside.append("other"), lambda _: None)
+
+    def slow() -> None:
+        thread.start()
+        thread.join(0.2)
+        inside.append("slow")
+
+    thread = threading.Thread(target=other)
+    Native(slow, lambda _: None)()
+    thread.join(10)
+    assert inside == ["slow", "other"]
+
+
+def test_a_first_use_may_need_another() -> None:
+    inner = Native(lambda: 2, lambda _: None)
+    assert Native(lambda: inner() + 1, lambda _: None)() == 3
+
+
+def test_what_loading_raises_is_raised_and_the_next_call_tries_again() -> None:
+    answers = [ImportError("not installed"), 7]
+
+    def load() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    thing = Native(load, lambda _: None)
+    with pytest.raises(ImportError, match="not installed"):
+        thing()
+    assert thing() == 7
+
+
+def test_libraries_are_loaded_nowhere_else() -> None:
+    with pytest.raises(RuntimeError, match="is loaded by a sadr_cli"):
+        library("av")
+    with pytest.raises(ValueError, match="numpy"):
+        library("numpy")
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                names = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            assert not {str(n).split(".")[0] for n in names} & set(LIBRARIES), path
+
+
+def test_whoever_makes_a_network_of_opencv_makes_it_a_native() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        if "cv2.dnn.readNet" in text or "FaceDetectorYN" in text:
+            assert "Native(" in text, path
