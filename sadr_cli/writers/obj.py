@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
-from sadr_cli.files import atomic_write
+from sadr_cli.files import atomic_stream, atomic_write
+from sadr_cli.uv import UVLayout
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.pictures import write_texture
-
-# "0" to "1" in four decimals: enough to bring each of the 256 steps back.
-_COLOR_TEXT = np.array([f" {c / 255:.4f}".encode() for c in range(256)], "S7")
 
 
 class OBJWriter:
@@ -42,71 +41,126 @@ class OBJWriter:
             atomic_write(material, ("\n".join(lines) + "\n").encode())
             head += f"mtllib {material.name}\nusemtl face\n"
             written += [material, *pictures]
-        atomic_write(path, head.encode("utf-8", "surrogateescape") + self._body(mesh, textured))
+        with atomic_stream(path) as file:
+            file.write(head.encode("utf-8", "surrogateescape"))
+            file.writelines(self._body(mesh, textured))
         return written
 
-    def _body(self, mesh: Mesh, textured: bool) -> bytes:
-        decimals = 4 if mesh.frame == "image" else 5
-        columns = [_prefix(len(mesh.vertices), b"v"), format_fixed(mesh.vertices, decimals)]
+    def _body(self, mesh: Mesh, textured: bool) -> Iterator[bytes | memoryview]:
+        fields = _numbers(mesh.vertices, 4 if mesh.frame == "image" else 5)
         if mesh.colors is not None and not textured:
-            text = _COLOR_TEXT[mesh.colors].view(np.uint8).reshape(len(mesh.colors), -1)
-            columns.append(text)
-        parts = [_lines(columns)]
+            fields += [(np.take(_color_texts(), c), 6) for c in mesh.colors.T]
+        yield from _lines("v", fields)
         if textured:
             assert mesh.uv is not None
-            parts.append(_lines([_prefix(len(mesh.uv), b"vt"), format_fixed(mesh.uv, 6)]))
-        parts.append(_faces(mesh.triangles.tobytes(), textured))
-        return b"".join(parts)
+            yield from _lines("vt", _numbers(mesh.uv, 6))
+        layout = mesh.layout
+        shared = layout is not None and layout.triangles is mesh.triangles
+        yield _layout_faces(layout, textured) if shared else _faces(mesh.triangles, textured)
+
+
+@lru_cache(maxsize=4)
+def _layout_faces(layout: UVLayout, textured: bool) -> bytes:
+    """The ``f`` lines that all faces of a run share."""
+    return _faces(layout.triangles, textured)
+
+
+def _faces(triangles: NDArray[Any], textured: bool) -> bytes:
+    """The ``f`` lines; with a texture "a/a", position and texture coordinate."""
+    numbers = triangles + 1
+    if textured:
+        return "".join(f"f {a}/{a} {b}/{b} {c}/{c}\n" for a, b, c in numbers.tolist()).encode()
+    return b"".join(_lines("f", _numbers(numbers, 0)))
 
 
 def format_fixed(values: NDArray[Any], decimals: int) -> NDArray[np.uint8]:
     """Numbers (N, C) -> ASCII bytes (N, K): each as `` -12.345``, padded with NUL bytes.
 
-    Digits by integer arithmetic on whole arrays: ten times faster than Python's ``%``.
-    Not-finite numbers are refused.
+    By tables of digits: many times faster than Python's ``%``. Not-finite numbers are refused.
     """
-    values = np.asarray(values, np.float64)
+    values = np.asarray(values)
+    return _pack(_numbers(values.reshape(-1, 1), decimals)).reshape(len(values), -1)
+
+
+# Texts of at most eight characters are kept as whole numbers of 64 bits, padded with NUL bytes: a
+# field is such an array (N,) and how many of the eight bytes are used.
+_Field = tuple[NDArray[np.uint64], int]
+_TABLE_DIGITS = 5  # before the point
+
+
+def _numbers(values: NDArray[Any], decimals: int) -> list[_Field]:
+    """The fields of numbers (N, C), column by column; see :func:`format_fixed`."""
     if not np.isfinite(values).all():
         raise ValueError("a mesh with coordinates that are not finite cannot be written")
-    scaled = np.rint(np.abs(values) * 10.0**decimals).astype(np.int64)
-    negative = (values < 0) & (scaled > 0)
-    digits = max(len(str(int(scaled.max(initial=0)))), decimals + 1)
-    whole = digits - decimals
-    out = np.zeros((*values.shape, 2 + digits + 1), np.uint8)
-    out[..., 0] = ord(" ")
-    out[..., 1] = np.where(negative, ord("-"), 0)
-    rest = scaled
-    for k in range(digits - 1, -1, -1):
-        rest, digit = np.divmod(rest, 10)
-        if k < whole - 1:  # no leading zeros: a digit left of here, or nothing
-            digit = np.where((digit > 0) | (rest > 0), digit + ord("0"), 0)
-        else:
-            digit += ord("0")
-        out[..., 2 + k + (k >= whole)] = digit
-    if decimals:
-        out[..., 2 + whole] = ord(".")
-    return out.reshape(len(values), -1)
+    fields: list[_Field] = []
+    for column in values.T:
+        scaled = np.rint(np.abs(column, dtype=np.float64) * 10.0**decimals)
+        digits = max(len(str(int(scaled.max(initial=0)))) - decimals, 1)
+        if digits > _TABLE_DIGITS:
+            fields += _printf(column, decimals)
+            continue
+        rest = scaled.astype(np.int64)
+        ends: list[_Field] = []
+        for count in [4] * (decimals // 4) + [decimals % 4] * (decimals % 4 > 0):
+            whole = rest // 10**count
+            ends.append((np.take(_fraction(count), rest - whole * 10**count), count))
+            rest = whole
+        negative = (column < 0) & (scaled > 0)
+        if signed := bool(negative.any()):
+            rest = rest + 10**digits * negative
+        table = _whole(10**digits, signed, decimals > 0)
+        fields += [(np.take(table, rest), digits + 1 + signed + (decimals > 0)), *ends[::-1]]
+    return fields
 
 
-def _prefix(count: int, keyword: bytes) -> NDArray[np.uint8]:
-    return np.broadcast_to(np.frombuffer(keyword, np.uint8), (count, len(keyword)))
+@lru_cache(maxsize=16)
+def _whole(limit: int, signed: bool, point: bool) -> NDArray[np.uint64]:
+    """Texts of 0 to limit - 1 after a space, with ``signed`` also, after them, with a minus."""
+    signs, end = ("", "-")[: 1 + signed], "." if point else ""
+    return _texts([f" {sign}{n}{end}" for sign in signs for n in range(limit)])[:, 0]
 
 
-def _lines(columns: list[NDArray[np.uint8]]) -> bytes:
-    """Columns of bytes side by side -> text, NUL bytes left out."""
-    count = len(columns[0])
-    text = np.concatenate([*columns, np.full((count, 1), ord("\n"), np.uint8)], 1)
-    return text[text != 0].tobytes()
+@lru_cache(maxsize=8)
+def _fraction(digits: int) -> NDArray[np.uint64]:
+    """Texts of all numbers of at most four ``digits``, with leading zeros."""
+    return _texts([f"{n:0{digits}}" for n in range(10**digits)])[:, 0]
 
 
-@lru_cache(maxsize=4)
-def _faces(triangles: bytes, textured: bool) -> bytes:
-    """The ``f`` lines; all faces of a run share them."""
-    index = np.frombuffer(triangles, np.int32).reshape(-1, 3) + 1
-    columns = [_prefix(len(index), b"f")]
-    for k in range(3):
-        text = format_fixed(index[:, k : k + 1], 0)[:, :-1]
-        columns.append(text)
-        if textured:  # "a/a": position and texture coordinate
-            columns.append(np.where(text == ord(" "), ord("/"), text).astype(np.uint8))
-    return _lines(columns)
+@lru_cache(maxsize=1)
+def _color_texts() -> NDArray[np.uint64]:
+    """ "0" to "1" in three decimals: enough to bring each of the 256 steps back."""
+    return _texts([f" {c / 255:.3f}" for c in range(256)])[:, 0]
+
+
+def _printf(values: NDArray[Any], decimals: int) -> list[_Field]:
+    """For numbers that no table holds: meshes of other programs."""
+    rounded = np.round(values.astype(np.float64), decimals) + 0.0  # no "-0.0"
+    texts = _texts([f" {v:.{decimals}f}" for v in rounded.tolist()])
+    return [(part, 8) for part in texts.T]
+
+
+def _texts(texts: list[str]) -> NDArray[np.uint64]:
+    """(N, K) eight characters each, padded with NUL bytes."""
+    width = -(-max(map(len, texts)) // 8) * 8
+    data = "".join(text.ljust(width, "\0") for text in texts).encode()
+    return np.frombuffer(data, np.uint64).reshape(len(texts), -1)
+
+
+def _pack(fields: list[_Field]) -> NDArray[np.uint8]:
+    """(N, K) fields side by side. All eight bytes are written, from left to right, so that the
+    next field covers what is not used."""
+    count = len(fields[0][0])
+    starts = np.cumsum([0, *(width for _, width in fields)]).tolist()
+    stride = starts[-2] + 8
+    out = np.zeros((count, stride), np.uint8)
+    for start, (text, _) in zip(starts, fields, strict=False):
+        np.ndarray(count, np.uint64, out.data, start, (stride,))[:] = text
+    return out
+
+
+def _lines(keyword: str, fields: list[_Field]) -> Iterator[bytes | memoryview]:
+    """A line a row, NUL bytes left out."""
+    end = _texts(["\n" + keyword])[0, 0]
+    rows = _pack([*fields, (np.broadcast_to(end, len(fields[0][0])), 8)])
+    yield keyword.encode()
+    yield memoryview(rows.tobytes().translate(None, b"\0"))[: -len(keyword)]
