@@ -67,7 +67,7 @@ def check_sdist(path: Path) -> list[str]:
     needed = {
         *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"),
         *("SECURITY.md", "weights/SHA256SUMS", "sadr_cli/py.typed", "tests/conftest.py"),
-        *("examples/quickstart.py", "docs/architecture.md", ".ci/run"),
+        *("examples/quickstart.py", "docs/architecture.md", "CITATION.cff", ".ci/run"),
     }
     wrong = [f"missing: {n}" for n in sorted(needed - names)]
     strange = (".pyc", ".egg-info", ".venv/", ".git/")

@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,14 +40,8 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()
     device = select_device(args.device)
-    cuda = device.type == "cuda"
-    if cuda:
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-
-    def wait() -> float:
-        if cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
     preset = replace(PRESETS[args.preset], encoder_steps=0)
     began = time.perf_counter()
@@ -57,40 +53,49 @@ def main() -> None:
     pictures = load_backgrounds(args.backgrounds, 160).to(device) if args.backgrounds else None
     for batch in args.batch:
         for compiled in (False,) if args.no_compile else (False, True):
-            config = replace(preset, batch_size=batch)
             trainer = Trainer(
-                config, photos, grid, device, pictures, compiled=compiled,
-                warn=lambda text: print(json.dumps({"warning": text})),
+                replace(preset, batch_size=batch), photos, grid, device, pictures,
+                compiled=compiled, warn=lambda text: print(json.dumps({"warning": text})),
             )  # fmt: skip
-            if cuda:
-                torch.cuda.reset_peak_memory_stats()
-            began = wait()
-            trainer.train_step()
-            first = wait() - began
-            for _ in range(3):
-                trainer.train_step()
-            began = wait()
-            for _ in range(args.steps):
-                trainer.train_step()
-            step = (wait() - began) / args.steps
-            index = torch.arange(batch, device=device) % len(photos)
-            began = wait()
-            for _ in range(args.steps):
-                trainer.maker(index)
-            making = (wait() - began) / args.steps
-            record = {
-                "preset": args.preset,
-                "batch": batch,
-                "compiled": trainer.compiled,
-                "first_step_s": round(first, 2),
-                "step_ms": round(1e3 * step, 2),
-                "making_samples_ms": round(1e3 * making, 2),
-                "samples_per_s": round(batch / step, 1),
-            }
-            if cuda:
-                record["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            record = {"preset": args.preset, **measure(trainer, device, batch, args.steps)}
             print(json.dumps(record), flush=True)
             del trainer
+
+
+def measure(trainer: Trainer, device: torch.device, batch: int, steps: int) -> dict[str, Any]:
+    """Times of a trainer's steps, and of making their samples alone."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+
+    def seconds(work: Callable[[], object], times: int) -> float:
+        """Mean of ``times`` calls."""
+        if cuda:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(times):
+            work()
+        if cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / times
+
+    first = seconds(trainer.train_step, 1)
+    for _ in range(3):
+        trainer.train_step()
+    step = seconds(trainer.train_step, steps)
+    index = torch.arange(batch, device=device) % len(trainer.photos)
+    making = seconds(lambda: trainer.maker(index), steps)
+    record = {
+        "batch": batch,
+        "compiled": trainer.compiled,
+        "first_step_s": round(first, 2),
+        "step_ms": round(1e3 * step, 2),
+        "making_samples_ms": round(1e3 * making, 2),
+        "samples_per_s": round(batch / step, 1),
+    }
+    if cuda:
+        record["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    return record
 
 
 if __name__ == "__main__":

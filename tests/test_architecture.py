@@ -1,8 +1,12 @@
-"""The order of the package's modules, as docs/architecture.md tells it."""
+"""The order of the package's modules, as CONTRIBUTING.md draws it, and how long files may be.
+
+The complexity of functions is ruff's to check (C901, ``pyproject.toml``).
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -17,6 +21,14 @@ HOMES = {
     "face_alignment": "detection/face_alignment.py",
     "filelock": "files.py",
     "jinja2": "pages/__init__.py",
+}
+
+LONGEST = 400  # lines of a file
+# Files that may be longer: their number of lines, and why. Only ever take away from it.
+LONGER = {
+    "sadr_cli/reconstructor.py": 413,
+    "sadr_cli/pipeline/clip.py": 406,
+    "tests/test_pipeline.py": 402,
 }
 
 
@@ -98,3 +110,38 @@ def test_heavy_packages_are_imported_in_one_place():
             if any(n.split(".")[0] == package for n in names)
         }
         assert users <= {home}, f"{package} is imported by {sorted(users - {home})}"
+
+
+def floors() -> dict[str, int]:
+    """Every name of the drawing in CONTRIBUTING.md -> its floor, 0 at the bottom."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = re.search(r"```text\n(.*?)```", text, re.S)
+    assert drawing is not None, "CONTRIBUTING.md has no drawing"
+    rows = [line.split("|")[1].split() for line in drawing[1].splitlines()]
+    return {name: floor for floor, row in enumerate(reversed(rows)) for name in row}
+
+
+def test_the_drawing_shows_every_room():
+    there = {room(file) for file in sources()} - {"__main__", "__init__"}
+    assert floors().keys() == there | {"sadr_cli"}
+
+
+def test_imports_only_go_down():
+    floor = {**floors(), "__main__": 99}
+    floor["__init__"] = floor.pop("sadr_cli")
+    upward = [
+        f"{name} imports {other}, which is no lower"
+        for name, used in rooms().items()
+        for other in sorted(used)
+        if floor[other] >= floor[name]
+    ]
+    assert upward == []
+
+
+def test_no_file_is_too_long():
+    folders = ("sadr_cli", "tests", "benchmarks", "examples", "docs", ".ci")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    lengths = {p.relative_to(ROOT).as_posix(): len(p.read_bytes().splitlines()) for p in files}
+    too_long = {n: lines for n, lines in lengths.items() if lines > LONGER.get(n, LONGEST)}
+    assert too_long == {}, "split them by what they do"
+    assert [n for n in LONGER if lengths.get(n, 0) <= LONGEST] == [], "LONGER need not name them"

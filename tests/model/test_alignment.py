@@ -50,24 +50,41 @@ def test_a_known_similarity_is_recovered(yaw, pitch, roll, f, seed) -> None:
         assert (got_t - t).abs().max() < 1e-3 * f
 
 
-@given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=25)
-def test_corrupted_hidden_landmarks_are_ignored(seed: int) -> None:
-    """With weight zero they change nothing; with the 0.1 of Eq 11 they pull only a little."""
-    source = points(seed, batch=1)
+def corrupted(seed: int, batch: int = 1) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Points, their places where every second one is wrong, which ones, and the true (R, t)."""
+    source = points(seed, batch)
     r, t = rotation(40, 10, -5), torch.tensor([1.0, 2.0, 3.0])
     target = place(source, 3.0, r, t)
     hidden = torch.arange(68) % 2 == 0
-    target[:, hidden] += 2 * torch.randn(34, 3, generator=torch.Generator().manual_seed(seed))
-    zero = torch.where(hidden, 0.0, 1.0)[None]
-    f, got, shift = weighted_similarity(source, target, zero)
+    noise = torch.randn(batch, 34, 3, generator=torch.Generator().manual_seed(seed))
+    target[:, hidden] += 2 * noise
+    return source, target, hidden.expand(batch, 68), (r, t)
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=25)
+def test_hidden_landmarks_of_weight_zero_are_ignored(seed: int) -> None:
+    source, target, hidden, (r, t) = corrupted(seed)
+    f, got, shift = weighted_similarity(source, target, torch.where(hidden, 0.0, 1.0))
     assert f.item() == pytest.approx(3, rel=1e-5)
     assert (got[0] - r).abs().max() < 1e-4
     assert (shift[0] - t).abs().max() < 1e-4
-    soft = weighted_similarity(source, target, zero + 0.1)[1][0]
-    blind = weighted_similarity(source, target, torch.ones(1, 68))[1][0]
-    near, far = (float(geodesic_distance(x.numpy(), r.numpy())) for x in (soft, blind))
-    assert near < far
+
+
+def test_hidden_landmarks_pull_only_a_little() -> None:
+    """With the 0.1 of Eq 11 the rotation is wrong by a fifth of what it is with equal weights.
+
+    That is so on average: single draws of the noise may go the other way.
+    """
+    source, target, hidden, (r, _) = corrupted(0, batch=500)
+    weights = torch.where(hidden, 0.1, 1.1)
+    soft, blind = (
+        np.mean([geodesic_distance(m, r.numpy()) for m in rotations.numpy()])
+        for _, rotations, _ in (
+            weighted_similarity(source, target, w) for w in (weights, torch.ones(500, 68))
+        )
+    )
+    assert 0 < soft < 0.25 * blind
 
 
 @given(st.integers(0, 1000))

@@ -1,0 +1,90 @@
+"""What the project says of itself agrees: versions, Python, citation, releases."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from shell import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def yaml_file(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def pythons() -> list[str]:
+    """The minor versions that ``requires-python`` admits, oldest first."""
+    first, last = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()  # type: ignore[union-attr]
+    return [f"3.{minor}" for minor in range(int(first), int(last))]
+
+
+def test_every_admitted_python_is_tested_and_named() -> None:
+    matrix = yaml_file(".github/workflows/ci.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == pythons()
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    assert named == pythons()
+    for page in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert f"Python {pythons()[0]} to {pythons()[-1]}" in text, page
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
+    cited = yaml_file("CITATION.cff")
+    assert cited["version"] == PROJECT["version"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    paper = cited["preferred-citation"]
+    assert paper["title"] in readme
+    authors = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
+    assert authors in readme
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``.ci/check_release.py`` over a project of version 1.2.0 that is ready."""
+    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "check_release.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('version = "1.2.0"\n')
+    (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.0\n")
+    text = "# Changes\n\n## [1.2.0] - 2026-01-31\n\n- More.\n\n## [1.1.0] - 2025-01-31\n\n- Old.\n"
+    (tmp_path / "CHANGELOG.md").write_text(text)
+    return module
+
+
+def test_a_release_that_is_ready(release: ModuleType) -> None:
+    assert release.problems("v1.2.0") == []
+    assert release.section("1.2.0")[1] == "- More."
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("pyproject.toml", "1.2.0", "1.3.0", "the tag should be v1.3.0"),
+        ("CITATION.cff", "\nversion: 1.2.0", "\nversion: 1.1.0", "CITATION.cff has version 1.1.0"),
+        ("CHANGELOG.md", "[1.2.0]", "[1.2.1]", "no section for 1.2.0"),
+        ("CHANGELOG.md", " - 2026-01-31", "", "YYYY-MM-DD"),
+        ("CHANGELOG.md", "2026-01-31", "2026-01-32", "YYYY-MM-DD"),
+        ("CHANGELOG.md", "# Changes\n", "## [Unreleased]\n\n- New.\n", "unreleased"),
+    ],
+)
+def test_what_a_release_lacks_is_said(
+    release: ModuleType, name: str, old: str, new: str, said: str
+) -> None:
+    path = release.ROOT / name
+    path.write_text(path.read_text().replace(old, new))
+    assert said in "\n".join(release.problems("v1.2.0"))
