@@ -46,6 +46,8 @@ class UVLayout:
             raise ValueError("a UV layout has a 256 x 256 mask and 68 landmarks")
         if self.mean_shape.shape != (int(self.mask.sum()), 3):
             raise ValueError("the mean shape must have one point a face pixel")
+        if self.region.shape != (SIZE, SIZE):
+            raise ValueError("the regions of a UV layout are 256 x 256")
         if self.kpt.min() < 0 or self.kpt.max() >= SIZE:
             raise ValueError("every landmark must lie inside the UV map")
         if not self.mask[self.kpt[:, 0], self.kpt[:, 1]].all():

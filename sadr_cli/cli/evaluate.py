@@ -1,39 +1,48 @@
-"""``sadr evaluate``: the paper's protocols, reproducible and citable."""
+"""``sadr evaluate``: the papers' protocols, reproducible and citable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from sadr_cli.cli.options import (
     BatchSizeOption,
     DetectorOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
+    MessageOptions,
+    NetworkOptions,
     SeedOption,
-    VerboseOption,
-    WeightsOption,
+    complete,
 )
-from sadr_cli.cli.output import Output
 from sadr_cli.cli.parse import parse_batch_size
-from sadr_cli.cli.progress import ProgressBar
+from sadr_cli.evaluation.benchmarks import NAMES
+
+
+def _complete_target(incomplete: str) -> list[str]:
+    """Benchmarks, and folders."""
+    folders = [f"{p}/" for p in sorted(Path().glob(f"{incomplete}*")) if p.is_dir()]
+    return [*complete(*NAMES)(incomplete), *folders]
+
 
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="aflw2000|florence|300w|DIR",
+        metavar="|".join([*NAMES, "DIR"]),
         help="A benchmark, or a folder of images with .mat or .pts landmarks beside them.",
         show_default=False,
+        autocompletion=_complete_target,
     ),
 ]
 
 
-def evaluate(
-    target: Target,
+@dataclass(frozen=True)
+class TruthOptions:
+    """What is true, and of which images."""
+
+    TITLE: ClassVar[str] = "Truth"
+
     data: Annotated[
         Path | None,
         typer.Option(
@@ -42,10 +51,31 @@ def evaluate(
             help="The benchmark's folder; else SADR_DATA/AFLW2000-3D, /300W or /Florence.",
             show_default=False,
         ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="report.json, .html, CSV, cache.")
-    ] = Path("evaluation"),
+    ] = None
+    pts_origin: Annotated[
+        int,
+        typer.Option(
+            "--pts-origin",
+            metavar="0|1",
+            help="What .pts files call the first pixel's centre.",
+            autocompletion=complete("0", "1"),
+        ),
+    ] = 0
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Leave out images without usable truth, picture or prediction, and count them.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What is measured: predictions, or the network with its crops."""
+
+    TITLE: ClassVar[str] = "Method"
+
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +85,7 @@ def evaluate(
             "optional rotation, vertices; or a landmark JSON folder of sadr reconstruct.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -64,16 +94,28 @@ def evaluate(
             help="Two prediction sets side by side, with paired bootstrap intervals.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     crop: Annotated[
         str,
         typer.Option(
             "--crop",
             metavar="truth|detector",
             help="Crop around the true landmarks (the paper) or around what a detector finds.",
+            autocompletion=complete("truth", "detector"),
         ),
-    ] = "truth",
-    detector: DetectorOption = "centerface",
+    ] = "truth"
+    detector: DetectorOption = "centerface"
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mean with the mirrored crop: twice the work.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Measures beyond those of the 68 points."""
+
+    TITLE: ClassVar[str] = "Measures"
+
     face_model: Annotated[
         Path | None,
         typer.Option(
@@ -82,13 +124,13 @@ def evaluate(
             help="Linear face model for the dense truth: npz, or BFM .mat with --bfm-uv.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     bfm_uv: Annotated[
         Path | None,
         typer.Option(
             "--bfm-uv", metavar="FILE", help="UV .mat of the BFM .mat.", show_default=False
         ),
-    ] = None,
+    ] = None
     align: Annotated[
         str,
         typer.Option(
@@ -96,113 +138,75 @@ def evaluate(
             metavar="procrustes|icp",
             help="Before the reconstruction error: the public code's similarity, or the paper's "
             "rigid ICP (needs open3d).",
+            autocompletion=complete("procrustes", "icp"),
         ),
-    ] = "procrustes",
+    ] = "procrustes"
     y_flip: Annotated[
         str,
         typer.Option(
             "--y-flip",
             metavar="height|height-1|height+1",
             help="Dense truth: image y = this - model y (SADRNet, PRNet, the 68 points).",
+            autocompletion=complete("height", "height-1", "height+1"),
         ),
-    ] = "height",
-    pts_origin: Annotated[
-        int,
-        typer.Option(
-            "--pts-origin", metavar="0|1", help="What .pts files call the first pixel's centre."
-        ),
-    ] = 0,
-    allow_missing: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing",
-            help="Leave out images without usable truth, picture or prediction, and count them.",
-        ),
-    ] = False,
+    ] = "height"
     occlusion: Annotated[
         bool,
         typer.Option(
             "--occlusion", help="Also measure attention and visibility on synthetic occlusion."
         ),
-    ] = False,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Mean with the mirrored crop: twice the work.")
-    ] = False,
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
+    ] = False
+    seed: SeedOption = 0
+
+
+def evaluate(
+    target: Target,
+    truth: TruthOptions,
+    method: MethodOptions,
+    measures: MeasureOptions,
+    network: NetworkOptions,
+    messages: MessageOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="report.json, .html, CSV, cache.")
+    ] = Path("evaluation"),
     batch_size: BatchSizeOption = "auto",
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
 ) -> None:
-    """Measure accuracy by the paper's protocols: tables, report.json, per_image.csv, report.html.
+    """Measure accuracy by the papers' protocols: tables, report.json, per_image.csv, report.html.
 
     An interrupted run goes on where it stopped. With --json the report comes as one JSON line
-    an image and a last one with every figure.
+    an image and a last one with every figure; with -v the tables have every row.
 
     Example: sadr evaluate aflw2000 --data AFLW2000-3D --out evaluation
     """
-    screen = Output(quiet=quiet, verbose=verbose, json=json)
+    say = messages.open(results=True)
     batch = parse_batch_size(batch_size)
 
     from sadr_cli.evaluation.report.files import write_files
-    from sadr_cli.evaluation.report.table import to_rich
+    from sadr_cli.evaluation.report.table import screen_width, to_lines
     from sadr_cli.evaluation.report.tables import build
     from sadr_cli.evaluation.run import Settings
     from sadr_cli.evaluation.run import evaluate as run_evaluation
 
-    settings = Settings(
-        target=target,
-        data=data,
-        out=out,
-        predictions=predictions,
-        compare=compare,
-        crop=crop,
-        detector=detector,
-        weights=weights,
-        device=device,
-        batch_size=batch,
-        face_model=face_model,
-        bfm_uv=bfm_uv,
-        y_flip=y_flip,
-        align=align,
-        pts_origin=pts_origin,
-        allow_missing=allow_missing,
-        occlusion=occlusion,
-        seed=seed,
-        flip=flip,
-    )
-    with screen.progress("Evaluating") as bar:
-        report = run_evaluation(settings, _follow(bar))
+    groups = {**asdict(truth), **asdict(method), **asdict(measures), **asdict(network)}
+    settings = Settings(target=target, out=out, batch_size=batch, **groups)
+    with say.progress("Evaluating") as bar:
 
+        def follow(stage: str, done: int, total: int) -> None:
+            bar.update(total=total, label=stage)
+            bar.advance(done - bar.completed)
+
+        report = run_evaluation(settings, follow)
     paths = write_files(report, out)
     for table in build(report):
-        screen.print(to_rich(table))
+        for line, marked in to_lines(table, screen_width(), details=messages.verbose > 0):
+            say.result(line, "bold" if marked else "")
     for entry in report.entries:
+        for doubt in entry.doubts:
+            say.warn(f"{entry.label}: {doubt}")
         for key, reason in entry.scores.left_out.items():
-            screen.info(f"{entry.label}: no {key}: {reason}")
+            say.info(f"{entry.label}: no {key}: {reason}")
         if entry.predictions.extra:
-            screen.warn(f"{entry.label}: {len(entry.predictions.extra)} predictions match no image")
-    screen.info("wrote " + ", ".join(str(path) for path in paths))
-    if json:
-        header, rows = report.rows()
-        for row in rows:
-            screen.emit({"type": "image", **dict(zip(header, row, strict=True))})
-        screen.emit({"type": "summary", **report.to_dict()})
-
-
-def _follow(bar: ProgressBar) -> Callable[[str, int, int], None]:
-    """Stages on the progress bar: each starts anew."""
-    present, shown = "", 0
-
-    def progress(stage: str, done: int, total: int) -> None:
-        nonlocal present, shown
-        if stage != present:
-            bar.advance(-shown)
-            present, shown = stage, 0
-            bar.update(total=total, label=stage)
-        bar.advance(done - shown)
-        shown = done
-
-    return progress
+            say.warn(f"{entry.label}: {len(entry.predictions.extra)} predictions match no image")
+    say.info("wrote " + ", ".join(str(path) for path in paths))
+    for record in report.records():
+        say.emit(record)

@@ -143,10 +143,14 @@ class Output:
         if not self.quiet:
             console().print(renderable)
 
-    def result(self, text: str) -> None:
-        """A line of results; nothing with --json, whose lines say the same."""
+    def result(self, text: str, style: str = "") -> None:
+        """A line of results; nothing with --json, whose lines say the same.
+
+        style: of the line, on a terminal.
+        """
         if not self.json:
-            self._write(printable(text, sys.stdout))
+            line = printable(text, sys.stdout)
+            self._write(line, _styled(line, style) if style else None)
 
     def document(self, text: str) -> None:
         """Text of our own making, as it is, on any number of lines."""
@@ -200,6 +204,12 @@ class Output:
                 yield bar
             finally:
                 self._bar = None
+
+
+def _styled(line: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(line, style)
 
 
 def _marked(cells: Sequence[str], style: str) -> Text | None:

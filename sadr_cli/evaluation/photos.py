@@ -12,12 +12,15 @@ from sadr_cli.errors import MissingDataError, NothingToDoError, UsageError
 from sadr_cli.evaluation.data import predictions
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures.dense import DenseTruth
+from sadr_cli.evaluation.measures.plausibility import doubts
 from sadr_cli.evaluation.measures.scoring import Scores
 from sadr_cli.evaluation.report.record import B, Entry, Protocol, Report
 from sadr_cli.evaluation.settings import Settings, Tools
 from sadr_cli.files import check_writable
 from sadr_cli.protocols import FaceReconstructor
 from sadr_cli.version import __version__
+
+_Set = tuple[str, Predictions, dict[str, Any]]  # label, faces, what is known of the method
 
 
 class PhotoProtocol(Protocol[B]):
@@ -54,14 +57,12 @@ class PhotoProtocol(Protocol[B]):
         truth = _dense_truth(settings, network)
         if settings.given:
             sets = _read_predictions(settings, benchmark)
-            method: dict[str, Any] = {"kind": "predictions"}
         else:
             assert network is not None
             check_writable(settings.out)  # before the long part
             sets = [_predict(settings, benchmark, network, truth is not None, tools)]
-            method = {"kind": "network", "weights": weights_info(network)}
         entries = []
-        for label, found in sets:
+        for label, found, method in sets:
             scores = self.score(
                 benchmark,
                 found,
@@ -114,17 +115,18 @@ def weights_info(network: FaceReconstructor) -> dict[str, Any]:
     return {key: value for key, value in asdict(network.info).items() if value}
 
 
-def _read_predictions(settings: Settings, benchmark: Any) -> list[tuple[str, Predictions]]:
-    given = settings.given
-    sets = [
-        (_label(path), predictions.load(path, benchmark, allow_missing=settings.allow_missing))
-        for path in given
-    ]
-    if len(sets) == 2 and sets[0][0] == sets[1][0]:
+def _read_predictions(settings: Settings, benchmark: Any) -> list[_Set]:
+    missing = settings.allow_missing
+    given = {p: predictions.load(p, benchmark, allow_missing=missing) for p in settings.given}
+    if len(given) < len(settings.given):
+        raise UsageError(f"--compare needs two prediction sets, not {settings.given[0]} twice")
+    labels = [_label(path) for path in given]
+    if len({*labels}) < len(labels):
         labels = [str(path) for path in given]
-        if labels[0] == labels[1]:
-            raise UsageError(f"--compare needs two prediction sets, not {labels[0]} twice")
-        sets = [(label, found) for label, (_, found) in zip(labels, sets, strict=True)]
+    sets: list[_Set] = []
+    for label, found in zip(labels, given.values(), strict=True):
+        wrong = doubts(benchmark, found)
+        sets.append((label, found, {"kind": "predictions", **({"doubts": wrong} if wrong else {})}))
     return sets
 
 
@@ -137,7 +139,7 @@ def _label(path: Path) -> str:
 
 def _predict(
     settings: Settings, benchmark: Any, network: FaceReconstructor, dense: bool, tools: Tools
-) -> tuple[str, Predictions]:
+) -> _Set:
     from sadr_cli.evaluation.inference import predict
 
     detector = tools.detector() if settings.crop == "detector" else None
@@ -153,7 +155,8 @@ def _predict(
     if found.missing.all():
         raise NothingToDoError(f"no face was found in any of the {len(benchmark)} images")
     label = f"sadr {network.info.name}"
-    return label if detector is None else f"{label}, {detector.name} crop", found
+    label = label if detector is None else f"{label}, {detector.name} crop"
+    return label, found, {"kind": "network", "weights": weights_info(network)}
 
 
 def _dense_truth(settings: Settings, network: FaceReconstructor | None) -> DenseTruth | None:

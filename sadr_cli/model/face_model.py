@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import read_npz
 from sadr_cli.errors import MissingDataError
 from sadr_cli.uv import UVLayout
 
@@ -42,19 +42,37 @@ def load_face_model(path: str | Path) -> FaceModel:
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"no face model at {path}: give the npz with --face-model")
+    data = read_npz(path, FIELDS, ("identities",))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {k: file[k] for k in FIELDS}
-            identities = int(file["identities"]) if "identities" in file else 40
         layout = UVLayout(
             mask=data["mask"].astype(bool),
             kpt=data["kpt"].astype(np.int64),
             region=data["region"].astype(np.uint8),
             mean_shape=data["mean"].astype(np.float32),
         )
-    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        basis, sigma = data["basis"].astype(np.float32), data["sigma"].astype(np.float32)
+        identities = int(data.get("identities", min(40, sigma.size)))
+        _check(layout, basis, sigma, identities)
+    except (ValueError, TypeError) as error:
         raise MissingDataError(
             f"{path} is not a face model: an npz with {', '.join(FIELDS)} is expected ({error})"
         ) from error
-    basis, sigma = data["basis"].astype(np.float32), data["sigma"].astype(np.float32)
     return FaceModel(layout, basis, sigma, identities)
+
+
+def _check(
+    layout: UVLayout, basis: NDArray[np.float32], sigma: NDArray[np.float32], identities: int
+) -> None:
+    """ValueError unless basis and sigma fit the layout and each other, and can be used."""
+    columns = sigma.size
+    if basis.shape != (layout.vertex_count, 3, columns) or sigma.ndim != 1:
+        raise ValueError(
+            f"basis must be ({layout.vertex_count}, 3, K) and sigma (K,), not {basis.shape} and "
+            f"{sigma.shape}"
+        )
+    if not 0 < identities <= columns:
+        raise ValueError(f"{identities} of its {columns} columns cannot be identity")
+    if not (np.isfinite(layout.mean_shape).all() and np.isfinite(basis).all()):
+        raise ValueError("mean and basis must be finite")
+    if not (np.isfinite(sigma).all() and (sigma > 0).all()):
+        raise ValueError("sigma must be positive")

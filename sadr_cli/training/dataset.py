@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sadr_cli.crop import crop_matrix, image_to_crop
 from sadr_cli.errors import MissingDataError
+from sadr_cli.evaluation.data.aflw2000 import read_annotation
 from sadr_cli.faces import Crop
-from sadr_cli.matlab import read_matlab
 from sadr_cli.model.face_model import FaceModel
 from sadr_cli.pixels import resized
 from sadr_cli.pose import euler_to_matrix
@@ -221,14 +221,9 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
         mat = picture.with_suffix(".mat")
         if not mat.is_file():
             continue
-        try:
-            data = read_matlab(mat)
-            pitch, yaw, roll, tx, ty, _, f = data["Pose_Para"].ravel()[:7]
-            raw = np.r_[data["Shape_Para"].ravel()[:n_id], data["Exp_Para"].ravel()[:n_exp]]
-        except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
-            raise MissingDataError(
-                f"{mat} does not hold Pose_Para, Shape_Para and Exp_Para ({error})"
-            ) from error
+        data = read_annotation(mat, ("Pose_Para", "Shape_Para", "Exp_Para"))
+        pitch, yaw, roll, tx, ty, _, f = data["Pose_Para"]
+        raw = np.r_[data["Shape_Para"][:n_id], data["Exp_Para"][:n_exp]]
         image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
         if image is None:
             raise MissingDataError(f"{picture} cannot be read: remove it or copy it again")

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
+from sadr_cli.evaluation.data.aflw2000 import read_annotation
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.faces import Crop
 from sadr_cli.files import check_writable
-from sadr_cli.matlab import read_matlab
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.reconstructor import Reconstructor, select_device
@@ -74,12 +74,12 @@ class Validation:
         self.photos: list[NDArray[np.uint8]] = []
         landmarks, yaw = [], []
         for path in files:
-            data = read_matlab(path)
+            truth = read_annotation(path)
             photo = cv2.imread(str(path.with_suffix(".jpg")), cv2.IMREAD_COLOR)
-            if photo is None or "pt3d_68" not in data or "Pose_Para" not in data:
-                raise MissingDataError(f"{path} or its photo is damaged: copy them again")
-            landmarks.append(data["pt3d_68"].T.astype(np.float64))
-            yaw.append(np.rad2deg(data["Pose_Para"].ravel()[1]))
+            if photo is None:
+                raise MissingDataError(f"the photo of {path} is damaged: copy it again")
+            landmarks.append(truth["pt3d_68"].T)
+            yaw.append(np.rad2deg(truth["Pose_Para"][1]))
             self.crops.append(crop_from_landmarks(landmarks[-1]))
             self.photos.append(np.ascontiguousarray(photo[:, :, ::-1]))
         self.landmarks, self.yaw = np.stack(landmarks), np.array(yaw)

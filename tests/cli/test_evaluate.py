@@ -58,7 +58,6 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
     out = tmp_path / "out"
     result = sadr("aflw2000", "--data", data, "--out", out, "--face-model", model, "--occlusion")
     assert result.exit_code == ExitCode.OK, result.output
-    assert result.stdout == ""
     for text in (
         "SADRNet [1]",
         "sadr fake (fitted)",
@@ -66,7 +65,9 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
         "approximate truth",
         "after Procrustes",
     ):
-        assert text in result.stderr
+        assert text in result.stdout
+    assert "fitted" not in result.stderr  # results there, messages here
+    assert f"wrote {out}" in result.stderr
     report = json.loads((out / "report.json").read_text())
     assert report["benchmark"]["image list sha256"] == aflw2000.load(data).list_sha256
     assert report["methods"][0]["weights"]["sha256"] == "ab" * 32
@@ -76,7 +77,7 @@ def test_the_network_is_run_and_three_files_are_written(data, tmp_path, network)
     assert results["pose"]["plain"]["excluded"] == 1
     assert "occlusion" in report
     assert results["nme_2d_p"]["fitted"]["mean"] > 0.5  # P of the made-up network is off
-    assert "sadr fake, P (fitted)" in result.stderr
+    assert "sadr fake, P (fitted)" in result.stdout
     cite = report["to cite"][0]
     for text in ("6 images", "truth crop", "balanced 0.00", "SHA-256 abababababab"):
         assert text in cite
@@ -94,7 +95,7 @@ def test_a_bfm_pair_is_converted_on_the_way(data, tmp_path, network, monkeypatch
     pair = ("--face-model", tmp_path / "BFM.mat", "--bfm-uv", tmp_path / "BFM_UV.mat")
     result = sadr("aflw2000", *pair, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "approximate truth, truncated basis: 3 identity + 2 expression" in result.stderr
+    assert "approximate truth, truncated basis: 3 identity + 2 expression" in result.stdout
     report = json.loads((out / "report.json").read_text())
     results = report["methods"][0]["results"]
     for key in ("dense_2d", "dense_3d", "reconstruction"):
@@ -158,7 +159,7 @@ def test_two_sets_are_compared(data, tmp_path):
     b = write_predictions(tmp_path / "b.npz", off_by(FACES, 1.0))
     result = sadr("aflw2000", "--data", data, "--compare", a, b, "--out", tmp_path / "o")
     assert result.exit_code == 0, result.output
-    assert "b minus a, paired bootstrap" in result.stderr
+    assert "b minus a, paired bootstrap" in result.stdout
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     figures = report["comparison"]["nme_2d"]["balanced"]
     assert figures["b"] == pytest.approx(figures["a"] / 2)
@@ -209,7 +210,7 @@ def test_the_count_of_missing_predictions_stands_in_the_table(data, tmp_path):
     assert not (tmp_path / "o").exists()
     result = sadr(*arguments, "--allow-missing")
     assert result.exit_code == 0, result.output
-    assert "p (fitted, 2 missing)" in " ".join(result.stderr.split())
+    assert "p (fitted, 2 missing)" in " ".join(result.stdout.split())
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert report["methods"][0]["results"]["nme_2d"]["fitted"]["missing"] == 2
 
@@ -233,8 +234,8 @@ def test_300w(tmp_path, header):
         want = np.mean([100 / np.linalg.norm(p[36] - p[45]) for p in points])
         assert results["nme_inter_ocular"]["all"]["mean"] == pytest.approx(want, rel=1e-4)
         assert results["nme_box"]["all"]["auc"] > 50
-        assert "p, helen, inter-pupil" in result.stderr
-        assert "51 points in 2-D, without the jaw" in result.stderr
+        assert "p, helen, inter-pupil" in result.stdout
+        assert "51 points in 2-D, without the jaw" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -317,3 +318,67 @@ def test_a_detector_that_finds_nothing(data, tmp_path, network, monkeypatch):
     result = sadr("aflw2000", "--data", data, "--out", tmp_path / "o", "--crop", "detector")
     assert result.exit_code == ExitCode.NOTHING
     assert "no face was found" in result.stderr
+
+
+def test_rows_by_the_second_yaw_come_with_v(data, tmp_path):
+    np.save(data / aflw2000.YAW_NEW_NPY, np.arange(6.0) * 15)
+    path = write_predictions(tmp_path / "p.npz", off_by(FACES, 1.0))
+    arguments = ("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    short, long = sadr(*arguments), sadr(*arguments, "-v")
+    assert short.exit_code == long.exit_code == 0
+    assert "p (fitted)" in short.stdout
+    assert "p (new)" not in short.stdout
+    assert "(1 more with -v, and in report.html.)" in short.stdout
+    assert "p (new)" in long.stdout
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "p (new)" in page
+
+
+def test_a_table_is_one_line_a_row_for_other_programs(data, tmp_path):
+    names = "a_method_with_a_name_that_is_longer_than_any_terminal_was_wide_in_the_last_century"
+    path = write_predictions(tmp_path / f"{names}.npz", FACES)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    row = next(line for line in result.stdout.splitlines() if line.startswith(f"{names} (fitted)"))
+    assert row.split()[2:7] == ["0.00"] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "figure"),
+    [
+        (lambda p: p * [1, -1, 1] + [0, 119, 0], "upside down", 0.0),
+        (lambda p: p * [-1, 1, 1] + [139, 0, 0], "mirrored", 0.0),
+        (lambda p: p[:, [1, 0, 2]], "given as y, x", 0.0),
+        (lambda p: p * 2.5 - [40, 60, 0], "in pixels of a crop", 0.0),
+    ],
+)
+def test_predictions_in_another_frame_are_doubted(data, tmp_path, change, message, figure):
+    faces = [replace(f, landmarks=change(f.landmarks)) for f in FACES]
+    path = write_predictions(tmp_path / "p.npz", faces)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    assert result.exit_code == 0, result.output
+    doubt = f"the landmarks seem to be {message}"
+    assert f"warning: p: {doubt}" in result.stderr
+    assert f"a mean NME of {figure:.2f} % when read so" in result.stderr
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert doubt in report["methods"][0]["doubts"][0]
+    assert f"Doubtful: {doubt}" in report["to cite"][0]
+    assert message in (tmp_path / "o" / "report.html").read_text()
+
+
+def test_rotations_of_another_frame_are_doubted(data, tmp_path):
+    turned = [replace(f, rotation=f.rotation.T) for f in FACES]
+    path = write_predictions(tmp_path / "p.npz", turned)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    assert "the rotations seem to be transposed (a median geodesic error of 0.0" in result.stderr
+
+
+@pytest.mark.parametrize("pixels", [0.0, 3.0, 30.0])
+def test_predictions_that_are_merely_bad_are_not_doubted(data, tmp_path, pixels):
+    rng = np.random.default_rng(1)
+    faces = [
+        replace(f, landmarks=f.landmarks + rng.normal(0, pixels, f.landmarks.shape)) for f in FACES
+    ]
+    path = write_predictions(tmp_path / "p.npz", faces)
+    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+    assert "warning" not in result.stderr
+    assert "doubts" not in (tmp_path / "o" / "report.json").read_text()

@@ -254,7 +254,7 @@ def _alignment(report: Report[PosedBenchmark]) -> Table:
                 cells = [_label(entry.label + face, yaw, two["missing"]), *_bins(two)]
                 others = (f"nme_3d{suffix}", f"dense_2d{suffix}", f"dense_3d{suffix}")
                 cells += [r.get(key, {}).get(yaw, {}).get("mean") for key in others]
-                table.add(cells, ours=True)
+                table.add(cells, ours=True, detail=yaw == "new")
     if any("nme_2d_p" in e.scores.results for e in report.entries):
         notes.append("P: the network's pose-dependent face, before self-alignment.")
     floor = report.entries[0].scores.results.get("noise_floor", {}).get("fitted")
@@ -274,7 +274,8 @@ def _second_truth(report: Report[PosedBenchmark]) -> Table:
         for key, name in (("nme_3d", "3D"), ("nme_2d_reannotated", "2D re-annotated")):
             for face, suffix in FACES:
                 for yaw, s in entry.scores.results.get(key + suffix, {}).items():
-                    table.add([f"{entry.label}{face}, {name} ({yaw})", *_bins(s)], ours=True)
+                    cells = [f"{entry.label}{face}, {name} ({yaw})", *_bins(s)]
+                    table.add(cells, ours=True, detail=yaw == "new" or face != "")
     return table
 
 
@@ -290,7 +291,7 @@ def _reconstruction(report: Report[PosedBenchmark]) -> Table:
     notes = _add_published(table, report, rows, (*BIN_NAMES, "balanced", "mean"))
     for entry in measured:
         for yaw, s in entry.scores.results["reconstruction"].items():
-            table.add([_label(entry.label, yaw), *_bins(s)], ours=True)
+            table.add([_label(entry.label, yaw), *_bins(s)], ours=True, detail=yaw == "new")
     template = measured[0].scores.results.get("template", {}).get("fitted")
     if template:
         table.add(["mean template (fitted)", *_bins(template)])

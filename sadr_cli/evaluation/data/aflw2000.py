@@ -12,11 +12,14 @@ Beside them, where present:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import read_mat, read_npz
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import (
     IMAGE_SUFFIXES,
@@ -28,7 +31,6 @@ from sadr_cli.evaluation.data.benchmark import (
     read_truth,
     settle,
 )
-from sadr_cli.matlab import read_matlab
 
 FOLDER = "AFLW2000-3D"
 HINT = (
@@ -40,7 +42,8 @@ HINT = (
 REANNOTATED_NPZ = "reannotated.npz"
 REANNOTATED_NPY = "AFLW2000-3D-Reannotated.pts68.npy"
 YAW_NEW_NPY = "AFLW2000-3D-new.pose.npy"
-_LENGTHS = {"Pose_Para": 7, "Shape_Para": 199, "Exp_Para": 29}
+REQUIRED = ("pt3d_68", "Pose_Para")
+_SHAPES = {"pt3d_68": (3, 68), "Pose_Para": (7,), "Shape_Para": (199,), "Exp_Para": (29,)}
 
 
 def find_folder(data: Path | None) -> Path:
@@ -67,7 +70,7 @@ def load(
     mats = list_files(folder, (".mat",))
     pictures = list_files(folder, IMAGE_SUFFIXES)
     names = sorted({*mats, *pictures})
-    records, problems = read_truth(mats, pictures, ".mat", read_mat, need_images)
+    records, problems = read_truth(mats, pictures, ".mat", read_annotation, need_images)
     settle(problems, len(names), allow_missing)
     kept = tuple(records)
     keep = np.array([key in records for key in names])
@@ -94,31 +97,28 @@ def load(
     )
 
 
-def read_mat(path: Path) -> dict[str, Array]:
+def read_annotation(path: Path, required: Sequence[str] = REQUIRED) -> dict[str, Array]:
     """The used fields of a ``.mat`` as float64; MissingDataError says what is wrong with it.
 
-    ``pt3d_68`` (3, 68) and ``Pose_Para`` (7,) always; ``Shape_Para``, ``Exp_Para`` if there.
+    ``pt3d_68`` (3, 68), ``Pose_Para`` (7,), ``Shape_Para`` (199,), ``Exp_Para`` (29,); those of
+    them that are not ``required`` only if they are there.
     """
-    raw = read_matlab(path)
+    raw = read_mat(path, tuple(_SHAPES))
     out: dict[str, Array] = {}
-    for key in ("pt3d_68", *_LENGTHS):
+    for key, shape in _SHAPES.items():
         if key not in raw:
-            if key in ("pt3d_68", "Pose_Para"):
+            if key in required:
                 raise MissingDataError(f"{path} has no {key}: it is no AFLW2000-3D annotation")
             continue
         value = np.asarray(raw[key], float)
         if key == "pt3d_68":
-            if value.shape != (3, 68):
-                raise MissingDataError(f"{path}: pt3d_68 must be (3, 68), not {value.shape}")
-        else:
-            value = value.ravel()
-            if value.size != _LENGTHS[key]:
-                raise MissingDataError(
-                    f"{path}: {key} must have {_LENGTHS[key]} values, not {value.size}"
-                )
+            if value.shape != shape:
+                raise MissingDataError(f"{path}: {key} must be {shape}, not {value.shape}")
+        elif value.size != shape[0]:
+            raise MissingDataError(f"{path}: {key} must have {shape[0]} values, not {value.size}")
         if not np.isfinite(value).all():
             raise MissingDataError(f"{path}: {key} holds values that are not finite")
-        out[key] = value
+        out[key] = value.reshape(shape)
     return out
 
 
@@ -148,12 +148,9 @@ def _second_truth(
 
 
 def _read_reannotated(path: Path, names: list[str], allow_missing: bool) -> tuple[Array, Array]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            keys = [str(n) for n in file["name"]]
-            points, yaw = np.asarray(file["pts68"], float), np.asarray(file["yaw_new"], float)
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise MissingDataError(f"{path} needs name, pts68 and yaw_new: {error}") from error
+    arrays = read_npz(path, ("name", "pts68", "yaw_new"))
+    keys = [str(n) for n in arrays["name"].ravel()]
+    points, yaw = (_numbers(path, arrays[key]) for key in ("pts68", "yaw_new"))
     if points.shape != (len(keys), 2, 68) or yaw.shape != (len(keys),):
         raise MissingDataError(
             f"{path}: pts68 must be ({len(keys)}, 2, 68) and yaw_new ({len(keys)},), "
@@ -169,10 +166,16 @@ def _read_reannotated(path: Path, names: list[str], allow_missing: bool) -> tupl
     return out_points, out_yaw
 
 
-def _read_npy(path: Path, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
+def _numbers(path: Path, values: NDArray[Any]) -> Array:
+    if values.dtype.kind not in "fiu":
+        raise MissingDataError(f"{path} must hold numbers, not {values.dtype}")
+    return values.astype(float)
+
+
+def _read_npy(path: Path, shape: tuple[int | None, ...]) -> Array:
     try:
-        values = np.asarray(np.load(path, allow_pickle=False), float)
-    except (ValueError, OSError, EOFError) as error:
+        values = _numbers(path, np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError) as error:
         raise MissingDataError(f"{path} is no NumPy array: {error}") from error
     fits = len(values.shape) == len(shape) and all(
         want is None or want == got for want, got in zip(shape, values.shape, strict=True)

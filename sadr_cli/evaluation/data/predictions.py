@@ -18,11 +18,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import read_npz
 from sadr_cli.crop import box_iou, points_box
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
@@ -100,16 +100,7 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
 
 
 def _read_npz(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    if not is_zipfile(path):
-        raise MissingDataError(f"{path} is damaged or no npz")
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            data = {key: file[key] for key in ("name", *SMALL, "vertices", "shape") if key in file}
-    except Exception as error:  # zipfile and zlib have types of their own
-        raise MissingDataError(f"{path} is damaged: {error}") from error
-    for key in ("name", "landmarks"):
-        if key not in data:
-            raise MissingDataError(f"{path} has no array {key!r}: it is no predictions npz")
+    data = read_npz(path, ("name", "landmarks"), (*SMALL[1:], "vertices", "shape"))
     names = [str(n) for n in data.pop("name").ravel()]
     n = len(names)
     for key, values in data.items():

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import read_mat
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.measures.dense import UNIT, DenseTruth
 from sadr_cli.files import atomic_write
-from sadr_cli.matlab import read_matlab
 from sadr_cli.model.face_model import load_face_model
 from sadr_cli.render.rasterize import interpolate, rasterize
 from sadr_cli.uv import SIZE, UVLayout
@@ -49,17 +49,10 @@ def load_dense_truth(path: Path, y_flip: str = "height") -> DenseTruth:
     """The decoder of the dense truth from a face-model npz."""
     model = load_face_model(path)
     k, identities = model.basis.shape[-1], model.identities
-    good = (
-        model.basis.shape == (model.layout.vertex_count, 3, k)
-        and model.sigma.shape == (k,)
-        and 0 < identities <= min(k, 199)
-        and k - identities <= 29
-    )
-    if not good:
+    if identities > 199 or k - identities > 29:
         raise MissingDataError(
-            f"{path}: basis must be ({model.layout.vertex_count}, 3, K) and sigma (K,) with at "
-            f"most 199 identity and 29 expression columns, not {model.basis.shape} and "
-            f"{model.sigma.shape} with {identities} identities"
+            f"{path}: the .mat files have 199 identity and 29 expression coefficients, it has "
+            f"{identities} and {k - identities}"
         )
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
     return DenseTruth(model, y_flip, sha)
@@ -121,19 +114,15 @@ def convert_bfm(bfm: Path, uv: Path, layout: UVLayout, out: Path) -> Path:
 
 
 def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
-    raw = read_matlab(path)
-    if "model" in raw:
-        struct = raw["model"]
-        try:
-            raw = {name: struct[name][0, 0] for name in struct.dtype.names}
-        except (TypeError, IndexError) as error:
-            raise MissingDataError(f"{path}: its model is no struct") from error
+    raw = read_mat(path, [a for aliases in _ALIASES.values() for a in aliases], "model")
     out: dict[str, NDArray[Any]] = {}
     for name, aliases in _ALIASES.items():
         key = next((a for a in aliases if a in raw), None)
         if key is None:
             raise MissingDataError(f"{path} has no {' or '.join(aliases)}: it is no BFM file")
         out[name] = np.asarray(raw[key], np.float64)
+        if not np.isfinite(out[name]).all():
+            raise MissingDataError(f"{path}: {key} holds values that are not finite")
     n = out["shapeMU"].size
     for kind in ("shape", "exp"):
         out[f"{kind}MU"] = out[f"{kind}MU"].ravel()
@@ -141,17 +130,18 @@ def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
         good = out[f"{kind}MU"].shape == (n,) and out[f"{kind}PC"].shape == (n, k) and n % 3 == 0
         if not good:
             raise MissingDataError(f"{path}: the sizes of {kind}MU, {kind}PC, {kind}EV disagree")
-    triangles = out["tri"].astype(np.int64) - 1
+    triangles = np.atleast_2d(out["tri"].astype(np.int64) - 1)
     if triangles.shape[0] == 3 and triangles.shape[1] != 3:
         triangles = triangles.T
-    if triangles.shape[1:] != (3,) or triangles.min() < 0 or triangles.max() >= n // 3:
+    inside = triangles.size > 0 and triangles.min() >= 0 and triangles.max() < n // 3
+    if triangles.shape[1:] != (3,) or not inside:
         raise MissingDataError(f"{path}: tri must hold one-based vertex numbers (3, T)")
     out["tri"] = triangles
     return out
 
 
 def _read_uv(path: Path) -> NDArray[np.float64]:
-    raw = read_matlab(path)
+    raw = read_mat(path, ["UV"])
     if "UV" not in raw:
         raise MissingDataError(f"{path} has no UV: it is no UV coordinate file")
     uv = np.asarray(raw["UV"], float)
@@ -159,6 +149,8 @@ def _read_uv(path: Path) -> NDArray[np.float64]:
         uv = uv.T
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise MissingDataError(f"{path}: UV must be (N, 2), not {uv.shape}")
+    if not (np.abs(uv - 0.5) <= 1).all():
+        raise MissingDataError(f"{path}: UV must lie in [0, 1]")
     return uv
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -106,6 +106,11 @@ class Entry:
     scores: Scores
     method: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences that say why the figures cannot be right."""
+        return list(self.method.get("doubts", ()))
+
 
 @dataclass(frozen=True, eq=False)
 class Report(Generic[B]):
@@ -185,6 +190,13 @@ class Report(Generic[B]):
                 rows.append([*row, entry.predictions.reasons.get(name, "")])
         return header, rows
 
+    def records(self) -> Iterator[dict[str, Any]]:
+        """JSON lines: each row, then the whole report."""
+        header, rows = self.rows()
+        for row in rows:
+            yield {"type": "image", **dict(zip(header, row, strict=True))}
+        yield {"type": "summary", **self.to_dict()}
+
 
 def citation(report: Report[Any], entry: Entry) -> str:
     """One sentence with the main figures and everything that makes them comparable."""
@@ -198,7 +210,8 @@ def citation(report: Report[Any], entry: Entry) -> str:
     crop = f", {crop} crop" if crop else ""
     what, figures, missing = report.protocol.cited(entry.scores.results)
     missed = f", {missing} faces missed and left out of the averages" if missing else ""
-    return f"{images}, {what}{crop}: {figures}{missed} ({by})."
+    doubtful = "".join(f" Doubtful: {text}." for text in entry.doubts)
+    return f"{images}, {what}{crop}: {figures}{missed} ({by}).{doubtful}"
 
 
 def clean(value: Any) -> Any:

@@ -1,23 +1,31 @@
-"""Tables shaped like the papers': plain data for the report page, rich tables for the screen."""
+"""Tables shaped like the papers': plain data for the report page, lines for the screen."""
 
 from __future__ import annotations
 
 import math
+import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+_NARROWEST = 20  # columns of a row's name
 
 
 @dataclass
 class Table:
-    """Rows of text. ``ours``: indices of rows measured here. ``note``: below the table."""
+    """Rows of text, the first cell of each its name; a narrow column's head is two words.
+
+    ours: indices of rows measured here; details: of rows that not every reader wants.
+    note: below the table.
+    """
 
     title: str
     columns: list[str]
     rows: list[list[str]] = field(default_factory=list)
     ours: list[int] = field(default_factory=list)
+    details: list[int] = field(default_factory=list)
     note: str = ""
 
     @property
@@ -25,36 +33,54 @@ class Table:
         """Rows to stand out: ours among others'; none where all are ours."""
         return self.ours if len(self.ours) < len(self.rows) else []
 
-    def add(self, cells: list[Any], ours: bool = False, digits: int = 2) -> None:
+    def add(
+        self, cells: list[Any], *, ours: bool = False, detail: bool = False, digits: int = 2
+    ) -> None:
         if ours:
             self.ours.append(len(self.rows))
+        if detail:
+            self.details.append(len(self.rows))
         self.rows.append([_text(cell, digits) for cell in cells])
 
 
-def to_rich(table: Table) -> RichTable:
-    from rich import box
-    from rich.table import Table as Rich
-    from rich.text import Text
+def screen_width() -> int:
+    """Columns of the terminal; where there is none, so many that every row stays one line."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
-    out = Rich(
-        title=Text(table.title, "bold"),
-        caption=Text(table.note, "dim") if table.note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for k, name in enumerate(table.columns):
-        # Two short lines instead of one wide one: eight figures fit beside a name in 80 columns.
-        header = Text(name if k == 0 else name.replace(" ", "\n"))
-        if k == 0:
-            out.add_column(header, justify="left", min_width=20, overflow="fold")
-        else:
-            out.add_column(header, justify="right", no_wrap=True)
-    for k, row in enumerate(table.rows):
-        out.add_row(*(Text(cell) for cell in row), style="bold" if k in table.marked else None)
-    return out
+
+def to_lines(table: Table, width: int, *, details: bool = True) -> Iterator[tuple[str, bool]]:
+    """The table as lines of at most ``width`` columns where its figures leave it that much.
+
+    With each line whether it is to stand out. details: rows that are details as well.
+    """
+    shown = [k for k in range(len(table.rows)) if details or k not in table.details]
+    rows = [table.rows[k] for k in shown]
+    # Two short lines instead of one wide one: eight figures fit beside a name in 80 columns.
+    heads = [[table.columns[0]], *(name.split(" ", 1) for name in table.columns[1:])]
+    widths = [max(map(len, words)) for words in heads]
+    for k in range(1, len(widths)):
+        widths[k] = max(widths[k], *(len(row[k]) for row in rows))
+    left = max(width - sum(w + 1 for w in widths[1:]), _NARROWEST)
+    widths[0] = min(max(widths[0], *(len(row[0]) for row in rows)), left)
+
+    def line(name: str, cells: list[str]) -> str:
+        parts = [f" {cell:>{w}}" for cell, w in zip(cells, widths[1:], strict=True)]
+        return (f"{name:<{widths[0]}}" + "".join(parts)).rstrip()
+
+    yield from ((text, False) for text in wrap(table.title, width))
+    if any(len(words) > 1 for words in heads):
+        yield line("", [words[0] if len(words) > 1 else "" for words in heads[1:]]), False
+    yield line(heads[0][0], [words[-1] for words in heads[1:]]), False
+    yield "-" * (sum(widths) + len(widths) - 1), False
+    for k, row in zip(shown, rows, strict=True):
+        name, *more = wrap(row[0], widths[0]) or [""]
+        for text in (line(name, row[1:]), *more):
+            yield text, k in table.marked
+    hidden = len(table.rows) - len(rows)
+    note = [table.note, f"({hidden} more with -v, and in report.html.)" if hidden else ""]
+    for text in wrap(" ".join(filter(None, note)), width):
+        yield text, False
+    yield "", False
 
 
 def _text(value: Any, digits: int) -> str:
