@@ -17,7 +17,7 @@ from sadr_cli.model.alignment import (
     visibility,
     weighted_similarity,
 )
-from sadr_cli.pose import euler_to_matrix, geodesic_distance
+from sadr_cli.pose import euler_to_matrix
 from sadr_cli.uv import UVLayout
 
 ANGLE = st.floats(-180, 180)
@@ -85,6 +85,34 @@ def test_hidden_landmarks_pull_only_a_little() -> None:
         )
     )
     assert 0 < soft < 0.25 * blind
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=25)
+def test_the_less_hidden_landmarks_weigh_the_less_they_pull(seed: int) -> None:
+    """Where hidden and visible landmarks share their centroids, this holds for every draw.
+
+    The rotation then minimises V + a H, V and H being the squared distances it leaves at the
+    visible and at the hidden ones, a the weight of these over that of those. For the minimisers
+    of a < b, V(a) + a H(a) <= V(b) + a H(b) and V(b) + b H(b) <= V(a) + b H(a); their sum
+    says H(b) <= H(a), and with the first of them V(a) <= V(b).
+    """
+    source, target, hidden, (r, t) = corrupted(seed)
+    hidden = hidden[0]
+    noise = target - place(source, 3.0, r, t)
+    for values, part in ((source, hidden), (source, ~hidden), (noise, hidden)):
+        values[:, part] -= values[:, part].mean(1, keepdim=True)
+    target = place(source, 3.0, r, t) + noise
+
+    def left(weights: Tensor) -> tuple[float, float]:
+        found = weighted_similarity(source, target, weights[None])[1][0]
+        squares = (place(source, 3.0, found, t) - target).square().sum(-1)[0]
+        return squares[~hidden].sum().item(), squares[hidden].sum().item()
+
+    zero = torch.where(hidden, 0.0, 1.0)
+    visible, behind = zip(*(left(w) for w in (zero, zero + 0.1, torch.ones(68))), strict=True)
+    assert visible[0] < visible[1] < visible[2]
+    assert behind[0] > behind[1] > behind[2]
 
 
 @given(st.integers(0, 1000))
