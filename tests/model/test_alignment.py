@@ -17,7 +17,7 @@ from sadr_cli.model.alignment import (
     visibility,
     weighted_similarity,
 )
-from sadr_cli.pose import euler_to_matrix
+from sadr_cli.pose import euler_to_matrix, geodesic_distance
 from sadr_cli.uv import UVLayout
 
 ANGLE = st.floats(-180, 180)
