@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from sadr_cli.model.device import select_device
 from sadr_cli.model.face_model import load_face_model
-from sadr_cli.reconstructor import select_device
 from sadr_cli.training.config import PRESETS
 from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.session import load_backgrounds, load_photos

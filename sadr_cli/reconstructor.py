@@ -25,6 +25,7 @@ from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detecti
 from sadr_cli.model import alignment
 from sadr_cli.model.alignment import MODES, SELF_ALIGNMENTS, UVSurface
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
+from sadr_cli.model.device import MAX_BATCH, out_of_memory, select_device
 from sadr_cli.model.network import NetworkOutput, normalize_input
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.model.uvgrid import upsample
@@ -34,8 +35,6 @@ from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
     from sadr_cli.protocols import FaceDetector
-
-MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}
 
 
 @dataclass(frozen=True)
@@ -49,32 +48,6 @@ class WeightsInfo:
     parameters: int
     alignment: str
     license: str
-
-
-def select_device(device: str = "auto") -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; UsageError when the named one is not there."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        mps = getattr(torch.backends, "mps", None)
-        return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps") from error
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (chosen.index or 0) >= count:
-            raise UsageError(
-                f"no device {device!r}: PyTorch sees {count} CUDA devices here; use --device cpu"
-            )
-    elif chosen.type == "mps":
-        mps = getattr(torch.backends, "mps", None)
-        if mps is None or not mps.is_available():
-            raise UsageError("no device 'mps' on this machine: use --device cpu")
-    elif chosen.type != "cpu":
-        raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps")
-    return chosen
 
 
 class Maps(NamedTuple):
@@ -235,7 +208,7 @@ class Reconstructor:
             try:
                 arrays = self._run(np.stack(images[start:stop]))
             except RuntimeError as error:
-                if not _out_of_memory(error) or self.batch_size == 1:
+                if not out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 if self.device.type == "cuda":
@@ -406,8 +379,3 @@ def _as_photo(image: NDArray[Any]) -> NDArray[np.uint8]:
     if min(image.shape[:2]) < 1:
         raise InputError("the photo is empty")
     return image
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    kinds = (getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),)
-    return isinstance(error, kinds) or "out of memory" in str(error).lower()

@@ -8,9 +8,10 @@ from sadr_cli.crop import crop_to_image
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import Crop, Detection
 from sadr_cli.model.checkpoint import Checkpoint
+from sadr_cli.model.device import select_device
 from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.reconstructor import Reconstructor, select_device
+from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.uv import UVLayout
 
 

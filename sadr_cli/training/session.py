@@ -29,8 +29,9 @@ from sadr_cli.evaluation.measures import metrics
 from sadr_cli.faces import Crop
 from sadr_cli.files import check_writable
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
+from sadr_cli.model.device import select_device
 from sadr_cli.model.face_model import FaceModel, load_face_model
-from sadr_cli.reconstructor import Reconstructor, select_device
+from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
 from sadr_cli.training.distill import Teacher
