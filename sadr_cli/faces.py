@@ -34,6 +34,7 @@ class Frame:
     name: stem for output files; unique in a run, never contains a path separator.
     path: the file, if there is one.
     index, time: frame number and seconds, for video frames.
+    notes: what a user should know of how it was read, a phrase each.
     """
 
     image: NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Frame:
     path: Path | None = None
     index: int | None = None
     time: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:

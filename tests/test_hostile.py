@@ -97,6 +97,21 @@ def test_detect_over_the_corpus(corpus, tmp_path, monkeypatch):
     assert len(inside(tmp_path)) >= len([v for v in expected.values() if v == "good"])
 
 
+def test_what_is_to_be_said_of_a_photo_is_said_once(tmp_path, monkeypatch):
+    path, out, entries = tmp_path / "a.jpg", tmp_path / "out", []
+    path.write_bytes(encoded("JPEG")[:-2])
+    settings = RunSettings(out, formats=("stl",), index=False)
+    works = [Work(source) for source in iter_sources([str(path)])]
+    note = "cut short: its end is missing"
+    for said in ([(str(path), note)], []):
+        summary = run(works, FakeReconstructor(), FakeDetector, settings, on_entry=entries.append)
+        assert summary.notes == said and summary.ok == 1
+    assert [e["notes"] for e in entries] == [[note], [note]]
+    monkeypatch.setattr("sadr_cli.pipeline.detect.create_detector", lambda *a: FakeDetector())
+    result = CliRunner().invoke(app, ["detect", str(path)])
+    assert result.exit_code == 0 and f"warning: {path}: {note}" in result.stderr
+
+
 def mutations(seeds: list[bytes], seconds: float):
     """Damaged copies of ``seeds`` until the time is used up."""
     rng = np.random.default_rng(0)

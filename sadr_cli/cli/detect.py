@@ -107,6 +107,8 @@ def detect(
 
 def _tell(out: Output, frame: Frame, detections: list[Detection]) -> None:
     where = frame.source if frame.index is None else f"{frame.source}, frame {frame.index}"
+    for note in frame.notes:
+        out.warn(f"{where}: {note}")
     if detections:
         out.result(f"{where}: {plural(len(detections), 'face')}")
     for number, d in enumerate(detections):

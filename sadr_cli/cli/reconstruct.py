@@ -263,6 +263,7 @@ def _sentence(entry: dict[str, Any]) -> str:
 
 def _close(say: Output, summary: Summary, out: Path) -> None:
     """The closing lines: what failed and why, then the counts."""
+    _list(say, [f"{name}: {note}" for name, note in summary.notes], out)
     _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
     _list(say, [f"{name}: no face found" for name in summary.faceless], out)
     found = []

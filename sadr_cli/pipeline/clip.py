@@ -233,6 +233,7 @@ class _Clip:
             "kind": "video",
             "status": status,
             "reason": error or "; ".join(self._notes) or (None if self._described else _NOBODY),
+            **({"notes": self._notes} if self._notes else {}),
             "frames": self._frames,
             "frames_detected": self._looked,
             "outputs": self._outputs,

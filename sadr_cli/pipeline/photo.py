@@ -69,6 +69,7 @@ class Photo:
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     faces: list[Face | None] = field(default_factory=list)
     error: str | None = None
+    notes: tuple[str, ...] = ()
     decoded: int = 0  # bytes of the decoded photo
     seconds: float = 0.0
 
@@ -132,7 +133,7 @@ class Preparer:
                 f"{source.label}: is a video, whose faces --boxes cannot give: name it as an input"
             )
         frame = load_frame(source, self._settings.max_pixels)
-        photo.decoded = frame.image.nbytes
+        photo.decoded, photo.notes = frame.image.nbytes, frame.notes
         if photo.work.detections is not None:
             detections = list(photo.work.detections)
             _check_boxes(detections, frame)
@@ -241,6 +242,7 @@ def finish_photo(
         "name": photo.name,
         "status": status,
         "reason": photo.error if photo.error is not None else _REASONS.get(status),
+        **({"notes": list(photo.notes)} if photo.notes else {}),
         "outputs": outputs,
         "faces": [face.described for face in done],
         "seconds": round(photo.seconds + sum(face.seconds for face in done), 3),

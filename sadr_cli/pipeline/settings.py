@@ -89,7 +89,8 @@ class Summary:
     """Counts of a run.
 
     ok: inputs with a face, of which ``videos`` are videos, with ``frames`` frames in all; faces:
-    of photos, and the ``tracks`` of videos. failures: (input, reason) of what failed.
+    of photos, and the ``tracks`` of videos. failures: (input, reason) of what failed; notes:
+    (input, phrase) of what went through and should be looked at.
     """
 
     inputs: int = 0
@@ -105,11 +106,14 @@ class Summary:
     interrupted: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
     faceless: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, entry: Mapping[str, Any]) -> None:
         """Add the manifest's entry of one input."""
         self.inputs += 1
         self.skipped += bool(entry.get("skipped"))
+        if not entry.get("skipped"):  # else an earlier run has said it
+            self.notes += [(entry["source"], note) for note in entry.get("notes", ())]
         status = entry.get("status")
         self.ok += status == "ok"
         faces = len(entry.get("faces", ()))

@@ -35,8 +35,9 @@ class Manifest:
 
     An entry: ``source`` as the user named it, ``key`` that identifies the input (its absolute
     path), ``name`` stem of its output files, ``status`` ok, no_face or failed, ``reason``,
-    ``outputs`` file names, ``faces``, ``seconds``, ``settings`` fingerprint it was made with,
-    ``stamp`` size and time of the input file, ``skipped`` when an earlier run had finished it.
+    ``notes`` on how it was read, ``outputs`` file names, ``faces``, ``seconds``, ``settings``
+    fingerprint it was made with, ``stamp`` size and time of the input file, ``skipped`` when an
+    earlier run had finished it.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:

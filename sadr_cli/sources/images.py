@@ -6,21 +6,24 @@ import errno
 import io
 import os
 import stat
-import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sadr_cli.errors import InputError
+from sadr_cli.sources import tiff
+from sadr_cli.sources.color import full_scale, to_bytes, to_rgb
+from sadr_cli.sources.jpeg import truncated_jpeg
+from sadr_cli.sources.window import WHOLE, Unreadable, Window, end_of, open_image
 
 DEFAULT_MAX_PIXELS = 200_000_000  # 600 MB as RGB: the largest phone cameras
-BACKGROUND = (255, 255, 255)  # under transparent pixels: cut-outs are made for white pages
 
 # Formats that are photographs. Others of Pillow's run external programs (EPS) or are no pictures.
 _FORMATS = [
@@ -37,6 +40,9 @@ _FORMATS = [
     "AVIF",
     "HEIF",
 ]  # HEIF: pillow-heif
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # the pictures of a JPEG or HEIC are one photo
+_MOST_PICTURES = 300  # of a file that are looked at for one that is not blank
+_BLANK = 16  # grey values between darkest and lightest spot, below which nothing is to be seen
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF 2.32, tag 0x0112
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,7 +53,13 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_pillow_limit = threading.Lock()
+
+
+class Picture(NamedTuple):
+    """(H, W, 3) uint8 RGB, upright; and what a user should know of it, a phrase each."""
+
+    image: NDArray[np.uint8]
+    notes: tuple[str, ...]
 
 
 def read_image(
@@ -58,19 +70,30 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Decode a photo, a path or the file's bytes, to (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied. Grey, palette, CMYK and YCbCr are converted, 16 bits a channel
-    keep the upper 8, floating point is taken as [0, 1]; transparent pixels are laid over white.
-    Of a file with several pictures the first is read. The suffix of the name does not matter.
+    EXIF orientation and colour profile are applied (the result is sRGB). Grey, palette, CMYK, Lab
+    and YCbCr are converted; transparent pixels are laid over white. More than 8 bits a channel
+    become 8 by the range of the values: see :func:`.color.full_scale`. Of a file with several
+    pictures the first that is not blank is read; a JPEG that was cut short, as far as it goes,
+    if that is most of it. What of this a user should know is a ``UserWarning``. The suffix of the
+    name does not matter.
 
     Raises InputError, one sentence starting with ``label`` (default: the path), when the file
     cannot be read, is truncated, no photo, or has more than ``max_pixels`` (known from the
     header, before anything is decoded).
     """
     label = label or ("image data" if isinstance(content, bytes) else os.fspath(content))
+    picture = read_picture(content, max_pixels, label)
+    for note in picture.notes:
+        warnings.warn(f"{label}: {note}", UserWarning, stacklevel=2)
+    return picture.image
+
+
+def read_picture(content: str | os.PathLike[str] | bytes, max_pixels: int, label: str) -> Picture:
+    """As :func:`read_image`, with what is to be said of the photo."""
     try:
         with _open(content) as stream:
             return _decode(stream, max_pixels)
-    except _Unreadable as error:
+    except Unreadable as error:
         raise InputError(f"{label}: {error}") from error
     except OSError as error:
         if error.errno is None:  # Pillow's own, about the content
@@ -78,10 +101,6 @@ def read_image(
         raise InputError(f"{label}: {describe_os_error(error)}") from error
     except Exception as error:  # decoders raise anything on hostile bytes
         raise InputError(f"{label}: {_damage(error)}") from error
-
-
-class _Unreadable(Exception):
-    """The reason, without the file's name."""
 
 
 def describe_os_error(error: OSError) -> str:
@@ -110,21 +129,21 @@ def _damage(error: Exception) -> str:
 def _open(content: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
     if isinstance(content, bytes):
         if not content:
-            raise _Unreadable("no data")
+            raise Unreadable("no data")
         yield io.BytesIO(content)
         return
     path = Path(content)
     try:
         mode = path.stat().st_mode
     except ValueError as error:  # a zero byte, or characters the file system has no code for
-        raise _Unreadable("is not a possible file name") from error
+        raise Unreadable("is not a possible file name") from error
     if stat.S_ISDIR(mode):
-        raise _Unreadable("is a folder, not a photo")
+        raise Unreadable("is a folder, not a photo")
     if not stat.S_ISREG(mode):  # opening a pipe without a writer would wait for ever
-        raise _Unreadable("is not a regular file")
+        raise Unreadable("is not a regular file")
     with path.open("rb") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
-            raise _Unreadable("is empty")
+            raise Unreadable("is empty")
         yield stream
 
 
@@ -140,33 +159,126 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _decode(stream: BinaryIO, max_pixels: int) -> NDArray[np.uint8]:
-    formats = _formats()
+def _decode(stream: BinaryIO, max_pixels: int) -> Picture:
+    end = end_of(stream)
+    if end is not None and min(end, stream.seek(0, io.SEEK_END)) > WHOLE:
+        raise Unreadable(f"too large: more than {WHOLE // 1024**2} MB in one photo")
+    file = Window(stream, end)
+    stream.seek(0)
+    if stream.read(4) in tiff.SIGNATURES:
+        return _decode_tiff(file, max_pixels)
     try:
-        # Pillow's own limit is a global one; ours is checked in its place, header only.
-        with _pillow_limit:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image: Image.Image = Image.open(stream, formats=formats)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
+        image = open_image(file, _formats())
     except UnidentifiedImageError:
-        raise _Unreadable(_not_a_photo(stream)) from None
+        raise Unreadable(_not_a_photo(stream)) from None
     with image:
-        width, height = image.size
-        if width < 1 or height < 1:
-            raise _Unreadable("has no pixels")
-        if width * height > max_pixels:
-            raise _Unreadable(
-                f"too large: {width} x {height} is {width * height / 1e6:.0f} megapixels, "
-                f"the limit is {max_pixels / 1e6:.0f} (--max-pixels)"
-            )
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        rgb = _to_rgb(image)
-        if upright is not None:
-            rgb = rgb.transpose(upright)
-        return np.asarray(rgb)
+        _check_size(*image.size, max_pixels)
+        file.allow(image.width * image.height)
+        try:
+            image.load()
+        except OSError as error:
+            if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
+                raise
+            return _finished(*truncated_jpeg(stream))
+        return _first_visible(image, file, max_pixels)
+
+
+def _decode_tiff(file: Window, max_pixels: int) -> Picture:
+    pages = tiff.read_pages(file)
+    images = (_tiff_page(file, page, max_pixels) for page in pages)
+    return _choose(images, len(pages))
+
+
+def _tiff_page(file: Window, page: tiff.Page, max_pixels: int) -> Picture:
+    _check_size(page.width, page.height, max_pixels)
+    if tiff.readable(page):
+        image, note = tiff.read_page(file, page)
+        return _finished(image, page.orientation, (note,) if note else (), page.profile)
+    file.allow(page.width * page.height)
+    file.seek(0)
+    try:
+        with open_image(file, ["TIFF"]) as image:
+            image.seek(page.index)
+            if max(page.bits) > 8 and page.samples > 1:
+                raise UnidentifiedImageError  # Pillow takes their halves for whole samples
+            image.load()
+            return _finished(image, _orientation(image))
+    except UnidentifiedImageError:
+        raise Unreadable(f"of a kind that cannot be read: {page}") from None
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise Unreadable("has no pixels")
+    if width * height > max_pixels:
+        raise Unreadable(
+            f"too large: {width} x {height} is {width * height / 1e6:.0f} megapixels, "
+            f"the limit is {max_pixels / 1e6:.0f} (--max-pixels)"
+        )
+
+
+def _first_visible(image: Image.Image, file: Window, max_pixels: int) -> Picture:
+    """The picture, or of an animation the first that is not blank."""
+    orientation = _orientation(image)
+    first = _finished(image, orientation)
+    if image.format not in _ANIMATED:
+        return first
+    pixels = image.width * image.height
+    count: int | None = None
+    with suppress(Exception):  # more than can be counted, or damaged behind the first
+        count = getattr(image, "n_frames", 1)
+
+    def pictures() -> Iterator[Picture]:
+        yield first
+        for number in range(1, max_pixels // pixels):
+            file.allow(pixels)
+            image.seek(number)
+            yield _finished(image, orientation)
+
+    return _choose(pictures(), count)
+
+
+def _choose(pictures: Iterator[Picture], count: int | None) -> Picture:
+    """The first of ``count`` that is not blank; damage behind the first ends the search."""
+    first = chosen = next(pictures)
+    if count == 1:
+        return first
+    number = 1
+    while _is_blank(chosen.image):
+        try:
+            chosen, number = next(pictures), number + 1
+        except Exception:  # StopIteration among them
+            chosen, number = first, 1
+            break
+        if number == _MOST_PICTURES:
+            break
+    which = "the first" if number == 1 else f"number {number}, the first that is not blank,"
+    note = f"holds {count or 'several'} pictures, of which only {which} was read"
+    return Picture(chosen.image, (*chosen.notes, note))
+
+
+def _is_blank(image: NDArray[np.uint8]) -> bool:
+    small = np.asarray(Image.fromarray(image).convert("L").resize((64, 64), Image.Resampling.BOX))
+    return bool(np.ptp(small) < _BLANK)
+
+
+def _finished(
+    image: Image.Image,
+    orientation: int,
+    notes: tuple[str, ...] = (),
+    profile: bytes | None = None,
+) -> Picture:
+    """Upright 8-bit sRGB of a decoded picture."""
+    profile = profile or image.info.get("icc_profile")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        low, high, note = full_scale(values)
+        image = Image.fromarray(to_bytes(values, low, high))
+        notes += (note,) if note else ()
+    rgb = to_rgb(image, profile)
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return Picture(np.asarray(rgb), notes)
 
 
 def _not_a_photo(stream: BinaryIO) -> str:
@@ -187,42 +299,3 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:
         return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        return Image.fromarray(_integers(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        grey = np.nan_to_num(np.asarray(image), posinf=1.0, neginf=0.0).clip(0, 1)
-        return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")
-    if ("A" in image.mode.upper() and image.mode != "LAB") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode == "CMYK":
-        return _cmyk_to_rgb(image)
-    return image.convert("RGB")
-
-
-def _integers(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """16 or 32 bits a pixel -> 8. Grey files of more than 8 bits use the range of 16."""
-    return np.asarray((values.astype(np.int64).clip(0, 65535) + 128) // 257, np.uint8)
-
-
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    """Through the file's own colour profile where there is one: ink is not the inverse of light."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        from PIL import ImageCms
-
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            rgb = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-            if rgb is not None:
-                return rgb
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: plain conversion
-    return image.convert("RGB")

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.faces import Frame
 from sadr_cli.files import Namer
-from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_image
+from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_picture
 from sadr_cli.text import LineTooLong, pieces, split, standard_input
 
 IMAGE_SUFFIXES = frozenset(
@@ -101,8 +101,8 @@ def load_frame(source: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> Frame:
     content = source.data if source.data is not None else source.path
     if content is None:
         raise ValueError("a source needs a path or data")
-    image = read_image(content, max_pixels=max_pixels, label=source.label)
-    return Frame(image, source=source.label, name=source.name, path=source.path)
+    image, notes = read_picture(content, max_pixels, source.label)
+    return Frame(image, source=source.label, name=source.name, path=source.path, notes=notes)
 
 
 def iter_sources(

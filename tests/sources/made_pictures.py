@@ -30,3 +30,10 @@ def encode(image: Image.Image | np.ndarray, format: str = "PNG", **options: obje
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Something like a photo: smooth, of many colours, nowhere blank."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / (5 + k) + k) * np.cos(y / (7 - k)) for k in range(3)]
+    return np.rint(127.5 + 127.5 * np.stack(waves, -1)).astype(np.uint8)
