@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import io
 import os
 import random
-import re
-import resource
 import stat
 
 import cv2
@@ -12,12 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_pictures import QUARTERS, STORED, encode, photo
-from PIL import Image, ImageCms, features
+from made_pictures import QUARTERS, STORED, encode
+from PIL import Image, features
 
 from sadr_cli.errors import InputError
-from sadr_cli.sources import iter_sources, load_frame, read_image
-from sadr_cli.sources.window import Window
+from sadr_cli.sources import read_image
 
 
 class TestReadImage:
@@ -201,90 +197,6 @@ class TestReadImage:
             read_image(data)
 
 
-class TestColorProfiles:
-    """LittleCMS has no wide profiles to make; these come of the sRGB one, its primaries exchanged.
-
-    Red, green and blue of such a file are green, blue and red.
-    """
-
-    @staticmethod
-    def turned() -> bytes:
-        profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-        tags = {}
-        for k in range(int.from_bytes(profile[128:132], "big")):
-            entry = profile[132 + 12 * k : 144 + 12 * k]
-            tags[bytes(entry[:4])] = 132 + 12 * k
-        places = [bytes(profile[tags[t] + 4 : tags[t] + 12]) for t in (b"gXYZ", b"bXYZ", b"rXYZ")]
-        for tag, place in zip((b"rXYZ", b"gXYZ", b"bXYZ"), places, strict=True):
-            profile[tags[tag] + 4 : tags[tag] + 12] = place
-        return bytes(profile)
-
-    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-    def test_rgb(self, format: str) -> None:
-        if format == "HEIF":
-            pytest.importorskip("pillow_heif").register_heif_opener()
-        if format == "AVIF" and not features.check("avif"):
-            pytest.skip("this Pillow has no AVIF")
-        data = encode(QUARTERS, format, icc_profile=self.turned(), quality=95)
-        read = read_image(data).astype(int)
-        assert np.abs(read - QUARTERS[..., [2, 0, 1]]).mean() < 6
-
-    def test_with_transparency_and_palette(self) -> None:
-        rgba = np.dstack([QUARTERS, np.full(QUARTERS.shape[:2], 255, np.uint8)])
-        rgba[0, 0, 3] = 0
-        read = read_image(encode(rgba, icc_profile=self.turned()))
-        assert read[0, 0].tolist() == [255, 255, 255]
-        assert np.abs(read[1:].astype(int) - QUARTERS[1:, :, [2, 0, 1]]).max() <= 3
-        palette = Image.fromarray(QUARTERS).convert("P", palette=Image.Palette.ADAPTIVE)
-        read = read_image(encode(palette, icc_profile=self.turned()))
-        assert np.abs(read.astype(int) - QUARTERS[..., [2, 0, 1]]).mean() < 6
-
-    def test_sixteen_bit_tiff(self) -> None:
-        tifffile = pytest.importorskip("tifffile")
-        stream = io.BytesIO()
-        deep = QUARTERS.astype(np.uint16) * 257
-        tifffile.imwrite(stream, deep, photometric="rgb", iccprofile=self.turned())
-        read = read_image(stream.getvalue()).astype(int)
-        assert np.abs(read - QUARTERS[..., [2, 0, 1]]).max() <= 3
-
-    def test_grey(self) -> None:
-        """A profile of linear light: the middle value is bright."""
-        profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-        white = next(
-            bytes(profile[p : p + 12])
-            for p in range(132, 132 + 12 * 20, 12)
-            if profile[p : p + 4] == b"wtpt"
-        )
-        place, size = (int.from_bytes(white[k : k + 4], "big") for k in (4, 8))
-        curve = b"curv" + bytes(8)
-        start = 128 + 4 + 24
-        body = bytes(profile[place : place + size]) + curve
-        head = bytearray(profile[:128])
-        head[16:20] = b"GRAY"
-        tags = (2).to_bytes(4, "big")
-        tags += b"wtpt" + start.to_bytes(4, "big") + size.to_bytes(4, "big")
-        tags += b"kTRC" + (start + size).to_bytes(4, "big") + (12).to_bytes(4, "big")
-        head[:4] = (start + len(body)).to_bytes(4, "big")
-        grey = np.array([[0, 64, 128, 255]], np.uint8)
-        read = read_image(encode(grey, icc_profile=bytes(head) + tags + body))
-        assert np.abs(read[0, :, 0].astype(int) - [0, 137, 188, 255]).max() <= 2
-        assert (read[..., 0] == read[..., 2]).all()
-
-    def test_srgb_changes_nothing(self) -> None:
-        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        np.testing.assert_array_equal(read_image(encode(QUARTERS, icc_profile=profile)), QUARTERS)
-
-    @pytest.mark.parametrize("cut", [0, 10, 130, 300])
-    def test_broken_profiles_are_no_profiles(self, cut: int) -> None:
-        profile = self.turned()[:cut] + b"?" * 200
-        np.testing.assert_array_equal(read_image(encode(QUARTERS, icc_profile=profile)), QUARTERS)
-
-    def test_a_profile_of_another_space_is_none(self) -> None:
-        grey = np.arange(200, dtype=np.uint8).reshape(10, 20)
-        read = read_image(encode(grey, icc_profile=self.turned()))
-        np.testing.assert_array_equal(read, np.dstack([grey] * 3))
-
-
 class TestAnimations:
     @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF"])
     def test_the_first_picture_that_is_not_blank(self, format: str) -> None:
@@ -324,117 +236,3 @@ class TestAnimations:
         data = encode(QUARTERS, "MPO", save_all=True, append_images=[Image.new("RGB", (6, 4))])
         assert np.abs(read_image(data).astype(int) - QUARTERS).mean() < 8
         assert not recwarn
-
-
-class TestCutShort:
-    """Most of a JPEG is better than none of it; with a word about what is missing."""
-
-    PHOTO = photo(160, 120)
-
-    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-    @pytest.mark.parametrize("subsampling", [0, 2])
-    def test_rows_that_are_there(self, mode: str, subsampling: int) -> None:
-        image = Image.fromarray(self.PHOTO).convert(mode)
-        whole = encode(image, "JPEG", quality=90, subsampling=subsampling)
-        complete = read_image(whole)
-        for tenth in (6, 7, 8, 9):
-            with pytest.warns(UserWarning, match=r"cut short: the last \d+ % of its rows") as said:
-                read = read_image(whole[: len(whole) * tenth // 10])
-            missing = int(re.search(r"(\d+) %", str(said[0].message)).group(1))
-            assert abs(missing - (100 - 10 * tenth)) <= 12
-            rows = int(160 * (1 - missing / 100)) - 32
-            np.testing.assert_array_equal(read[:rows], complete[:rows])
-
-    def test_too_little_is_an_error(self) -> None:
-        whole = encode(self.PHOTO, "JPEG", quality=90)
-        for tenth in range(1, 4):
-            with pytest.raises(InputError, match=r"^a\.jpg: "):
-                read_image(whole[: len(whole) * tenth // 10], label="a.jpg")
-        with pytest.raises(InputError, match=r"truncated: only the first \d+ % of its rows"):
-            read_image(whole[: len(whole) * 4 // 10])
-
-    def test_only_the_end_marker_is_missing(self) -> None:
-        whole = encode(self.PHOTO, "JPEG", quality=90)
-        with pytest.warns(UserWarning, match="cut short: its end is missing"):
-            read = read_image(whole[:-2])
-        np.testing.assert_array_equal(read, read_image(whole))
-
-    def test_progressive_needs_its_details(self) -> None:
-        whole = encode(self.PHOTO, "JPEG", quality=90, progressive=True)
-        with pytest.warns(UserWarning, match="cut short"):
-            read = read_image(whole[: len(whole) * 9 // 10])
-        assert np.abs(read.astype(int) - read_image(whole)).mean() < 4
-        for tenth in (1, 2):
-            with pytest.raises(InputError, match="truncated"):
-                read_image(whole[: len(whole) * tenth // 10])
-
-    def test_it_is_upright(self) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        whole = encode(self.PHOTO, "JPEG", quality=90, exif=exif)
-        with pytest.warns(UserWarning, match="cut short"):
-            assert read_image(whole[: len(whole) * 9 // 10]).shape == (120, 160, 3)
-
-    def test_the_frame_carries_the_word(self, tmp_path) -> None:
-        path = tmp_path / "a.jpg"
-        path.write_bytes(encode(self.PHOTO, "JPEG", quality=90)[:-2])
-        (source,) = iter_sources([str(path)])
-        assert load_frame(source).notes == ("cut short: its end is missing",)
-
-
-class TestLongFiles:
-    """A file made longer, with nothing on disk, is no larger photo."""
-
-    @pytest.mark.parametrize(
-        "format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF"]
-    )
-    def test_sparse(self, tmp_path, format: str, monkeypatch) -> None:
-        if format == "HEIF":
-            pytest.importorskip("pillow_heif").register_heif_opener()
-        if format == "AVIF" and not features.check("avif"):
-            pytest.skip("this Pillow has no AVIF")
-        data, path = encode(QUARTERS, format), tmp_path / "a"
-        path.write_bytes(data)
-        os.truncate(path, 3 * 1024**3)
-        taken = 0
-        read = Window.read
-
-        def counted(self: Window, size: int = -1) -> bytes:
-            nonlocal taken
-            block = read(self, size)
-            taken += len(block)
-            return block
-
-        monkeypatch.setattr(Window, "read", counted)
-        assert np.abs(read_image(path).astype(int) - QUARTERS).mean() < 8
-        assert taken < 4_000_000
-
-    @pytest.mark.parametrize("format", ["WEBP", "AVIF", "PNG", "GIF", "TIFF"])
-    def test_a_part_that_claims_gigabytes(self, tmp_path, format: str) -> None:
-        if format == "AVIF" and not features.check("avif"):
-            pytest.skip("this Pillow has no AVIF")
-        data = bytearray(encode(QUARTERS, format))
-        huge = (2 * 1024**3).to_bytes(4, "little" if format in ("WEBP", "TIFF") else "big")
-        if format == "WEBP":
-            data[4:8] = huge
-        elif format == "AVIF":
-            place = data.index(b"mdat")
-            data[place - 4 : place] = huge
-        elif format == "PNG":
-            data[33:33] = huge + b"zzZz"
-        elif format == "TIFF":
-            place = int.from_bytes(data[4:8], "little")
-            count = int.from_bytes(data[place : place + 2], "little")
-            tag = (34675).to_bytes(2, "little") + (7).to_bytes(2, "little") + huge + b"\x08\0\0\0"
-            data[place + 2 + 12 * (count - 1) : place + 2 + 12 * count] = tag
-        else:
-            data = data[:-1]  # no end: what follows is looked through for the next picture
-        path = tmp_path / "a"
-        path.write_bytes(data)
-        os.truncate(path, 3 * 1024**3)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        try:
-            assert np.abs(read_image(path).astype(int) - QUARTERS).mean() < 8
-        except InputError as error:
-            assert re.search("too large|damaged", str(error))
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KB
