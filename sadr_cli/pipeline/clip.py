@@ -232,7 +232,9 @@ class _Clip:
             "name": photo.name,
             "kind": "video",
             "status": status,
-            "reason": error or "; ".join(self._notes) or (None if self._described else _NOBODY),
+            "reason": error
+            or "; ".join(self._notes)
+            or (None if self._described else "no face found"),
             **({"notes": self._notes} if self._notes else {}),
             "frames": self._frames,
             "frames_detected": self._looked,
@@ -243,9 +245,6 @@ class _Clip:
             "stamp": photo.stamp,
         }
         return Written(entry, self._rows if good else [])
-
-
-_NOBODY = "no face found"
 
 
 @dataclass
