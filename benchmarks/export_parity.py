@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import SadrError
 from sadr_cli.export.model import OUTPUTS
-from sadr_cli.model.network import normalize_input
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.sources import iter_sources, load_frame
 from sadr_cli.uv import SIZE
@@ -44,7 +43,7 @@ def reference(reconstructor: Reconstructor, crops: np.ndarray) -> dict[str, np.n
     x = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
     shrink = SIZE // reconstructor.crop_resolution
     x = F.avg_pool2d(x, shrink) if shrink > 1 else x
-    out = reconstructor.align(reconstructor.network(normalize_input(x)))
+    out = reconstructor.align(reconstructor.network(reconstructor.network.normalize(x)))
     return {k: v.numpy() for k, v in out.items()}
 
 

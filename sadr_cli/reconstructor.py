@@ -26,7 +26,7 @@ from sadr_cli.model import alignment
 from sadr_cli.model.alignment import MODES, SELF_ALIGNMENTS, UVSurface
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
 from sadr_cli.model.device import MAX_BATCH, out_of_memory, select_device
-from sadr_cli.model.network import NetworkOutput, normalize_input
+from sadr_cli.model.network import NetworkOutput
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.model.uvgrid import upsample
 from sadr_cli.passes import second_pass
@@ -222,7 +222,7 @@ class Reconstructor:
     def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """One forward pass and alignment of (B, n, n, 3) crops, as arrays in crop pixels."""
         x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
-        x = normalize_input(x)
+        x = self.network.normalize(x)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             output = self.runner(x)
             mirrored = self.runner(x.flip(3)) if self.flip else None

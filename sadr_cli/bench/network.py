@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sadr_cli.bench.report import Row
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Crop
-from sadr_cli.model.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.network import NetworkConfig, SADRNet
 from sadr_cli.model.runtime import OpenVINONetwork, Runner, fold_batch_norm
 from sadr_cli.native import Native, library
 from sadr_cli.reconstructor import Reconstructor
@@ -144,7 +144,7 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
     side, device = reconstructor.crop_resolution, reconstructor.device
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
-    x = normalize_input(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
+    x = reconstructor.network.normalize(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
     crops = [Crop(100.0, 100.0, 150.0)] * batch
     full = Runner(_full(), device, "auto")
     big = torch.randn(batch, 3, 256, 256, device=device)

@@ -36,7 +36,7 @@ from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.model import alignment
 from sadr_cli.model.checkpoint import Checkpoint, save_checkpoint
-from sadr_cli.model.network import SADRNet
+from sadr_cli.model.network import NetworkConfig, create_network, normalize_input
 from sadr_cli.model.uvgrid import upsample
 from sadr_cli.uv import SIZE
 from sadr_cli.version import __version__
@@ -75,7 +75,7 @@ class AlignedNetwork(nn.Module):
                 f"{checkpoint.alignment}): only networks with self-alignment are exported"
             )
         uv, config = checkpoint.uv, checkpoint.network.config
-        self.network = SADRNet(config)
+        self.network = create_network(config)
         self.network.load_state_dict(checkpoint.network.state_dict())
         self.register_buffer("pose_bias", self.network.pose_bias.float().clone())
         self.network.eval()
@@ -97,9 +97,9 @@ class AlignedNetwork(nn.Module):
         x = crops.permute(0, 3, 1, 2).float()
         if self.shrink > 1:
             x = F.avg_pool2d(x, self.shrink)
-        x = _normalize(x)
+        x = _normalize(x, self.network.config)
         features, logits = self.network.encode(x.half() if self.half_network else x)
-        y = self.network.decoder_low(features)
+        y = self.network.decode_low(features)
         pose = _decode(self.network.decoder_kpt, y) + self.pose_bias
         offset = _decode(self.network.decoder_offset, y)
         pose_map = upsample(pose) * self.scaling.position
@@ -129,10 +129,12 @@ class AlignedNetwork(nn.Module):
         )
 
 
-def _normalize(rgb: Tensor) -> Tensor:
-    """``normalize_input`` with sums by rows, then columns: some runtimes add up 16,000 numbers
-    one after the other, and lose two digits."""
-    x = rgb / 255
+def _normalize(rgb: Tensor, config: NetworkConfig) -> Tensor:
+    """``normalize_input``, statistics as sums by rows, then columns: some runtimes add up 16,000
+    numbers one after the other, and lose two digits."""
+    if config.pixel_scale:
+        return normalize_input(rgb, config)
+    x = (rgb.flip(1) if config.color == "BGR" else rgb) / 255
     x = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
     x = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
     var = (x * x).mean(3, keepdim=True).mean(2, keepdim=True)

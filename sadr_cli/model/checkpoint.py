@@ -28,12 +28,11 @@ from sadr_cli.uv import SIZE, UVLayout
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sadr_cli.model.network import SADRNet
+    from sadr_cli.model.network import NetworkConfig, SADRNet
 
 FORMAT_VERSION = 1
 DEFAULT_WEIGHTS = "lite"
 SUFFIX = ".safetensors"
-NORMALIZATION = "per image and channel (x - mean) / sqrt(var + 0.001) of RGB / 255"
 
 
 # What reading other people's bytes as a checkpoint can raise.
@@ -95,7 +94,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
         "format": FORMAT_VERSION,
         "name": checkpoint.name,
         "network": checkpoint.network.config.to_dict(),
-        "input": {"color": "RGB", "normalization": NORMALIZATION},
+        "input": _describe_input(checkpoint.network.config),
         "scaling": {"position": checkpoint.scaling.position, "shape": checkpoint.scaling.shape},
         "alignment": checkpoint.alignment,
         "uv": {
@@ -113,6 +112,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
     return hashlib.sha256(data).hexdigest()
 
 
+def _describe_input(config: NetworkConfig) -> dict[str, str]:
+    """For readers; what is computed with lies in the network's settings."""
+    how = "per image and channel (x - mean) / sqrt(var + 0.001) of pixels / 255"
+    if config.pixel_scale:
+        how = f"(x - {config.pixel_mean:g}) / {config.pixel_scale:g} of pixels in [0, 255]"
+    return {"color": config.color, "normalization": how}
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint into float32, in eval mode, on the CPU.
 
@@ -122,7 +129,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from sadr_cli.model.network import NetworkConfig, SADRNet
+    from sadr_cli.model.network import NetworkConfig, create_network
 
     path = Path(path)
     if path.suffix in (".pth", ".pt"):
@@ -154,7 +161,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "file is damaged; use another one"
         )
     try:
-        network = SADRNet(NetworkConfig(**document["network"]))
+        network = create_network(NetworkConfig(**document["network"]))
         state = {
             key.removeprefix("network."): value.float() if value.is_floating_point() else value
             for key, value in tensors.items()

@@ -25,6 +25,7 @@ DECODER = [
 HEAD = [(32, True), (32, False), (16, True), (16, False), (3, False), (3, False), (3, False)]
 STEM, ATTENTION = 16, 256
 
+ENCODERS = ("residual", "mobilenet")
 BN_EPS = 1e-3  # of plain and transposed convolutions; residual blocks keep torch's default
 
 
@@ -39,6 +40,12 @@ class NetworkConfig:
     attention: features are multiplied by exp(A) (Eq 9); off for the ablation.
     deformation: the shape head gives D, S = mean + D (Eq 3); off: it gives S itself.
     pose_head: a linear layer regresses the pose from the deepest features (Fig. 9b).
+    encoder: "residual", the paper's, or "mobilenet" (see ``mobilenet``), whose own channel counts
+        ``width`` leaves as they are.
+    attention_channels: of the attention branch; 0: the paper's 256 at this width.
+    color, pixel_mean, pixel_scale: the network's input is (x - pixel_mean) / pixel_scale of
+        pixels x in [0, 255], channels in the order of ``color``, "RGB" or "BGR"; scale 0: each
+        image and channel by its own statistics, as the public code does.
     """
 
     input_size: int = 256
@@ -47,6 +54,11 @@ class NetworkConfig:
     attention: bool = True
     deformation: bool = True
     pose_head: bool = False
+    encoder: str = "residual"
+    attention_channels: int = 0
+    color: str = "RGB"
+    pixel_mean: float = 0.0
+    pixel_scale: float = 0.0
 
     def __post_init__(self) -> None:
         if self.input_size < 64 or self.input_size % 32:
@@ -57,6 +69,10 @@ class NetworkConfig:
             raise ValueError(f"uv_size must be input_size / 1, 2 or 4: {self.uv_size}")
         if not 0 < self.width <= 4:
             raise ValueError(f"width must lie in (0, 4]: {self.width}")
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"encoder must be {' or '.join(ENCODERS)}: {self.encoder}")
+        if self.color not in ("RGB", "BGR") or not self.pixel_scale >= 0:
+            raise ValueError(f"pixels are RGB or BGR over a positive scale: {self.color}")
 
     def channels(self, n: int) -> int:
         """``n`` channels of the paper at this width, a multiple of 8."""
@@ -164,28 +180,41 @@ class SADRNet(nn.Module):
     """
 
     pose_bias: Tensor
+    encoder_parts: tuple[str, ...] = ("layer0.", "block")  # prefixes of the encoder's parameters
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
         c = config.channels
-        self.layer0 = ConvNormAct(3, c(STEM), 4, 1)
-        cin = c(STEM)
-        for i, (cout, down) in enumerate(ENCODER + ENCODER_HIGH, 1):
-            self.add_module(f"block{i}", ResidualBlock(cin, c(cout), 2 if down else 1))
-            cin = c(cout)
+        low, deepest = self._build_encoder()
+        self.deepest = deepest  # channels of ``features``
         self.attention_branch: nn.Module | None = None
         if config.attention:
-            self.attention_branch = AttentionBranch(c(ENCODER[-1][0]), c(ATTENTION))
-        self.decoder_low, cout = self._decoder(cin, DECODER, 3)
+            channels = config.attention_channels or c(ATTENTION)
+            self.attention_branch = AttentionBranch(low, channels)
+        self.decoder_low, cout = self._decoder(self._build_neck(deepest), DECODER, 3)
         ups = {1: 2, 2: 1, 4: 0}[config.input_size // config.uv_size]
         self.decoder_kpt, _ = self._decoder(cout, HEAD, ups)
         self.decoder_offset, _ = self._decoder(cout, HEAD, ups)
         self.pose_head: nn.Linear | None = None
         if config.pose_head:
-            self.pose_head = nn.Linear(cin * (config.input_size // 32) ** 2, 12)
+            self.pose_head = nn.Linear(deepest * (config.input_size // 32) ** 2, 12)
         size = config.uv_size
         self.register_buffer("pose_bias", torch.zeros(3, size, size))
+
+    def _build_encoder(self) -> tuple[int, int]:
+        """Make the encoder; its channels where attention acts, and of the deepest features."""
+        c = self.config.channels
+        self.layer0 = ConvNormAct(3, c(STEM), 4, 1)
+        cin = c(STEM)
+        for i, (cout, down) in enumerate(ENCODER + ENCODER_HIGH, 1):
+            self.add_module(f"block{i}", ResidualBlock(cin, c(cout), 2 if down else 1))
+            cin = c(cout)
+        return c(ENCODER[-1][0]), cin
+
+    def _build_neck(self, deepest: int) -> int:
+        """Make what leads from ``deepest`` channels to the decoder; the channels it takes."""
+        return deepest
 
     def _decoder(
         self, cin: int, layers: list[tuple[int, bool]], ups: int
@@ -206,17 +235,29 @@ class SADRNet(nn.Module):
         x = self.layer0(x)
         for i in range(1, len(ENCODER) + 1):
             x = self.get_submodule(f"block{i}")(x)
-        logits = None
-        if self.attention_branch is not None:
-            logits = self.attention_branch(x)
-            x = x * torch.exp(torch.sigmoid(logits))  # Eq 9
+        x, logits = self._attend(x)
         for i in range(len(ENCODER) + 1, len(ENCODER + ENCODER_HIGH) + 1):
             x = self.get_submodule(f"block{i}")(x)
         return x, logits
 
+    def _attend(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features weighted by the attention (Eq 9), and its logits."""
+        if self.attention_branch is None:
+            return x, None
+        logits = self.attention_branch(x)
+        return x * torch.exp(torch.sigmoid(logits)), logits
+
+    def normalize(self, rgb: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) RGB in [0, 255], uint8 or float, as the network takes them."""
+        return normalize_input(rgb, self.config)
+
+    def decode_low(self, features: Tensor) -> Tensor:
+        """What both heads start from."""
+        return self.decoder_low(features)
+
     def decode(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """P / scale and D maps from the deepest features."""
-        y = self.decoder_low(features)
+        y = self.decode_low(features)
         return self._head(self.decoder_kpt, y) + self.pose_bias, self._head(self.decoder_offset, y)
 
     @staticmethod
@@ -247,11 +288,29 @@ class SADRNet(nn.Module):
         return NetworkOutput(pose_map, shape_map, logits, features, pose)
 
 
-def normalize_input(rgb: Tensor) -> Tensor:
-    """Per image and channel, (x - mean) / sqrt(var + 0.001) of RGB / 255.
+_PUBLIC = NetworkConfig()  # of the public checkpoint
 
-    rgb: (B, 3, H, W) in [0, 255], uint8 or float; returns float of the same shape.
+
+def create_network(config: NetworkConfig | None = None) -> SADRNet:
+    """The network that ``config`` describes, with random weights."""
+    config = config or NetworkConfig()
+    if config.encoder == "mobilenet":
+        from sadr_cli.model.mobilenet import MobileNetSADRNet
+
+        return MobileNetSADRNet(config)
+    return SADRNet(config)
+
+
+def normalize_input(rgb: Tensor, config: NetworkConfig = _PUBLIC) -> Tensor:
+    """Pixels (B, 3, H, W) RGB in [0, 255], uint8 or float, normalised as ``config`` says.
+
+    Without a fixed scale, per image and channel (x - mean) / sqrt(var + 0.001) of x / 255.
     """
-    x = rgb.float() / 255
+    x = rgb.float()
+    if config.color == "BGR":
+        x = x.flip(1)
+    if config.pixel_scale:
+        return (x - config.pixel_mean) / config.pixel_scale
+    x = x / 255
     var, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
     return (x - mean) * torch.rsqrt(var + 1e-3)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sadr_cli.errors import MissingDataError
+from sadr_cli.model.mobilenet import ConvBnRelu
 from sadr_cli.model.network import (
     ConvNormAct,
     NetworkOutput,
@@ -48,6 +49,9 @@ def fold_batch_norm(network: SADRNet) -> SADRNet:
                 setattr(module, f"bn{k}", nn.Identity())
             if isinstance(module.shortcut, nn.Sequential):
                 module.shortcut = _fold(*module.shortcut)
+        elif isinstance(module, ConvBnRelu):
+            module.conv = _fold(module.conv, module.bn)
+            module.bn = nn.Identity()
         elif isinstance(module, TransposedConvNormAct):
             module.deconv = _fold(module.deconv, module.BN_AC[0], transpose=True)
             module.BN_AC[0] = nn.Identity()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sadr_cli.pixels import resized
-from sadr_cli.uv import SIZE
+from sadr_cli.uv import SIZE, extend_map
 
 
 def upsample(uv_map: Tensor, size: int = SIZE) -> Tensor:
@@ -28,6 +28,10 @@ def fit_coarse(
     values: (V, C) at the pixels of ``mask`` (256, 256). Least squares with a little smoothness,
     so that pixels beyond the mask continue the surface instead of holding anything.
     """
+    if size == SIZE:
+        full = np.zeros((SIZE, SIZE, values.shape[1]), np.float32)
+        full[mask] = values
+        return np.moveaxis(extend_map(full, mask), 2, 0)
     from scipy import sparse
     from scipy.sparse.linalg import splu
 

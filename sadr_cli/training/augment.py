@@ -32,6 +32,7 @@ class AugmentConfig:
     occlusion: samples with an occluder; ``fill``: with something random beyond the photo's edge.
     profiling: samples turned in 3-D to a larger yaw; ``beyond``: the part of those that is
         turned to 90 to 105 degrees; ``pitch``: degrees of pitch either way that go with it.
+    cut: samples that the photo's edge cuts, by up to ``cut_depth`` of the crop's side.
     """
 
     flip: float = 0.5
@@ -50,6 +51,8 @@ class AugmentConfig:
     profiling: float = 0.0
     beyond: float = 0.15
     pitch: float = 10.0
+    cut: float = 0.0
+    cut_depth: float = 0.45
 
 
 class Draws:
@@ -125,16 +128,27 @@ def degrade(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
 
 
 def blurred(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of images (B, C, H, W) with ``sigma`` (B,) pixels, at most 3."""
+    """Gaussian blur of images (B, C, H, W) with ``sigma`` (B,) pixels; borders repeated.
+
+    One matrix a sample and axis: a convolution with another kernel in every group is slow on GPUs.
+    """
+    height, width = images.shape[2:]
+    rows, columns = _blur_matrix(height, sigma), _blur_matrix(width, sigma)
+    return rows[:, None] @ images @ columns[:, None].transpose(2, 3)
+
+
+def _blur_matrix(n: int, sigma: Tensor) -> Tensor:
+    """(B, n, n): each row the weights of a pixel's neighbours, those beyond the border on it."""
+    at = torch.arange(n, device=sigma.device, dtype=sigma.dtype)
     reach = 6
-    at = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (at / sigma[:, None]) ** 2)
-    kernel = kernel / kernel.sum(1, keepdim=True)
-    b, c, height, width = images.shape
-    weight = kernel.repeat_interleave(c, 0)
-    flat = F.pad(images.reshape(1, b * c, height, width), (reach,) * 4, mode="replicate")
-    flat = F.conv2d(flat, weight[:, None, :, None], groups=b * c)
-    return F.conv2d(flat, weight[:, None, None, :], groups=b * c).view(b, c, height, width)
+    source = torch.arange(-reach, n + reach, device=sigma.device, dtype=sigma.dtype)
+    gap = (source[None, :] - at[:, None])[None]
+    weight = torch.exp(-0.5 * (gap / sigma[:, None, None]) ** 2) * (gap.abs() <= reach)
+    weight = weight / weight.sum(2, keepdim=True)
+    inner = weight[:, :, reach : reach + n].clone()
+    inner[:, :, 0] += weight[:, :, :reach].sum(2)
+    inner[:, :, -1] += weight[:, :, reach + n :].sum(2)
+    return inner
 
 
 # The luminance table of the JPEG standard (ITU-T T.81, table K.1); chrominance is K.2's, which

@@ -25,6 +25,8 @@ class TrainConfig:
     flatten_yaw: 0 samples photos as they come, 1 gives every 15 degrees of |yaw| the same share.
     clean: share of the photos with the least trusted labels that is left out.
     distill: 0 takes the labels as truth, 1 the teacher's P and S, between: the mean in between.
+    encoder_lr: the encoder's learning rate over that of the rest, for pretrained encoders.
+    freeze: first stages of a MobileNet encoder that stay as they are.
     average: decay of the running average of the weights, which is what is saved and validated.
     """
 
@@ -45,6 +47,8 @@ class TrainConfig:
     distill: float = 0.0
     average: float = 0.999
     weight_decay: float = 0.0
+    encoder_lr: float = 1.0
+    freeze: int = 0
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:

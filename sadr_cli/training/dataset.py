@@ -30,6 +30,7 @@ from sadr_cli.training.profiling import yaw_of
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
 HINTS = ("teacher_spread", "human_residual")  # of a shard's labels, if it has them
+JAW = 17  # landmarks before this are the jaw's
 STORED_MARGIN = 2.0  # a folder's photos are cut at this times the landmark box
 
 
@@ -43,6 +44,9 @@ class PhotoSet:
         frame of the stored picture: x = p.x, y = -p.y, pixel centres at integers.
     names: origin of each photo.
     doubt: (N,) how little the labels are trusted, a share of the face's size; 0 where unknown.
+    points: (N, 68, 3) landmarks that people marked: x, y in pixels of the stored picture, y down,
+        and whether the point is seen (1), hidden by something (0) or by the head itself (-1);
+        NaN where nobody marked it.
     """
 
     images: Tensor
@@ -52,21 +56,25 @@ class PhotoSet:
     translation: Tensor
     names: list[str]
     doubt: Tensor | None = None
+    points: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.doubt is None:
             self.doubt = torch.zeros(len(self.names))
+        if self.points is None:
+            self.points = torch.full((len(self.names), 68, 3), torch.nan)
 
     @property
     def _tensors(self) -> list[Tensor]:
         assert self.doubt is not None
+        assert self.points is not None
         return [self.images, self.coefficients, self.scale, self.rotation, self.translation,
-                self.doubt]  # fmt: skip
+                self.doubt, self.points]  # fmt: skip
 
     @staticmethod
     def _from(tensors: Sequence[Tensor], names: list[str]) -> PhotoSet:
-        images, coefficients, scale, rotation, translation, doubt = tensors
-        return PhotoSet(images, coefficients, scale, rotation, translation, names, doubt)
+        images, coefficients, scale, rotation, translation, doubt, points = tensors
+        return PhotoSet(images, coefficients, scale, rotation, translation, names, doubt, points)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -98,6 +106,42 @@ class PhotoSet:
             start += len(s)
         tensors = [images, *(torch.cat(c) for c in columns)]
         return PhotoSet._from(tensors, [n for s in sets for n in s.names])
+
+
+def add_human_points(photos: PhotoSet, path: str | Path) -> int:
+    """Fill ``photos.points`` from an npz of points that people marked; how many photos have some.
+
+    The npz has ``name`` (M,) as in ``photos.names``, ``pts`` (M, 68, 2) in pixels of the picture
+    as the shard stores it (``side`` of them, 120 unless said), ``vis`` (M, 68) as ``points``'
+    third column, and, if known, ``yaw`` (M,) in degrees: jaw points follow the outline of the
+    face, which is the jaw itself only in near-frontal faces, and are left out beyond 15 degrees.
+    Rows marked ``in_aflw2000`` belong to a test set and are never taken.
+    MissingDataError when the file is something else.
+    """
+    assert photos.points is not None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names, points, seen = file["name"], file["pts"], file["vis"]
+            yaw = file["yaw"] if "yaw" in file else np.zeros(len(names))
+            kept = ~file["in_aflw2000"] if "in_aflw2000" in file else np.ones(len(names), bool)
+            side = int(file["side"]) if "side" in file else 120
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise MissingDataError(f"{path} is not a file of points: name, pts and vis") from error
+    row = {name: i for i, name in enumerate(photos.names)}
+    ratio = photos.images.shape[-1] / side
+    found = 0
+    for k in np.flatnonzero(kept):
+        i = row.get(str(names[k]))
+        if i is None:
+            continue
+        xy = (points[k].astype(np.float64) + 0.5) * ratio - 0.5
+        values = np.concatenate([xy, seen[k][:, None]], 1)
+        values[np.isnan(xy).any(1)] = np.nan
+        if abs(yaw[k]) > 15:
+            values[:JAW] = np.nan
+        photos.points[i] = torch.from_numpy(values.astype(np.float32))
+        found += 1
+    return found
 
 
 def photo_alpha(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

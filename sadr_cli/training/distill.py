@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sadr_cli.model.checkpoint import Checkpoint
-from sadr_cli.model.network import normalize_input
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.synthesis import Batch
@@ -34,7 +33,7 @@ class Teacher:
     def __call__(self, batch: Batch, share: float, student_size: int) -> Batch:
         """The batch with ``share`` of its truth replaced and pictures of the student's size."""
         r = self.reconstructor
-        x = normalize_input(batch.images).contiguous(memory_format=torch.channels_last)
+        x = r.network.normalize(batch.images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=r.half):
             output = r.network(x)
         said = r.align(output)

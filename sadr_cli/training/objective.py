@@ -64,6 +64,8 @@ def compute_losses(
     if w.landmarks:
         points = [grid.sample(face) for face in faces]
         parts["landmarks"] = w.landmarks * landmark_loss(w, grid, batch, points)
+    if w.human:
+        parts["human"] = w.human * human_loss(grid.sample(faces[-1]), batch.points)
     if w.regressor:
         parts["regressor"] = w.regressor * regressor_loss(grid, batch, *regressed)
     return parts
@@ -84,6 +86,18 @@ def landmark_loss(w: LossWeights, grid: UVGrid, batch: Batch, points: list[Tenso
     target = batch.landmarks / POSITION_SCALE
     gaps = torch.stack([(p - target).pow(2).sum(-1) for p in points])
     return (torch.sqrt(gaps + 1e-8) * weight).mean((1, 2)).sum()
+
+
+def human_loss(landmarks: Tensor, marked: Tensor) -> Tensor:
+    """Mean distance in x, y of G's landmarks from the points that people marked.
+
+    landmarks: (B, 68, 3) over the position scale; marked: (B, 68, 3) of ``Batch.points``. Points
+    that the head itself hides are guesses of where an outline runs, and are left out.
+    """
+    there = marked[..., 2] >= 0  # not where NaN
+    target = torch.where(there[..., None], marked[..., :2], 0.0) / POSITION_SCALE
+    gap = (landmarks[..., :2] - target).pow(2).sum(-1).add(1e-8).sqrt()
+    return (gap * there).sum() / there.sum().clamp_min(1)
 
 
 def regressor_loss(grid: UVGrid, batch: Batch, pose: Tensor, coefficients: Tensor) -> Tensor:

@@ -70,9 +70,6 @@ def frontal_map(grid: UVGrid) -> Tensor:
     return frontal / POSITION_SCALE
 
 
-ENCODER_PARTS = ("layer0.", "block")  # prefixes of its parameters, in every variant
-
-
 def check_encoder(checkpoint: Checkpoint, network: NetworkConfig) -> None:
     """UsageError unless a run of ``network`` can start from the encoder of ``checkpoint``."""
     have = checkpoint.network.config

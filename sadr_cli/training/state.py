@@ -21,7 +21,7 @@ from torch import Tensor
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write
 from sadr_cli.model.checkpoint import Checkpoint, Scaling
-from sadr_cli.model.network import SADRNet
+from sadr_cli.model.network import SADRNet, create_network
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
 from sadr_cli.uv import UVLayout
 
@@ -206,7 +206,7 @@ def checkpoint_from_state(path: Path, name: str = "trained") -> Checkpoint:
             "get its checkpoint"
         )
     config = TrainConfig.from_dict(json.loads(state["config"]))
-    network = SADRNet(config.network)
+    network = create_network(config.network)
     network.load_state_dict(state["average"])
     layout = UVLayout.from_arrays({k: v.numpy() for k, v in state["layout"].items()})
     return describe(network, layout, name, config, state, state.get("sources", []))

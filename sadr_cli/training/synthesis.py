@@ -40,6 +40,8 @@ class Batch:
     pose: (B, 3, 4) f R and t, y-up frame of the crop, pixels.
     coefficients: (B, K) of the face model; only meaningful where not ``mirrored``.
     mirrored: (B,) bool.
+    points: (B, 68, 3) x, y of the landmarks that people marked, frame of ``pose_map``, and the
+        third column of ``PhotoSet.points``; NaN where there is none.
     """
 
     images: Tensor
@@ -50,6 +52,22 @@ class Batch:
     pose: Tensor
     coefficients: Tensor
     mirrored: Tensor
+    points: Tensor
+
+
+def hide_cells(attention: Tensor, marked: Tensor) -> Tensor:
+    """The mask (B, 1, h, h) without the cells of landmarks that something hides.
+
+    marked: (B, 68, 3) of :class:`Batch`. Cells with as many seen as hidden points stay.
+    """
+    cells = attention.shape[-1]
+    at = ((marked[..., :2].nan_to_num(-1e4) + 0.5) * (cells / SIZE)).floor().long()
+    inside = ((at >= 0) & (at < cells)).all(2)
+    vote = torch.where(marked[..., 2] == 0, 1.0, torch.where(marked[..., 2] == 1, -1.0, 0.0))
+    flat = (at[..., 1] * cells + at[..., 0]).clamp(0, cells * cells - 1)
+    votes = attention.new_zeros(len(attention), cells * cells)
+    votes.scatter_add_(1, flat, vote * inside)
+    return attention * (votes <= 0).view_as(attention)
 
 
 class SampleMaker:
@@ -144,6 +162,11 @@ class SampleMaker:
         pose_map = flip_y(torch.einsum("bij,bjhw->bihw", matrix, shapes) + t[:, :, None, None], 1)
         points = flip_y(torch.einsum("bij,blj->bli", matrix, landmarks) + t[:, None])
 
+        marked = self._marked(index, mirror, turned)
+        xy = torch.einsum("bij,blj->bli", twist, flip_y(marked)[..., :2])
+        xy = factor[:, None, None] * (xy - center[:, None]) + t.new_tensor([middle, -middle])
+        marked = torch.cat([xy[..., :1], -xy[..., 1:], marked[..., 2:]], 2)
+
         # Crop [-1, 1]^2 -> stored picture [-1, 1]^2, through the y-up pixel frame.
         half = extent / 2
         to_stored = 2.0 / side
@@ -168,6 +191,8 @@ class SampleMaker:
             where = torch.cat([fine.permute(0, 2, 3, 1), where[turned:]])
         rgba = F.grid_sample(photos.images[index].float(), where, align_corners=False)
         inside = rgba[:, 3:] > 127
+        if augment:
+            inside = inside & ~self._cut(n, size)
         # Beyond the edge there is black with alpha 0: take its share out of the last pixels.
         images = rgba[:, :3] * inside * (255 / rgba[:, 3:].clamp_min(127))
         attention = self._project(pose_map)
@@ -178,8 +203,39 @@ class SampleMaker:
             seen = seen * (1 - occluder)
             images = degrade(images, a, d)
         attention = attention * (F.adaptive_avg_pool2d(seen, attention.shape[-1]) > 0.5)
+        attention = hide_cells(attention, marked)
         pose = torch.cat([matrix, t[:, :, None]], 2)
-        return Batch(images, pose_map, shapes, attention, points, pose, coefficients, mirror)
+        return Batch(
+            images, pose_map, shapes, attention, points, pose, coefficients, mirror, marked
+        )
+
+    def _marked(self, index: Tensor, mirror: Tensor, turned: int) -> Tensor:
+        """Points that people marked (B, 68, 3), mirrored where the photo is; in a photo that is
+        turned in 3-D nobody marked any."""
+        assert self.photos.points is not None
+        points = self.photos.points[index].clone()
+        points[:turned] = torch.nan
+        other = points[:, self.grid.mirror]
+        side = self.photos.images.shape[-1]
+        other = torch.cat([side - 1 - other[..., :1], other[..., 1:]], 2)
+        return torch.where(mirror[:, None, None], other, points)
+
+    def _cut(self, n: int, size: int) -> Tensor:
+        """(B, 1, H, H) True beyond an edge of the photo that some samples get."""
+        a, d = self.augment, self.draws
+        cut = torch.zeros(n, 1, size, size, dtype=torch.bool, device=self.device)
+        rows = d.some(n, a.cut)
+        if len(rows) == 0:
+            return cut
+        depth = size * a.cut_depth * d.uniform(len(rows), 1, 1)
+        at = torch.arange(size, device=self.device)
+        across = at[None, None, :].expand(len(rows), size, size)
+        upright = d.chance(len(rows), 0.5)[:, None, None]
+        position = torch.where(upright, across.transpose(1, 2), across)
+        far = d.chance(len(rows), 0.5)[:, None, None]
+        position = torch.where(far, size - 1 - position, position)
+        cut[rows] = (position < depth)[:, None]
+        return cut
 
     def _surface(self, shapes: Tensor, rotation: Tensor, turn: Tensor) -> Tensor | None:
         """The depth surface of the photos that are turned."""

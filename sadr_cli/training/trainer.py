@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, distributed, nn
 
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.model.network import NetworkOutput, SADRNet, normalize_input
+from sadr_cli.model.mobilenet import MobileNetSADRNet
+from sadr_cli.model.network import NetworkOutput, SADRNet, create_network
 from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
 from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.objective import compute_losses
-from sadr_cli.training.start import ENCODER_PARTS, frontal_pose, initialise
+from sadr_cli.training.start import frontal_pose, initialise
 from sadr_cli.training.state import STATE_VERSION, pack, read_state, write_state
 from sadr_cli.training.synthesis import SampleMaker
 
@@ -71,19 +72,24 @@ class Trainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.photos, self.grid, self.device = config, photos, grid, device
-        self.network = SADRNet(config.network)
+        self.network = create_network(config.network)
         initialise(self.network, grid)
+        if config.freeze:
+            if not isinstance(self.network, MobileNetSADRNet):
+                raise UsageError("only the stages of a MobileNet encoder can be frozen")
+            self.network.freeze(config.freeze)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         k = photos.coefficients.shape[1]
-        deepest = config.network.channels(512)
-        self.regressor = Regressor(deepest, config.network.input_size // 32, k).to(device)
+        cells = config.network.input_size // 32
+        self.regressor = Regressor(self.network.deepest, cells, k).to(device)
         self.regressor.linear.bias.data[:12] = frontal_pose().flatten().to(device)
-        self.parameters = [*self.network.parameters(), *self.regressor.parameters()]
+        encoder, rest = self._parameter_groups()
+        self.parameters = [*encoder, *rest]
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
+            [{"params": encoder, "factor": config.encoder_lr}, {"params": rest, "factor": 1.0}],
             lr=config.lr,
             weight_decay=config.weight_decay,
-            fused=True if device.type == "cuda" else None,
+            fused=True if device.type in ("cuda", "cpu") else None,
         )
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.step = 0
@@ -114,6 +120,15 @@ class Trainer:
         if compiled:
             self._forward = torch.compile(self.network)
 
+    def _parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """What is trained: the encoder, and all the rest with the regressor."""
+        encoder, rest = [], []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                own = name.startswith(self.network.encoder_parts)
+                (encoder if own else rest).append(parameter)
+        return encoder, [*rest, *self.regressor.parameters()]
+
     def start_from(self, network: SADRNet) -> None:
         """Begin with the weights of ``network``; the optimiser starts anew."""
         self.network.load_state_dict(network.state_dict())
@@ -123,7 +138,7 @@ class Trainer:
         """Begin with the encoder of ``network``, without attention branch; all else is new."""
         mine = self.network.state_dict()
         for key, value in network.state_dict().items():
-            if key.startswith(ENCODER_PARTS):
+            if key.startswith(network.encoder_parts):
                 mine[key].copy_(value)
         self.average = {k: v.detach().clone() for k, v in mine.items()}
 
@@ -159,9 +174,9 @@ class Trainer:
         if self.teacher is not None:
             batch = self.teacher(batch, config.distill, config.network.input_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["factor"]
         self.network.train()
-        x = normalize_input(batch.images).contiguous(memory_format=torch.channels_last)
+        x = self.network.normalize(batch.images).contiguous(memory_format=torch.channels_last)
         try:
             parts = self._backward(batch, x)
         except Exception as error:
@@ -220,7 +235,7 @@ class Trainer:
 
     def averaged_network(self) -> SADRNet:
         """A copy of the network with the running average of the weights, in eval mode."""
-        network = SADRNet(self.config.network)
+        network = create_network(self.config.network)
         network.load_state_dict(self.average)
         return network.to(self.device).eval()
 
