@@ -8,6 +8,7 @@ Attention acts at stride 8 as in the paper (III-B); a 1 x 1 neck leads to the pa
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class ConvBnRelu(nn.Module):
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(cout)
+        self.bn: Any = nn.BatchNorm2d(cout)  # folded into ``conv`` for inference
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
@@ -107,8 +108,8 @@ class MobileNetSADRNet(SADRNet):
             layer.conv.weight.copy_(weight)
             x = layer.conv(x)
             var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            layer.bn.running_mean.copy_(mean)  # type: ignore[union-attr]
-            layer.bn.running_var.copy_(var)  # type: ignore[union-attr]
+            layer.bn.running_mean.copy_(mean)
+            layer.bn.running_var.copy_(var)
             layer.bn.weight.copy_((var + layer.bn.eps).sqrt())
             layer.bn.bias.copy_(mean + bias.to(mean))
             x = F.relu(x + bias.to(x)[None, :, None, None], inplace=True)

@@ -30,6 +30,7 @@ from sadr_cli.training.profiling import yaw_of
 
 FIELDS = ("webp", "offset", "coeff", "scale", "rotation", "translation", "size")
 HINTS = ("teacher_spread", "human_residual")  # of a shard's labels, if it has them
+LABELS = ("coefficients", "scale", "rotation", "translation", "doubt")
 JAW = 17  # landmarks before this are the jaw's
 STORED_MARGIN = 2.0  # a folder's photos are cut at this times the landmark box
 
@@ -108,6 +109,33 @@ class PhotoSet:
         return PhotoSet._from(tensors, [n for s in sets for n in s.names])
 
 
+def replace_labels(photos: PhotoSet, path: str | Path) -> None:
+    """Replace the fits of ``photos`` by those of an npz (``benchmarks/relabel.py`` writes it).
+
+    The npz has ``names`` (M,) as in ``photos.names``, ``coefficients``, ``scale``, ``rotation``,
+    ``translation`` and ``doubt`` as in :class:`PhotoSet`, for pictures of ``side`` pixels.
+    MissingDataError when it is something else or lacks a photo.
+    """
+    assert photos.doubt is not None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names, side = file["names"], int(file["side"])
+            values = {k: file[k].astype(np.float32) for k in LABELS}
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise MissingDataError(f"{path} is not a file of labels: names, side, "
+                               f"{', '.join(LABELS)}") from error  # fmt: skip
+    row = {str(name): i for i, name in enumerate(names)}
+    try:
+        chosen = np.array([row[name] for name in photos.names])
+    except KeyError as error:
+        raise MissingDataError(f"{path} has no label for photo {error}: make it anew") from error
+    ratio = np.full(len(chosen), photos.images.shape[-1] / side)
+    values = {k: v[chosen] for k, v in values.items()}
+    values["scale"], values["translation"] = _rescale(values["scale"], values["translation"], ratio)
+    for key, value in values.items():
+        setattr(photos, key, torch.from_numpy(value))
+
+
 def add_human_points(photos: PhotoSet, path: str | Path) -> int:
     """Fill ``photos.points`` from an npz of points that people marked; how many photos have some.
 
@@ -134,7 +162,7 @@ def add_human_points(photos: PhotoSet, path: str | Path) -> int:
         i = row.get(str(names[k]))
         if i is None:
             continue
-        xy = (points[k].astype(np.float64) + 0.5) * ratio - 0.5
+        xy = resized(points[k].astype(np.float64), ratio)
         values = np.concatenate([xy, seen[k][:, None]], 1)
         values[np.isnan(xy).any(1)] = np.nan
         if abs(yaw[k]) > 15:

@@ -33,7 +33,13 @@ from sadr_cli.model.device import select_device
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.config import TrainConfig
-from sadr_cli.training.dataset import PhotoSet, load_300wlp, load_shards
+from sadr_cli.training.dataset import (
+    PhotoSet,
+    add_human_points,
+    load_300wlp,
+    load_shards,
+    replace_labels,
+)
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.start import check_encoder, check_start
@@ -173,6 +179,9 @@ def train(
     teacher: Path | None = None,
     start_from: Path | None = None,
     start_encoder: Path | None = None,
+    encoder_from: Path | None = None,
+    human_points: Path | None = None,
+    labels: Path | None = None,
     resume: bool = True,
     options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
@@ -183,6 +192,9 @@ def train(
     start_from: checkpoint (or name) whose weights and template a new run begins with.
     start_encoder: checkpoint (or name) whose encoder alone a new run begins with, for runs that
         differ in what follows it.
+    encoder_from: ONNX file with a pretrained MobileNet encoder that a new run begins with.
+    human_points: landmarks that people marked, see ``dataset.add_human_points``.
+    labels: fits that replace those of the data, see ``dataset.replace_labels``.
     """
     began = time.monotonic()
     options = options or RunOptions()
@@ -193,9 +205,15 @@ def train(
     checker = Validation(validation) if validation is not None else None
     side = options.photo_side or max(160, config.network.input_size)
     photos = load_photos(data, model, side)
+    if labels is not None:
+        replace_labels(photos, labels)
+    if human_points is not None and not add_human_points(photos, human_points):
+        raise UsageError(f"{human_points} has no points for any photo of this data")
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
-    if start_from and start_encoder:
-        raise UsageError("--start-from brings an encoder already: leave out --start-encoder")
+    if sum(x is not None for x in (start_from, start_encoder, encoder_from)) > 1:
+        raise UsageError(
+            "--start-from, --start-encoder and --encoder-from each bring an encoder: give one"
+        )
     given = start_from or start_encoder
     start = load_checkpoint(find_weights(given)) if given else None
     if start is None:
@@ -218,6 +236,8 @@ def train(
         if not resume:
             raise UsageError(f"{out} holds a run already: use --resume or another --out")
         trainer.load_state(state)
+    elif encoder_from is not None:
+        trainer.start_mobilenet(encoder_from)
     elif start is not None:
         (trainer.start_from if start_from else trainer.start_encoder)(start.network)
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)

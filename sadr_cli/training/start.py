@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sadr_cli.errors import UsageError
+from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model import alignment
 from sadr_cli.model.checkpoint import Checkpoint
+from sadr_cli.model.mobilenet import MobileNetSADRNet
 from sadr_cli.model.network import NetworkConfig, SADRNet
 from sadr_cli.training.config import POSITION_SCALE
 from sadr_cli.training.grid import UVGrid
@@ -70,13 +72,54 @@ def frontal_map(grid: UVGrid) -> Tensor:
     return frontal / POSITION_SCALE
 
 
+def read_folded(path: str | Path) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each convolution of an ONNX file, in the order of computation.
+
+    MissingDataError when the file or the package ``onnx`` is missing, or it is something else.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise MissingDataError(
+            "reading an ONNX file needs the package onnx: pip install 'sadr[export]'"
+        ) from error
+    try:
+        graph = onnx.load(str(path)).graph
+        arrays = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        pairs = [n.input[1:3] for n in graph.node if n.op_type == "Conv"]
+        return [(torch.tensor(arrays[w]), torch.tensor(arrays[b])) for w, b in pairs]
+    except OSError as error:
+        raise MissingDataError(f"cannot read encoder {path}: {error.strerror}") from error
+    except Exception as error:  # protobuf's errors share no class
+        raise MissingDataError(
+            f"{path} is not an ONNX file whose convolutions carry weight and bias: give 3DDFA_V2's "
+            "mb1_120x120.onnx"
+        ) from error
+
+
+def load_encoder(network: SADRNet, path: str | Path, pixels: Tensor) -> None:
+    """Begin with the pretrained MobileNet encoder of an ONNX file.
+
+    pixels: (B, 3, H, H) normalised crops that the batch norms take their statistics from.
+    """
+    if not isinstance(network, MobileNetSADRNet):
+        raise UsageError("only a MobileNet encoder starts from an ONNX file: choose its preset")
+    try:
+        network.load_folded(read_folded(path), pixels)
+    except ValueError as error:
+        raise MissingDataError(f"{path} holds another network: {error}") from error
+
+
 def check_encoder(checkpoint: Checkpoint, network: NetworkConfig) -> None:
     """UsageError unless a run of ``network`` can start from the encoder of ``checkpoint``."""
     have = checkpoint.network.config
-    if (have.input_size, have.width) != (network.input_size, network.width):
+    kind = (have.encoder, have.input_size, have.width)
+    if kind != (network.encoder, network.input_size, network.width):
         raise UsageError(
-            f"the encoder of {checkpoint.path or checkpoint.name} has {have.input_size}-pixel "
-            f"crops and width {have.width}, this run {network.input_size} and {network.width}: "
+            f"the encoder of {checkpoint.path or checkpoint.name} is {have.encoder} for "
+            f"{have.input_size}-pixel crops and width {have.width}, this run's {network.encoder}, "
+            f"{network.input_size} and {network.width}: "
             "choose the preset it was trained with"
         )
 

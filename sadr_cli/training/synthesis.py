@@ -61,7 +61,7 @@ def hide_cells(attention: Tensor, marked: Tensor) -> Tensor:
     marked: (B, 68, 3) of :class:`Batch`. Cells with as many seen as hidden points stay.
     """
     cells = attention.shape[-1]
-    at = ((marked[..., :2].nan_to_num(-1e4) + 0.5) * (cells / SIZE)).floor().long()
+    at = (to_edge(marked[..., :2].nan_to_num(-1e4)) * (cells / SIZE)).floor().long()
     inside = ((at >= 0) & (at < cells)).all(2)
     vote = torch.where(marked[..., 2] == 0, 1.0, torch.where(marked[..., 2] == 1, -1.0, 0.0))
     flat = (at[..., 1] * cells + at[..., 0]).clamp(0, cells * cells - 1)
@@ -164,7 +164,8 @@ class SampleMaker:
 
         marked = self._marked(index, mirror, turned)
         xy = torch.einsum("bij,blj->bli", twist, flip_y(marked)[..., :2])
-        xy = factor[:, None, None] * (xy - center[:, None]) + t.new_tensor([middle, -middle])
+        xy = factor[:, None, None] * (xy - center[:, None])
+        xy = xy + constant((middle, -middle), self.device)
         marked = torch.cat([xy[..., :1], -xy[..., 1:], marked[..., 2:]], 2)
 
         # Crop [-1, 1]^2 -> stored picture [-1, 1]^2, through the y-up pixel frame.

@@ -20,7 +20,7 @@ from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.objective import compute_losses
-from sadr_cli.training.start import frontal_pose, initialise
+from sadr_cli.training.start import frontal_pose, initialise, load_encoder
 from sadr_cli.training.state import STATE_VERSION, pack, read_state, write_state
 from sadr_cli.training.synthesis import SampleMaker
 
@@ -120,9 +120,17 @@ class Trainer:
         if compiled:
             self._forward = torch.compile(self.network)
 
+    def start_mobilenet(self, path: str | Path) -> None:
+        """Begin with the pretrained encoder of an ONNX file, see ``start.load_encoder``."""
+        some = torch.linspace(0, len(self.photos) - 1, min(256, len(self.photos))).long()
+        crops = self.maker(some.to(self.device), augment=False).images
+        load_encoder(self.network, path, self.network.normalize(crops))
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
     def _parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """What is trained: the encoder, and all the rest with the regressor."""
-        encoder, rest = [], []
+        encoder: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 own = name.startswith(self.network.encoder_parts)

@@ -20,16 +20,22 @@ from sadr_cli.export.model import OUTPUTS, export_model, nearest_rotation
 from sadr_cli.faces import Crop
 from sadr_cli.model.alignment import weighted_similarity
 from sadr_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sadr_cli.model.network import NetworkConfig, SADRNet, normalize_input
+from sadr_cli.model.mobilenet import PIXELS
+from sadr_cli.model.network import NetworkConfig, create_network
 from sadr_cli.model.uvgrid import fit_coarse
 from sadr_cli.reconstructor import Reconstructor
 
+CONFIGS = {
+    "residual": NetworkConfig(input_size=64, width=0.125),
+    "mobilenet": NetworkConfig(64, width=0.125, encoder="mobilenet", **PIXELS),
+}
 
-@pytest.fixture(scope="module")
-def checkpoint(uv):
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def checkpoint(uv, request):
     """A small random network that answers with a face: its P starts from a mean face."""
     torch.manual_seed(3)
-    network = SADRNet(NetworkConfig(input_size=64, width=0.125)).eval()
+    network = create_network(CONFIGS[request.param]).eval()
     face = uv.mean_shape * (60, -60, 60) + (128, 128, 0)
     coarse = fit_coarse(face, uv.mask, network.config.uv_size) / 280
     network.pose_bias.copy_(torch.from_numpy(coarse))
@@ -56,7 +62,7 @@ def crops(astronaut, group):
 def reference(checkpoint, crops):
     x = F.avg_pool2d(torch.from_numpy(crops).permute(0, 3, 1, 2).float(), 4)
     reconstructor = Reconstructor(checkpoint, "cpu", half=False)
-    out = reconstructor.align(checkpoint.network(normalize_input(x)))
+    out = reconstructor.align(checkpoint.network(checkpoint.network.normalize(x)))
     return {k: v.numpy() for k, v in out.items()}
 
 
@@ -150,7 +156,7 @@ def test_safetensors_is_a_checkpoint_again(checkpoint, tmp_path, half):
     path = tmp_path / "small.safetensors"
     export_model(checkpoint, path, "safetensors", half=half)
     with safe_open(str(path), framework="pt") as file:
-        kind = file.get_tensor("network.layer0.pipe.0.weight").dtype
+        kind = file.get_tensor("network.decoder_low.0.deconv.weight").dtype
     assert kind == (torch.float16 if half else torch.float32)
     assert load_checkpoint(path).name == "small"
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import MissingDataError, UsageError
-from sadr_cli.model.network import NetworkConfig, SADRNet
+from sadr_cli.model.mobilenet import PIXELS
+from sadr_cli.model.network import NetworkConfig, SADRNet, create_network
 from sadr_cli.model.runtime import CONVERT_AFTER, OpenVINONetwork, Runner, fold_batch_norm
 from sadr_cli.reconstructor import Reconstructor
 
@@ -18,13 +19,14 @@ CONFIGS = [
     NetworkConfig(64, width=0.25),
     NetworkConfig(64, uv_size=32, width=0.25, pose_head=True),
     NetworkConfig(64, uv_size=16, width=0.25, attention=False, deformation=False),
+    NetworkConfig(64, uv_size=32, width=0.25, encoder="mobilenet", attention_channels=16, **PIXELS),
 ]
 
 
 def lively(config: NetworkConfig) -> SADRNet:
     """A network whose batch norms do something."""
     torch.manual_seed(1)
-    network = SADRNet(config)
+    network = create_network(config)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)
