@@ -1,4 +1,4 @@
-"""Labels of training shards made anew by several looks of trained networks: ``sadr train --labels``.
+"""Labels of training shards made anew by several looks of trained networks, for ``sadr train``.
 
     python benchmarks/relabel.py SHARDS --face-model bfm_uv.npz --teacher mobile --out labels.npz \\
         --human-points merl.npz --turn-back 2.2
