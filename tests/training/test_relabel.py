@@ -68,7 +68,7 @@ def test_the_fit_finds_pose_and_shape_again(labeller) -> None:
         fitted = f[:, None, None] * torch.einsum("bij,bmj->bmi", rotation, shape) + t[:, None]
         return float((fitted - points).norm(dim=2).mean())
 
-    found, f, rotation, t = fit(labeller, points, weight, truth.coefficients)
+    found, f, rotation, _ = fit(labeller, points, weight, truth.coefficients)
     assert torch.allclose(found, truth.coefficients, atol=1e-2)
     assert torch.allclose(f, truth.scale, rtol=1e-3)
     assert torch.allclose(rotation, truth.rotation, atol=1e-2)
