@@ -212,7 +212,8 @@ def train(
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
     if sum(x is not None for x in (start_from, start_encoder, encoder_from)) > 1:
         raise UsageError(
-            "--start-from, --start-encoder and --encoder-from each bring an encoder: give one"
+            "--start-from, --start-encoder and --encoder-from each bring an encoder: leave out all "
+            "but one"
         )
     given = start_from or start_encoder
     start = load_checkpoint(find_weights(given)) if given else None

@@ -20,6 +20,7 @@ from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.objective import compute_losses
+from sadr_cli.training.precision import bfloat16_pays
 from sadr_cli.training.start import frontal_pose, initialise, load_encoder
 from sadr_cli.training.state import STATE_VERSION, pack, read_state, write_state
 from sadr_cli.training.synthesis import SampleMaker
@@ -112,7 +113,7 @@ class Trainer:
             photos, config.clean
         )
         self.row_weights = weights.double().cumsum(0).to(device)
-        self.half = device.type == "cuda"
+        self.half = bfloat16_pays(self.network, self._plain_crops(8))
         self.warn = warn
         self._forward: Callable[[Tensor], NetworkOutput] = self.network
         self.compiled = compiled
@@ -122,10 +123,18 @@ class Trainer:
 
     def start_mobilenet(self, path: str | Path) -> None:
         """Begin with the pretrained encoder of an ONNX file, see ``start.load_encoder``."""
-        some = torch.linspace(0, len(self.photos) - 1, min(256, len(self.photos))).long()
-        crops = self.maker(some.to(self.device), augment=False).images
-        load_encoder(self.network, path, self.network.normalize(crops))
+        load_encoder(self.network, path, self._plain_crops(256))
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+
+    def _plain_crops(self, count: int) -> Tensor:
+        """Normalised crops (B, 3, H, H) of at most ``count`` photos, from all over the set."""
+        n = len(self.photos)
+        rows = torch.linspace(0, n - 1, min(count, n)).long().to(self.device)
+        images = self.maker(rows, augment=False).images
+        side = self.config.network.input_size
+        if images.shape[-1] != side:  # a teacher's
+            images = nn.functional.interpolate(images, size=side, mode="bilinear", antialias=True)
+        return self.network.normalize(images).contiguous(memory_format=torch.channels_last)
 
     def _parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """What is trained: the encoder, and all the rest with the regressor."""
