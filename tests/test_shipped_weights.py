@@ -21,7 +21,7 @@ EYES, MOUTH = slice(36, 48), slice(48, 68)
 
 @pytest.fixture(scope="module")
 def reconstructor() -> Reconstructor:
-    return Reconstructor(WEIGHTS / "lite.safetensors", device="cpu")
+    return Reconstructor(WEIGHTS / "mobile.safetensors", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_sizes_of_one_face_in_a_group_photo(faces) -> None:
 
 def test_the_file_describes_itself() -> None:
     path = find_weights(None)
-    assert path.name == "lite.safetensors"
+    assert path.name == "mobile.safetensors"
     with safe_open(path, "numpy") as file:
         about = json.loads(file.metadata()["sadr"])
     assert "research only" in about["license"]

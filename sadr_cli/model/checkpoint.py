@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from sadr_cli.model.network import NetworkConfig, SADRNet
 
 FORMAT_VERSION = 1
-DEFAULT_WEIGHTS = "lite"
+DEFAULT_WEIGHTS = "mobile"
+RETIRED = {"lite": "mobile"}  # names of an earlier release and what answers to them until the next
 SUFFIX = ".safetensors"
 
 
@@ -251,6 +252,8 @@ def available_weights() -> dict[str, Path]:
 def find_weights(weights: str | Path | None = None) -> Path:
     """The file for a path or a name; without one, ``SADR_WEIGHTS``, else the default network.
 
+    A name of :data:`RETIRED` stands for its successor unless it is installed.
+
     MissingDataError says what is there instead.
     """
     wanted = str(weights or os.environ.get("SADR_WEIGHTS") or "")
@@ -264,6 +267,8 @@ def find_weights(weights: str | Path | None = None) -> Path:
         )
     if wanted in names:
         return names[wanted]
+    if RETIRED.get(wanted) in names:
+        return names[RETIRED[wanted]]
     path = Path(os.path.expanduser(wanted))  # noqa: PTH111 - stays as it is without a home
     if os.path.isfile(path):  # noqa: PTH113 - false, too, where nobody may look
         return path

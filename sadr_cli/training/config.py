@@ -111,6 +111,43 @@ PRESETS: dict[str, TrainConfig] = {
     ),
 }
 
+# The MobileNet encoder with 3DDFA_V2's weights (`encoder_from`): what the weights `mobile` were
+# trained with, on one GPU; on CPUs smaller batches and a lower rate do.
+PRESETS["mobile"] = replace(
+    PRESETS["lite"],
+    network=NetworkConfig(
+        input_size=128,
+        uv_size=64,
+        width=0.5,
+        encoder="mobilenet",
+        attention_channels=32,
+        color="BGR",
+        pixel_mean=127.5,
+        pixel_scale=128.0,
+    ),
+    batch_size=512,
+    lr=2e-3,
+    steps=2_900,
+    warmup_steps=400,
+    encoder_steps=0,
+    encoder_lr=0.3,
+    flatten_yaw=0.6,
+    clean=0.03,
+    weight_decay=1e-4,
+    loss=LossWeights(
+        deformation=8.0, edge=5.0, normal=0.5, landmarks=1.5, visible=0.5, regressor=0.2, human=0.15
+    ),
+    augment=replace(
+        PRESETS["lite"].augment,
+        rotation=60.0,
+        shift=0.08,
+        zoom=0.12,
+        occlusion=0.35,
+        profiling=0.25,
+        cut=0.1,
+    ),
+)
+
 # Rows of Table IV and frameworks of Fig. 9, as (attention, deformation, alignment).
 VARIANTS: dict[str, tuple[bool, bool, str]] = {
     "direct": (False, True, "direct"),  # row 1, Fig. 9a: P is the result, as in PRNet

@@ -49,7 +49,7 @@ def test_the_shell_completes_commands_and_values(shell, script, tmp_path: Path) 
     output = run(tmp_path, program, "-c", script)
     # zsh gets (("value":"help")), bash and fish the bare values.
     values = [re.sub(r'.*\(\("(\w+)".*', r"\1", line) for line in output.splitlines()]
-    assert values == ["reconstruct", "yunet", "lite"]
+    assert values == ["reconstruct", "yunet", "mobile"]
 
 
 def test_other_shells_are_refused() -> None:

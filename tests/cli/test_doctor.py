@@ -45,7 +45,7 @@ def test_a_whole_installation_is_ready() -> None:
     result, checks, summary = run("--device", "cpu")
     assert result.exit_code == 0, result.stderr
     assert summary["ready"] and summary["blocking"] == []
-    assert checks["weights/lite"]["listed"] and checks["weights/lite"]["default"]
+    assert checks["weights/mobile"]["listed"] and checks["weights/mobile"]["default"]
     assert checks["detector/centerface"]["status"] == "ok"
     assert checks["photo format/JPEG"]["required"]
     assert "43867 vertices" in checks["trial/reconstruct"]["detail"]
@@ -58,16 +58,16 @@ def test_damaged_weights_stop_the_main_job(tmp_path, monkeypatch, bare) -> None:
     bare("_photo_formats", "_video", "_detectors", "_packages")
     folder = tmp_path / "weights"
     shutil.copytree(find_weights().parent, folder)
-    path = folder / "lite.safetensors"
+    path = folder / "mobile.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     monkeypatch.setattr(cp, "weights_folders", lambda: [folder])
     result, checks, summary = run()
     assert result.exit_code == 5
-    assert checks["weights/lite"]["status"] == "failed"
-    assert "SHA-256" in checks["weights/lite"]["detail"]
-    assert checks["weights/lite"]["fix"] and summary["blocking"] == ["lite"]
+    assert checks["weights/mobile"]["status"] == "failed"
+    assert "SHA-256" in checks["weights/mobile"]["detail"]
+    assert checks["weights/mobile"]["fix"] and summary["blocking"] == ["mobile"]
     assert "trial/reconstruct" not in checks
     assert result.stderr.strip().splitlines()[-1].startswith("error: photos cannot be")
 
@@ -96,7 +96,7 @@ def test_a_wrong_name_in_the_environment(monkeypatch, bare) -> None:
     result, checks, _ = run()
     assert result.exit_code == 5
     assert "nothing.safetensors" in checks["weights/nothing.safetensors"]["detail"]
-    assert checks["weights/lite"]["status"] == "ok"
+    assert checks["weights/mobile"]["status"] == "ok"
 
 
 def test_weights_given_by_path_are_tried(tmp_path, uv, bare) -> None:

@@ -36,7 +36,7 @@ def test_messages_do_not_depend_on_the_width(columns: str) -> None:
     done = shell("SADR weights list && SADR weights show nofile", COLUMNS=columns, LINES="0")
     assert done.returncode == 5
     assert done.stderr.startswith("error: no weights 'nofile'") and done.stderr.count("\n") == 1
-    assert "lite.safetensors" in done.stdout and len(done.stdout.splitlines()) >= 2
+    assert "mobile.safetensors" in done.stdout and len(done.stdout.splitlines()) >= 2
 
 
 @pytest.mark.parametrize("columns", ["0", "-5", "abc", "", "1.5"])
@@ -54,7 +54,7 @@ def test_without_a_home_folder_everything_works_but_the_cache(tmp_path: Path) ->
         XDG_CACHE_HOME=None,
         PYTHONPATH=f"{_nobody(tmp_path)}{os.pathsep}{ROOT}",
     )
-    assert "lite (default)" in done.stdout, done.stderr
+    assert "mobile (default)" in done.stdout, done.stderr
     assert done.stderr.splitlines()[0].startswith("error: no weights '~/x'")
     assert "no home folder" in done.stderr.splitlines()[1]
 
@@ -98,7 +98,7 @@ def test_a_closed_standard_input_is_wrong_usage(command: str, tmp_path: Path) ->
     [(">&-", "standard output is closed"), (">/dev/full", "no space left on device")],
 )
 @pytest.mark.parametrize(
-    "command", ["weights list", "weights list --json", "weights show lite", "completion bash"]
+    "command", ["weights list", "weights list --json", "weights show mobile", "completion bash"]
 )
 def test_results_that_cannot_be_written_are_code_1(command: str, to: str, why: str) -> None:
     if to == ">/dev/full" and not Path("/dev/full").exists():
@@ -111,7 +111,7 @@ def test_results_that_cannot_be_written_are_code_1(command: str, to: str, why: s
 
 def test_a_closed_standard_error_leaves_the_results_clean() -> None:
     done = shell("SADR weights list --json nonsense 2>&-; SADR weights list --json 2>&-")
-    assert done.stdout.startswith('{"name": "lite"') and "rror" not in done.stdout
+    assert done.stdout.startswith('{"name": "mobile"') and "rror" not in done.stdout
 
 
 def test_closed_streams_are_never_taken_by_files(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_quiet_leaves_only_warnings(trained) -> None:
 
 def test_unknown_presets_and_variants_are_named(trained) -> None:
     result, _ = trained("--preset", "huge")
-    assert result.exit_code == 2 and "paper, full, lite" in result.stderr
+    assert result.exit_code == 2 and "paper, full, lite, mobile" in result.stderr
     result, _ = trained("--variant", "huge")
     assert result.exit_code == 2 and "no-attention" in result.stderr
 

@@ -32,7 +32,7 @@ def sadr(*arguments: object):
 @pytest.fixture(scope="module")
 def public_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file like ``net_021.pth``: the public names and shapes, filled by a rule."""
-    uv = load_checkpoint(find_weights("lite")).uv
+    uv = load_checkpoint(find_weights("mobile")).uv
     mean = np.moveaxis(uv.to_map(uv.mean_shape), 2, 0)
     path = tmp_path_factory.mktemp("public") / "net_021.pth"
     torch.save(public_state(mean), path)
@@ -48,8 +48,8 @@ def test_the_public_checkpoint_serves_reconstruct_and_evaluate_by_name(
     assert "--weights official" in result.stderr and result.stdout == ""
 
     listed = [json.loads(line) for line in sadr("weights", "list", "--json").stdout.splitlines()]
-    assert {w["name"] for w in listed} == {"lite", "official"}
-    assert [w["name"] for w in listed if w["default"]] == ["lite"]
+    assert {w["name"] for w in listed} == {"mobile", "official"}
+    assert [w["name"] for w in listed if w["default"]] == ["mobile"]
 
     out = tmp_path / "meshes"
     photo = PHOTOS / "hopper.jpg"

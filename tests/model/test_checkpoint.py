@@ -167,7 +167,7 @@ def test_unwritable_target_leaves_nothing(small, tmp_path: Path) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch, small) -> Path:
-    for name, folder in (("lite", "package"), ("mine", "cache"), ("lite", "cache")):
+    for name, folder in (("mobile", "package"), ("mine", "cache"), ("mobile", "cache")):
         cp.save_checkpoint(small, tmp_path / folder / f"{name}.safetensors")
     monkeypatch.setattr(cp, "weights_folders", lambda: [tmp_path / "package", tmp_path / "cache"])
     monkeypatch.delenv("SADR_WEIGHTS", raising=False)
@@ -175,17 +175,18 @@ def folders(tmp_path: Path, monkeypatch, small) -> Path:
 
 
 def test_weights_are_found_by_path_name_environment_and_default(folders, monkeypatch) -> None:
-    assert cp.find_weights() == folders / "package" / "lite.safetensors"
+    assert cp.find_weights() == folders / "package" / "mobile.safetensors"
     assert cp.find_weights("mine") == folders / "cache" / "mine.safetensors"
-    file = folders / "cache" / "lite.safetensors"
+    file = folders / "cache" / "mobile.safetensors"
     assert cp.find_weights(file) == file
     monkeypatch.setenv("SADR_WEIGHTS", "mine")
     assert cp.find_weights() == folders / "cache" / "mine.safetensors"
-    assert cp.find_weights("lite") == folders / "package" / "lite.safetensors"
+    assert cp.find_weights("mobile") == folders / "package" / "mobile.safetensors"
+    assert cp.find_weights("lite") == folders / "package" / "mobile.safetensors"  # its successor
 
 
 def test_missing_weights_say_what_is_there(folders: Path) -> None:
-    with pytest.raises(MissingDataError, match=r"'best'.*installed: lite, mine"):
+    with pytest.raises(MissingDataError, match=r"'best'.*installed: mine, mobile"):
         cp.find_weights("best")
 
 
