@@ -18,13 +18,13 @@ eval "$(sadr completion bash)"
 try() { COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _sadr_completion sadr; echo "${COMPREPLY[@]}"; }
 COMP_WORDS=(sadr re); try
 COMP_WORDS=(sadr detect --detector y); try
-COMP_WORDS=(sadr reconstruct --weights l); try
+COMP_WORDS=(sadr reconstruct --weights m); try
 """
 FISH = """
 sadr completion fish | source
 complete -C 'sadr re' | string split -f1 \\t
 complete -C 'sadr detect --detector y'
-complete -C 'sadr reconstruct --weights l'
+complete -C 'sadr reconstruct --weights m'
 """
 ZSH = """
 autoload -Uz compinit; compinit -u -d "$HOME/.zcompdump"
@@ -32,7 +32,7 @@ eval "$(sadr completion zsh)"
 [[ ${_comps[sadr]} == _sadr_completion ]] || exit 1
 # What the function evaluates inside a completion.
 _arguments() { print -r -- $1 }
-for line in 'sadr re' 'sadr detect --detector y' 'sadr reconstruct --weights l'; do
+for line in 'sadr re' 'sadr detect --detector y' 'sadr reconstruct --weights m'; do
   words=(${(z)line}); CURRENT=${#words}
   _sadr_completion
 done
