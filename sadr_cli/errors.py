@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     NOTHING = 4  # nothing to do, or no face anywhere
     MISSING = 5  # weights or data missing or damaged
     INTERRUPTED = 130
+    STALLED = 142  # 128 + SIGALRM: no progress for too long
 
 
 class SadrError(Exception):

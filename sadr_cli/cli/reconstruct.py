@@ -128,6 +128,15 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
+    stall_minutes: Annotated[
+        float,
+        typer.Option(
+            "--stall-minutes",
+            min=0,
+            metavar="N",
+            help="End a run that makes no progress for so long; 0: never.",
+        ),
+    ] = 10,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Redo what is already there.")
     ] = False,
@@ -187,6 +196,7 @@ def reconstruct(
         jobs=jobs or min(max(os.cpu_count() or 2, 2), 8),
         overwrite=overwrite,
         max_pixels=inputs.limit,
+        stall=60 * stall_minutes or None,
         video=VideoSettings(
             video.start,
             video.end,

@@ -14,6 +14,7 @@ from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Work
 from sadr_cli.pipeline.settings import RunSettings, StopFlag, Summary
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.watchdog import progress, watch
 
 
 def run(
@@ -32,6 +33,7 @@ def run(
     on_entry: called with the manifest's entry of each input, in input order; entries that an
         earlier run had finished carry ``skipped``.
     cluster: where to run; None: here.
+    With ``settings.stall`` a run that stands still ends the process (see ``watchdog``).
     Raises OutputError when the output cannot be written (the run can be resumed), and what
     iterating over ``works`` raises, after finishing what was in flight.
     """
@@ -42,17 +44,19 @@ def run(
     stop = stop if stop is not None else StopFlag()
     ledger = Ledger(reconstructor, settings, on_entry)
     began, state = time.monotonic(), "stopped"
-    try:
-        works = chain([first], iterator)
-        if cluster is not None:
-            run_on_cluster(cluster, works, ledger, settings, stop)
-        else:
-            Flow(
-                works, ledger.admit, ledger.settle, reconstructor, make_detector, settings, stop
-            ).run()
-        state = "interrupted" if stop else "finished"
-    finally:
-        ledger.summary.interrupted = bool(stop)
-        ledger.summary.seconds = time.monotonic() - began
-        ledger.close(state)
+    with watch(settings.stall, stop.__bool__):
+        try:
+            works = chain([first], iterator)
+            if cluster is not None:
+                run_on_cluster(cluster, works, ledger, settings, stop)
+            else:
+                Flow(
+                    works, ledger.admit, ledger.settle, reconstructor, make_detector, settings, stop
+                ).run()
+            state = "interrupted" if stop else "finished"
+        finally:
+            progress()
+            ledger.summary.interrupted = bool(stop)
+            ledger.summary.seconds = time.monotonic() - began
+            ledger.close(state)
     return ledger.summary

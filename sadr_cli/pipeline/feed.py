@@ -21,7 +21,7 @@ class Feed(Generic[T]):
     def __init__(self, items: Iterable[T], ahead: int) -> None:
         self._queue: queue.Queue[T | object] = queue.Queue(max(ahead, 1))
         self._stopped = threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.over = False
         # A daemon: nobody can wake it from a pipe in which nothing comes.
         self._thread = threading.Thread(target=self._read, args=(items,), daemon=True, name=NAME)
@@ -50,9 +50,10 @@ class Feed(Generic[T]):
             for item in items:
                 if not self._put(item):
                     return
-        except Exception as error:  # raised by the run once what is in flight is done
+        except BaseException as error:  # raised by the run once what is in flight is done
             self.error = error
-        self._put(_END)
+        finally:
+            self._put(_END)
 
     def _put(self, item: T | object) -> bool:
         while not self._stopped.is_set():

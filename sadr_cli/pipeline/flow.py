@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
 from sadr_cli.pipeline.batches import BatchRunner
@@ -25,6 +25,7 @@ from sadr_cli.pipeline.photo import (
 )
 from sadr_cli.pipeline.settings import RunSettings, StopFlag
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.watchdog import progress
 
 Entry = dict[str, Any]
 T = TypeVar("T")
@@ -88,11 +89,13 @@ class Flow(Generic[T]):
 
     def _drive(self) -> None:
         while True:
+            progress()  # waiting for names, with nothing in flight, is no standstill
             if self.stop:
                 self.feed.stop()
                 self._forget_queued()
             self._take_new()
             if self._preparing and len(self._waiting) < self._batches.size:
+                self._settle_until(self._preparing[0][1])
                 self._take_in(self._preparing.popleft()[1].result())
             elif self._waiting:
                 self._reconstruct_batch()
@@ -215,6 +218,15 @@ class Flow(Generic[T]):
 
     def _slot(self, photo: Photo) -> int:
         return next(i for i, s in enumerate(self._slots) if s is photo)
+
+    def _settle_until(self, prepared: Future[Photo]) -> None:
+        """Settle what is finished until a photo is ``prepared``, however long that takes."""
+        while not prepared.done():
+            either: list[Future[Any]] = [prepared]
+            if isinstance(head := self._slots[0], Future):
+                either.append(head)
+            wait(either, return_when=FIRST_COMPLETED)
+            self._commit(wait=False)
 
     def _commit(self, wait: bool) -> None:
         """Settle what is finished at the front of the order; with ``wait`` at least one."""

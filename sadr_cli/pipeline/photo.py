@@ -29,6 +29,7 @@ from sadr_cli.results.poses_csv import pose_row
 from sadr_cli.sources import Source, load_frame
 from sadr_cli.uv import UVLayout
 from sadr_cli.version import __version__
+from sadr_cli.watchdog import progress
 from sadr_cli.writers.compose import compose_mesh, write_formats
 
 OVERLAYS = "overlays"  # subfolder, so that pictures never look like new input photos
@@ -124,6 +125,7 @@ class Preparer:
         except Exception as error:  # one bad photo never stops a run
             photo.error = f"{type(error).__name__}: {error}"
         photo.seconds += time.perf_counter() - began
+        progress()
         return photo
 
     def _prepare(self, photo: Photo) -> None:
@@ -205,6 +207,7 @@ def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) ->
     photo.faces[index] = replace(face, shape=nothing, pose_face=nothing, visibility=nothing[:, 0])
     row = pose_row(face, frame.source, photo.name, number)
     seconds = time.perf_counter() - began
+    progress()
     return FaceFiles([*outputs, f"{stem}.json"], row, described, seconds, card)
 
 

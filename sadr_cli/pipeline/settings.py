@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sadr_cli.errors import ExitCode
+from sadr_cli.watchdog import OneShot
 from sadr_cli.writers.compose import Look
 
 
@@ -46,6 +46,7 @@ class RunSettings:
     two_pass: crop again around the first pass's landmarks.
     batch_size: faces the network sees at once; jobs: threads that read, and that write.
     memory: bytes of decoded photos in flight.
+    stall: seconds without progress after which the process is ended; None: it may take any time.
     """
 
     out: Path
@@ -61,6 +62,7 @@ class RunSettings:
     overwrite: bool = False
     max_pixels: int = 500_000_000
     memory: int = 256 * 1024**2
+    stall: float | None = None
     texture_size: int | None = None
     video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -153,24 +155,39 @@ class StopFlag:
     def on_signals(self, say: Callable[[str], None]) -> Iterator[StopFlag]:
         """Set by the first SIGINT, SIGTERM or SIGHUP; the second ends the process at once.
 
-        What is ignored stays so: SIGHUP under nohup, SIGINT in the background of a script.
-
-        Files are renamed into place and the journal is flushed line by line, so even that
-        leaves nothing half written.
+        A thread answers them, since the main thread may stand still in native code; and where no
+        thread of Python can run, the second one has its default action. Files are renamed into
+        place and the journal is flushed line by line, so even that leaves nothing half written.
         """
+        names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+        numbers = [signal.Signals[n] for n in names]
+        # What is ignored stays so: nohup, jobs in the background of a script.
+        numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {n: signal.signal(n, lambda *_: None) for n in numbers}
+        shots = [OneShot(n) for n in numbers]
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
-        def handle(number: int, _: FrameType | None) -> None:
-            if self:
-                os._exit(int(ExitCode.INTERRUPTED))
-            self.set()
-            say("stopping: finishing what is in flight (once more to stop at once)")
+        def listen() -> None:
+            while number := os.read(reader, 1):
+                if number[0] in numbers:
+                    if self:
+                        os._exit(int(ExitCode.INTERRUPTED))
+                    self.set()
+                    with suppress(Exception):  # nobody would read it
+                        say("stopping: finishing what is in flight (once more to stop at once)")
+                    for shot in shots:
+                        shot.arm()
 
-        names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {n: signal.signal(n, handle) for n in heard}
+        listener = threading.Thread(target=listen, name="sadr-signals", daemon=True)
+        listener.start()
         try:
             yield self
         finally:
+            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(writer)
+            listener.join()
+            os.close(reader)

@@ -14,6 +14,7 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import Frame
 from sadr_cli.sources.images import DEFAULT_MAX_PIXELS
 from sadr_cli.sources.listing import Source
+from sadr_cli.watchdog import progress
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def iter_frames(
         # Frames are counted by decoding from the first: seeking is not exact in every codec.
         index, taken, previous = 0, 0, -math.inf
         while capture.grab():
+            progress()  # of frames before --start as well
             time = _time(capture, index, previous, info.rate)
             previous = time
             if end is not None and time >= end:

@@ -1,0 +1,145 @@
+"""A run that stands still says so and ends; signals end a run in any case.
+
+Neither threads nor signal handlers of Python can run while a native library keeps the
+interpreter's lock. What has to work even then is left to the operating system: an alarm that is
+put off every second as long as Python runs, and the default action of signals that Python does
+not answer (:class:`OneShot`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sadr_cli.errors import ExitCode
+
+PATIENCE = 30.0  # seconds without progress, once a run was asked to stop
+_TICK = 1.0
+_GRACE = 5.0  # seconds for Python to show that it runs, when the alarm goes off
+
+_last = time.monotonic()
+
+
+def progress() -> None:
+    """Something was done: a photo read, a batch, a file, a frame of a video. Cheap."""
+    global _last
+    _last = time.monotonic()
+
+
+@contextmanager
+def watch(seconds: float | None, asked_to_stop: Callable[[], bool]) -> Iterator[None]:
+    """End the process when nothing calls :func:`progress` for ``seconds``; None: never.
+
+    It says so on standard error, with the stacks of all threads, and leaves with
+    ``ExitCode.STALLED``. Once ``asked_to_stop()``, it waits for :data:`PATIENCE` seconds, and
+    leaves with ``ExitCode.INTERRUPTED``. Time in which the process was stopped does not count.
+    """
+    if seconds is None:
+        yield
+        return
+    progress()
+    over = threading.Event()
+    alarm = _Alarm(seconds)
+    guard = threading.Thread(
+        target=_guard, args=(seconds, asked_to_stop, alarm, over), name="sadr-watchdog", daemon=True
+    )
+    guard.start()
+    try:
+        yield
+    finally:
+        over.set()
+        guard.join()
+        alarm.cancel()
+
+
+def _guard(
+    seconds: float, asked_to_stop: Callable[[], bool], alarm: _Alarm, over: threading.Event
+) -> None:
+    global _last
+    before = time.monotonic()
+    while not over.wait(_TICK):
+        alarm.put_off()
+        now = time.monotonic()
+        _last += max(now - before - 2 * _TICK, 0)  # the process itself was stopped
+        before, idle = now, now - _last
+        if asked_to_stop() and idle > min(PATIENCE, seconds):
+            _end(ExitCode.INTERRUPTED, f"what was in flight stood still for {idle:.0f} s: stopped")
+        if idle > seconds:
+            _end(ExitCode.STALLED, f"no progress for {_duration(seconds)}: stopped")
+
+
+def _end(code: ExitCode, sentence: str) -> None:
+    """Without Python's own clean-up, which would wait for the threads that stand still."""
+    text = f"error: {sentence}; run again to go on. Where its threads were:\n"
+    os.write(2, (b"\n" if os.isatty(2) else b"") + text.encode())
+    faulthandler.dump_traceback(2, all_threads=True)
+    os._exit(int(code))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+class _Alarm:
+    """SIGALRM when Python has not put it off for ``seconds``: it shows the stacks, and ends the
+    process (as ``ExitCode.STALLED`` in a shell) unless Python puts it off within a moment."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._shot: OneShot | None = None
+        if hasattr(signal, "setitimer") and math.isfinite(seconds):
+            alone = not OneShot.works()  # then the first alarm has to end the process
+            faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=alone)
+            self._shot = OneShot(signal.SIGALRM)
+            self.put_off()
+
+    def put_off(self) -> None:
+        if self._shot is not None:
+            self._shot.arm()
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, _GRACE)
+
+    def cancel(self) -> None:
+        if self._shot is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._shot.arm()
+
+
+# (offset of sa_flags in struct sigaction, SA_RESETHAND), from the headers of glibc, musl, macOS
+_LAYOUTS = {"linux": (136, 0x80000000), "darwin": (12, 0x4)}
+_MACHINES = ("x86_64", "aarch64", "arm64")
+
+
+class OneShot:
+    """The present handler of a signal, for one time: afterwards the signal's default action
+    holds, until :meth:`arm` is called again by any thread. Where Python does not run any more, a
+    second signal thus ends the process.
+
+    Does nothing on platforms whose ``struct sigaction`` is not known here.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._action = ctypes.create_string_buffer(256)
+        if self.works():
+            offset, flag = _LAYOUTS[sys.platform]
+            ctypes.CDLL(None).sigaction(number, None, self._action)
+            flags = ctypes.c_uint32.from_buffer(self._action, offset)
+            flags.value |= flag
+            self.arm()
+
+    def arm(self) -> None:
+        if self.works():
+            ctypes.CDLL(None).sigaction(self._number, self._action, None)
+
+    @staticmethod
+    def works() -> bool:
+        return sys.platform in _LAYOUTS and platform.machine() in _MACHINES
