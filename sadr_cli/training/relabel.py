@@ -242,9 +242,8 @@ def relabel(
         points = points / total
         size = labeller.box(rows)[1].prod(1).sqrt()
         apart = torch.stack([(s - points)[:, : len(MIRROR_68), :2].norm(dim=2) for s in said])
-        points, weight = follow_people(points, photos.points[rows])
-        start = photos.coefficients[rows]
-        c, f, rotation, t = fit(labeller, points, weight, start)
+        points, trust = follow_people(points, photos.points[rows])
+        c, f, rotation, t = fit(labeller, points, trust, photos.coefficients[rows])
         parts.append((c, f, rotation, t[:, :2], apart.mean((0, 2)) / size))
     c, f, rotation, t, doubt = (torch.cat(p) for p in zip(*parts, strict=True))
     return replace(photos, coefficients=c, scale=f, rotation=rotation, translation=t, doubt=doubt)
