@@ -1,6 +1,6 @@
 """What a second crop from the first pass's landmarks brings, and what confidence tells.
 
-    python benchmarks/passes.py --aflw2000 AFLW2000-3D --weights lite
+    python benchmarks/passes.py --aflw2000 AFLW2000-3D --weights mobile
 
 Prints two Markdown tables: 2-D NME (percent) with the true crop, after one pass from the
 detector's crop, after two, and with the more confident of both (what ``sadr reconstruct``
@@ -26,7 +26,7 @@ from sadr_cli.evaluation.measures.metrics import nme_2d, summarise
 from sadr_cli.faces import Crop, Face
 from sadr_cli.passes import second_crop, second_pass
 
-STEPS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 1.01)
+STEPS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 1.01)
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
         if chosen.any():
             e = errors[chosen]
             print(
-                f"| {low:.1f} to {min(high, 1):.1f} | {len(e)} | {e.mean():.2f} "
+                f"| {low:.2f} to {min(high, 1):.2f} | {len(e)} | {e.mean():.2f} "
                 f"| {100 * (e > 10).mean():.0f} % |"
             )
 
