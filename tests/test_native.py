@@ -41,7 +41,6 @@ os._exit(0)
 """
 DETECTORS = """
 from sadr_cli.detection import centerface, create_detector
-centerface._FAST_AFTER = 1
 image = np.random.default_rng(0).integers(0, 255, (320, 320, 3), np.uint8)
 calls = [lambda: create_detector().detect(image)] * 4
 """

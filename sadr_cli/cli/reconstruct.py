@@ -177,7 +177,7 @@ def reconstruct(
     reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
 
     def make_detector() -> FaceDetector:
-        return create_detector(faces.detector, str(reconstructor.device))
+        return create_detector(faces.detector, str(reconstructor.device), which)
 
     if boxes is None:
         make_detector()  # a detector that cannot run is said now, not once a photo
@@ -211,7 +211,7 @@ def reconstruct(
     if cluster is not None:
         info = reconstructor.info
         load = partial(
-            load_tools, info.path or None, info.sha256, network.device, batch, faces.detector
+            load_tools, info.path or None, info.sha256, network.device, batch, faces.detector, which
         )
         machines = Cluster(cluster, load)
     stop = StopFlag()

@@ -34,16 +34,20 @@ DEFAULT_DETECTOR = "centerface"
 DETECTORS = ("centerface", "sfd", "blazeface", "yunet", "retinaface", "none")
 
 
-def create_detector(name: str = DEFAULT_DETECTOR, device: str = "cpu") -> FaceDetector:
+def create_detector(
+    name: str = DEFAULT_DETECTOR, device: str = "cpu", faces: str | int = "all"
+) -> FaceDetector:
     """The detector ``name``, ready to use.
 
+    faces: as for :func:`select_faces`; where only the largest is wanted, centerface looks at fewer
+    pixels, and may leave out the others.
     device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.
     Raises UsageError for an unknown name, MissingDataError when its weights are not there.
     """
     if name == "centerface":
         from sadr_cli.detection.centerface import CenterFace
 
-        return CenterFace()
+        return CenterFace(largest=faces == "largest" or faces == 1)
     if name == "none":
         from sadr_cli.detection.none import WholeImage
 

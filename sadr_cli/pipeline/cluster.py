@@ -193,7 +193,12 @@ def _tools(load: Callable[[], Tools]) -> Tools:
 
 
 def load_tools(
-    weights: str | None, sha256: str, device: str, batch_size: int | None, detector: str
+    weights: str | None,
+    sha256: str,
+    device: str,
+    batch_size: int | None,
+    detector: str,
+    faces: str | int = "all",
 ) -> Tools:
     """The network and detectors of a worker; MissingDataError when its weights are others."""
     from sadr_cli.detection import create_detector
@@ -205,4 +210,4 @@ def load_tools(
             f"a worker has other weights than this machine ({reconstructor.info.path}): install "
             "the same version everywhere, or name the file with --weights"
         )
-    return reconstructor, lambda: create_detector(detector, str(reconstructor.device))
+    return reconstructor, lambda: create_detector(detector, str(reconstructor.device), faces)

@@ -108,7 +108,7 @@ class FaceFinder:
         return bool(self._stop)
 
     def _create(self) -> Any:
-        return create_detector(self._settings.detector, self._settings.device)
+        return create_detector(self._settings.detector, self._settings.device, self._settings.faces)
 
     def _find(self, frame: Frame) -> list[Detection]:
         if not hasattr(self._local, "detector"):

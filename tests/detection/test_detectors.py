@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sadr_cli import compiled
+from sadr_cli.crop import box_iou
 from sadr_cli.detection import (
     DETECTORS,
     available_detectors,
@@ -262,35 +264,65 @@ def fresh_centerface(monkeypatch):
     return lambda: create_detector("centerface")
 
 
-def test_centerface_finds_the_same_with_openvino(fresh_centerface, astronaut, group, monkeypatch):
-    pytest.importorskip("openvino")
-    slow = fresh_centerface()
-    monkeypatch.setattr(centerface_module, "_networks", {})
-    monkeypatch.setattr(centerface_module, "_FAST_AFTER", 1)
-    fast = fresh_centerface()
-    found = [fast.detect(image) for image in (astronaut, group)]
-    monkeypatch.setattr(centerface_module, "_FAST_AFTER", 10**9)
-    for image, faces in zip((astronaut, group), found, strict=True):
-        for a, b in zip(slow.detect(image), faces, strict=True):
-            np.testing.assert_allclose(a.box, b.box, atol=1e-3)
-            np.testing.assert_allclose(a.points, b.points, atol=1e-3)
-            assert abs(a.score - b.score) < 1e-4
-    assert fast._forward.fast and not slow._forward.fast
+@pytest.fixture
+def opencv_alone(fresh_centerface, monkeypatch):
+    """CenterFace where OpenVINO cannot run it."""
 
-
-def test_centerface_goes_on_in_opencv_where_openvino_fails(
-    fresh_centerface, astronaut, monkeypatch, caplog
-):
     def broken(name):
         raise RuntimeError("no such instruction on this machine")
 
-    detector = fresh_centerface()
-    before = detector.detect(astronaut)
-    monkeypatch.setattr(centerface_module, "library", broken)
-    monkeypatch.setattr(centerface_module, "_FAST_AFTER", detector._forward._looks + 1)
-    after = detector.detect(astronaut)
-    np.testing.assert_array_equal(after[0].box, before[0].box)
-    assert "OpenCV goes on: no such instruction" in caplog.text
+    with monkeypatch.context() as inside:
+        inside.setattr(compiled, "library", broken)
+        detector = fresh_centerface()
+    monkeypatch.setattr(centerface_module, "_networks", {})
+    return detector
+
+
+def test_centerface_finds_the_same_with_openvino(opencv_alone, fresh_centerface, astronaut, group):
+    pytest.importorskip("openvino")
+    fast = fresh_centerface()
+    for image in (astronaut, group):
+        for a, b in zip(opencv_alone.detect(image), fast.detect(image), strict=True):
+            np.testing.assert_allclose(a.box, b.box, atol=1e-3)
+            np.testing.assert_allclose(a.points, b.points, atol=1e-3)
+            assert abs(a.score - b.score) < 1e-4
+    assert fast._forward._openvino is not None and opencv_alone._forward._openvino is None
+
+
+def test_centerface_takes_opencv_where_openvino_fails(caplog, opencv_alone, astronaut):
+    assert len(opencv_alone.detect(astronaut)) == 1
+    said = [record.getMessage() for record in caplog.get_records("setup")]
+    assert any("OpenCV does: no such instruction" in text for text in said)
+
+
+def test_centerface_says_the_same_in_any_order_and_thread(fresh_centerface, astronaut, group):
+    images = [astronaut[::2, ::2], group[::2, ::2], astronaut[:200], group[:, :300]] * 2
+    one = [fresh_centerface().detect(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        many = list(pool.map(fresh_centerface().detect, images[::-1]))[::-1]
+    for first, second in zip(one, many, strict=True):
+        for a, b in zip(first, second, strict=True):
+            assert a.score == b.score
+            np.testing.assert_array_equal(a.box, b.box)
+            np.testing.assert_array_equal(a.points, b.points)
+
+
+def test_the_largest_face_costs_few_pixels_and_is_the_largest(astronaut, group, monkeypatch):
+    every, one = create_detector("centerface"), create_detector("centerface", faces="largest")
+    looks: list[int] = []
+    look = one._look
+    monkeypatch.setattr(one, "_look", lambda *a: looks.append(a[1]) or look(*a))
+    beside = np.zeros((1200, 1500, 3), np.uint8)  # the same face small, and smaller still
+    beside[100:356, 100:356] = astronaut[::2, ::2]
+    beside[700:828, 900:1028] = astronaut[::4, ::4]
+    close = astronaut[:220, 110:330]
+    for image in (close, astronaut, group, beside):
+        largest = select_faces(every.detect(image), "largest")[0]
+        found = select_faces(one.detect(image), "largest")[0]
+        assert box_iou(found.box, largest.box) > 0.7
+        if image is close:
+            assert looks == [128]
+    assert max(looks) > 224 and one.detect(np.full((90, 90, 3), 99, np.uint8)) == []
 
 
 def test_threads_share_one_centerface(fresh_centerface):

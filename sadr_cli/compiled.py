@@ -1,0 +1,165 @@
+"""OpenVINO models, compiled once a machine and kept in the cache folder.
+
+An inference takes one thread, and as many run at once as there are processors, up to four. So what
+comes out is the same bytes however many threads ask, and in whatever order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.errors import OutputError
+from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.native import Native, library
+from sadr_cli.places import own_cache
+
+FOLDER = "compiled"  # in sadr's cache
+_STREAMS = 4  # each takes memory and a tenth of a second to set up
+_KEPT = 30 * 86_400  # seconds after their last use for which files are kept
+_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+
+Arrays = list[NDArray[Any]]
+
+
+class Compiled:
+    """A model on the CPU, in 32-bit floating point, for all threads of a process.
+
+    name: begins the cached file's name. identity: tells the model from every other one.
+    build: the model, given the module ``openvino``; called where it has not been compiled before.
+    example: inputs for a first inference.
+    Nothing is loaded before the first call or :meth:`load`. Raises ImportError where OpenVINO is
+    not installed; what else it raises when it cannot do something shares no class.
+    """
+
+    def __init__(
+        self, name: str, identity: str, build: Callable[[Any], Any], example: Sequence[NDArray[Any]]
+    ) -> None:
+        self._name, self._identity, self._build = name, identity, build
+        self._requests: Native[queue.LifoQueue[Any]] = Native(
+            self._load, lambda requests: list(_infer(requests, [example]))
+        )
+
+    def load(self) -> None:
+        self._requests()
+
+    def __call__(self, *inputs: NDArray[Any]) -> Arrays:
+        """The outputs, in the model's order."""
+        return next(self.many([inputs]))
+
+    def many(self, inputs: Iterable[Sequence[NDArray[Any]]]) -> Iterator[Arrays]:
+        """The outputs for each of ``inputs``, in their order; several are computed at once."""
+        return _infer(self._requests(), inputs)
+
+    def _load(self) -> queue.LifoQueue[Any]:
+        openvino = library("openvino")
+        core = openvino.Core()
+        streams = min(_processors(), _STREAMS)
+        options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
+        model = self._cached(openvino, core, options)
+        requests: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(2 * streams):
+            requests.put(model.create_infer_request())
+        return requests
+
+    def _cached(self, openvino: Any, core: Any, options: dict[str, Any]) -> Any:
+        """The compiled model, from the cache where it is there."""
+        processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+        known = json.dumps([self._identity, openvino.__version__, processor, _OPTIONS])
+        digest = hashlib.sha256(known.encode()).hexdigest()[:32]
+        own = own_cache()
+        path = None if own is None else own / FOLDER / f"{self._name}-{digest}.blob"
+        if (data := _read(path)) is not None:
+            with contextlib.suppress(Exception):  # of another build: compiled anew
+                return core.import_model(io.BytesIO(data), "CPU", options)
+        fresh = core.compile_model(self._build(openvino), "CPU", options)
+        try:
+            data = bytes(_exported(fresh))
+            _write(path, data)
+            # What is read back is used at once: this run computes what the next ones will.
+            return core.import_model(io.BytesIO(data), "CPU", options)
+        except Exception:  # a build that cannot do it: compiled anew every time
+            return fresh
+
+
+def _infer(
+    requests: queue.LifoQueue[Any], inputs: Iterable[Sequence[NDArray[Any]]]
+) -> Iterator[Arrays]:
+    flight: deque[tuple[Any, Sequence[NDArray[Any]]]] = deque()  # inputs live as long as their use
+
+    def finish() -> tuple[Any, Arrays]:
+        request, _ = flight.popleft()
+        request.wait()
+        return request, [np.array(tensor.data) for tensor in request.output_tensors]
+
+    try:
+        for arrays in inputs:
+            done: Arrays | None = None
+            try:
+                request = requests.get(block=not flight)
+            except queue.Empty:  # one's own, never another one's: that may wait for this thread
+                request, done = finish()
+            flight.append((request, arrays))
+            request.start_async(list(arrays), share_inputs=True)
+            if done is not None:
+                yield done
+        while flight:
+            request, done = finish()
+            requests.put(request)
+            yield done
+    finally:
+        for request, _ in flight:
+            request.wait()
+            requests.put(request)
+
+
+def _exported(model: Any) -> Any:
+    data = model.export_model()
+    return data.getvalue() if hasattr(data, "getvalue") else data
+
+
+def _processors() -> int:
+    """Those that this process may use, and OMP_NUM_THREADS if that is fewer."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        count = os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(min(count, int(wanted)) if wanted.isdecimal() else count, 1)
+
+
+def _read(path: Path | None) -> bytes | None:
+    """What :func:`_write` wrote; None where it is not there or not whole."""
+    try:
+        if path is None:
+            return None
+        data = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    body = data[32:]
+    return body if hashlib.sha256(body).digest() == data[:32] else None
+
+
+def _write(path: Path | None, data: bytes) -> None:
+    """Keep ``data`` for the next process, where that is possible; let go of what is old."""
+    if path is None:
+        return
+    with contextlib.suppress(OutputError, OSError):
+        make_folder(path.parent)
+        atomic_write(path, hashlib.sha256(data).digest() + data)
+        for other in path.parent.glob("*.blob"):
+            if time.time() - other.stat().st_mtime > _KEPT:
+                other.unlink()
