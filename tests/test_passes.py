@@ -10,7 +10,7 @@ from synthetic import posed_face
 
 from sadr_cli.crop import crop_from_landmarks
 from sadr_cli.faces import Crop, Face
-from sadr_cli.passes import second_crop, second_pass
+from sadr_cli.passes import far_off, second_crop, second_pass
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def test_landmarks_without_extent_give_no_crop(face, value):
 
 
 def test_the_more_confident_face_stands(face):
-    firsts = [replace(face, confidence=c) for c in (0.7, 0.7, 0.7, 0.7)]
+    off = cropped_by(face, 1.3)
+    firsts = [replace(off, confidence=c) for c in (0.7, 0.7, 0.7, 0.7)]
     seconds = [replace(face, confidence=c) for c in (0.8, 0.6, 0.7, np.nan)]
     result = second_pass(firsts, lambda ks, crops: seconds)
     assert result[0] is seconds[0]
@@ -59,7 +60,8 @@ def test_the_more_confident_face_stands(face):
 
 def test_only_what_has_a_second_crop_runs_again(face):
     astray, flat = cropped_by(face, 5.0), without_landmarks(face, np.nan)
-    faces = ["no memory", astray, face, flat, cropped_by(face, 1.2)]
+    near = cropped_by(face, 1.1)
+    faces = ["no memory", astray, cropped_by(face, 1.3), flat, cropped_by(face, 1.5), near]
     asked = []
 
     def reconstruct(ks, crops):
@@ -69,8 +71,21 @@ def test_only_what_has_a_second_crop_runs_again(face):
     result = second_pass(faces, reconstruct)
     own = crop_from_landmarks(face.landmarks)
     assert asked == [([2, 4], [own, own])]
-    assert [a is b for a, b in zip(result, faces, strict=True)] == [True, True, True, True, False]
+    same = [a is b for a, b in zip(result, faces, strict=True)]
+    assert same == [True, True, True, True, False, True]
     assert result[4].confidence == 1.0
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "far"),
+    [(1.0, 0.0, False), (1.15, 0.05, False), (1.25, 0, True), (0.8, 0, True), (1, 0.12, True)],
+)
+def test_a_second_look_is_for_crops_that_were_far_off(face, factor, shift, far):
+    own = crop_from_landmarks(face.landmarks)
+    size = own.size * factor
+    for dx, dy in ((shift, 0), (0, -shift)):
+        first = replace(face, crop=Crop(own.center_x + dx * size, own.center_y + dy * size, size))
+        assert far_off(first, own) is far
 
 
 def test_nothing_runs_when_nothing_has_a_second_crop(face):
