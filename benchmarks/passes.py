@@ -4,7 +4,8 @@
 
 Prints two Markdown tables: 2-D NME (percent) with the true crop, after one pass from the
 detector's crop, after two, with the more confident of both, and as ``sadr reconstruct`` does (a
-second pass where the first crop was far off); and the error of faces by their confidence. Missed faces are left out of both and counted.
+second pass where the first crop was far off); and the error of faces by their confidence. Missed
+faces are left out of both and counted.
 """
 
 from __future__ import annotations
