@@ -39,7 +39,7 @@ def check_wheel(path: Path) -> list[str]:
         info = next(n for n in names if n.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(wheel.read(info).decode())
         extras = set(metadata.get_all("Provides-Extra") or ())
-        wrong += [f"no extra {e}" for e in sorted({"video", "export", "cluster", "heif"} - extras)]
+        wrong += [f"no extra {e}" for e in sorted({"export", "cluster", "heif"} - extras)]
         for extra in sorted(extras - {"dev"}):
             wrong += [
                 f"{r} is needed without the extra {extra} as well"

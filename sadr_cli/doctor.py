@@ -48,19 +48,18 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ("open3d", ("open3d",), False, "pip install open3d"),
     ("face_alignment", ("face-alignment",), False, "pip install face-alignment"),
     ("openvino", ("openvino",), False, "pip install openvino"),
-    # The extras export, heif, video and cluster.
+    ("av", ("av",), False, "pip install av"),
+    # The extras export, heif and cluster.
     ("onnx", ("onnx",), False, "pip install onnx"),
     ("onnxscript", ("onnxscript",), False, "pip install onnxscript"),
     ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), False, "pip install onnxruntime"),
     ("pillow_heif", ("pillow-heif",), False, "pip install pillow-heif"),
-    ("av", ("av",), False, "pip install av"),
     ("distributed", ("distributed",), False, "pip install distributed"),
 )
 # What the extras are for: nobody else misses them.
 _PURPOSES = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "sadr export model --format onnx"),
     "pillow_heif": "HEIC and HEIF photos",
-    "av": "H.264 videos",
     "distributed": "--cluster dask://",
 }
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "HEIF")
@@ -314,25 +313,26 @@ def _decode(name: str) -> None:
 
 
 def _video() -> Iterator[Check]:
-    import cv2
-
     from sadr_cli.video.writer import VideoWriter
 
-    ffmpeg = "FFMPEG:                      YES" in cv2.getBuildInformation()
-    fix = "" if ffmpeg else "pip install --force-reinstall opencv-python"
+    fix = "pip install --force-reinstall av"  # it brings FFmpeg
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.mp4"
         writer = VideoWriter(path, 10.0)
-        problem = _attempt(partial(_write_frames, writer))
+        problem = _attempt(partial(_write_frames, writer)) or writer.problem
         codec = writer.codec
-        read = not problem and _first_frame(cv2, path)
-    if codec == "h264" or problem:
-        yield Check("video", "write H.264", FAILED if problem else OK, problem or "in MP4", fix)
+        unread = problem or _attempt(partial(_first_frame, path))
+    if problem:
+        yield Check("video", "write H.264", FAILED, problem, fix)
+    elif codec == "h264":
+        yield Check("video", "write H.264", OK, "in MP4")
     else:
         plain = "MP4 is written as MPEG-4, which browsers do not play"
-        yield Check("video", "write H.264", MISSING, plain, "pip install av")
-    detail = "MP4 is decoded" if read else "MP4 is not decoded"
-    yield Check("video", "read", OK if read else FAILED, detail, "" if read else fix)
+        yield Check("video", "write H.264", MISSING, plain, fix)
+    if unread:
+        yield Check("video", "read", FAILED, "MP4 is not decoded", fix)
+    else:
+        yield Check("video", "read", OK, "MP4 is decoded")
 
 
 def _write_frames(writer: VideoWriter) -> None:
@@ -341,11 +341,10 @@ def _write_frames(writer: VideoWriter) -> None:
     writer.close()
 
 
-def _first_frame(cv2: Any, path: Path) -> bool:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    good, _ = capture.read()
-    capture.release()
-    return bool(good)
+def _first_frame(path: Path) -> None:
+    from sadr_cli.sources import SourceList, iter_frames
+
+    next(iter_frames(SourceList().source(path)))
 
 
 # The main job ---------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ class _Clip:
         self._looked = tracker.detections
         if self._drawings is not None:
             self._outputs += self._drawings.finish()
+            self._notes += filter(None, [self._drawings.writer.problem])
         self._outputs += self._tables.finish()
         if self._cards and self.settings.index:
             write_cards(self.settings.out, self.photo.name, self._cards)
@@ -149,6 +150,7 @@ class _Clip:
     def _frame(self, frame: Frame, tracker: Tracker) -> None:
         seconds = frame.time or 0.0
         self._frames += 1
+        self._notes += frame.notes
         found = tracker.step(frame.image)
         shown = []
         for item in found:
@@ -224,7 +226,7 @@ class _Clip:
     def entry(self, error: str | None, seconds: float) -> Written:
         """The manifest's entry, with a row a track for the run's own table."""
         photo = self.photo
-        good = error is None
+        good, notes = error is None, "; ".join(self._notes)
         status = "ok" if good and self._described else "no_face" if good else "failed"
         entry = {
             "source": photo.work.source.label,
@@ -232,9 +234,7 @@ class _Clip:
             "name": photo.name,
             "kind": "video",
             "status": status,
-            "reason": error
-            or "; ".join(self._notes)
-            or (None if self._described else "no face found"),
+            "reason": error or notes or (None if self._described else "no face found"),
             **({"notes": self._notes} if self._notes else {}),
             "frames": self._frames,
             "frames_detected": self._looked,
@@ -369,7 +369,7 @@ class _Drawings:
         self._final = settings.out / OVERLAYS / f"{name}.mp4"
         make_folder(self._final.parent)
         self._path = temporary_beside(self._final)
-        self._writer = VideoWriter(self._path, rate)
+        self.writer = VideoWriter(self._path, rate)
         self._uv, self._pool = uv, pool
         self._ahead = 2 * max(settings.jobs, 1)
         self._drawn: deque[tuple[Future[NDArray[np.uint8]], float]] = deque()
@@ -382,13 +382,13 @@ class _Drawings:
 
     def _write(self) -> None:
         future, seconds = self._drawn.popleft()
-        self._writer.write(future.result(), seconds)
+        self.writer.write(future.result(), seconds)
 
     def finish(self) -> list[str]:
         while self._drawn:
             self._write()
-        self._writer.close()
-        if self._writer.codec is None:
+        self.writer.close()
+        if self.writer.codec is None:
             return []
         try:
             self._path.replace(self._final)

@@ -1,25 +1,48 @@
-"""Frames of a video file, upright, with their times. Decoding is OpenCV's."""
+"""Frames of a video file, upright, with their times. Decoding is FFmpeg's, through PyAV."""
 
 from __future__ import annotations
 
-import math
+import io
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from sadr_cli.errors import InputError, UsageError
+from sadr_cli.errors import InputError, MissingDataError, UsageError
 from sadr_cli.faces import Frame
-from sadr_cli.sources.images import DEFAULT_MAX_PIXELS
+from sadr_cli.native import Native, library
+from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error
 from sadr_cli.sources.listing import Source
+from sadr_cli.sources.window import boxes
 from sadr_cli.watchdog import progress
+
+# Containers of videos. Others of FFmpeg's read lists of further files, or from the network.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,avi,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,ogg,m4v,h264,hevc,ivf,mxf,dv"
+)
+_ALIGNED = 65536  # pixels by which codecs round a frame up, at most
+_USUAL_RATE = 25.0  # frames a second where nothing says better
+
+
+def _load() -> Any:
+    try:
+        return library("av")
+    except ImportError as error:
+        raise MissingDataError("videos need the package av: pip install av") from error
+
+
+pyav: Native[Any] = Native(_load, lambda av: av.codecs_available)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says: size upright, in pixels; frames and rate are estimates."""
+    """What the container says: size in pixels, as stored; frames and rate are estimates."""
 
     width: int
     height: int
@@ -29,11 +52,8 @@ class VideoInfo:
 
 def probe_video(source: Source) -> VideoInfo:
     """Size, length and rate of a video; raises InputError when it cannot be opened."""
-    capture = _open(source)
-    try:
-        return _info(capture)
-    finally:
-        capture.release()
+    with _open(source, DEFAULT_MAX_PIXELS) as (container, stream):
+        return _info(container, stream)
 
 
 def iter_frames(
@@ -47,85 +67,211 @@ def iter_frames(
     """Every ``step``-th frame from ``start`` to before ``end`` (seconds), rotation applied.
 
     Frame.index counts all frames of the file from 0, so it does not depend on ``start`` and
-    ``step``; Frame.time is the frame's own timestamp (variable frame rates included). A file cut
-    short ends where decoding ends. Raises InputError when no frame can be decoded at all,
-    UsageError when start, end or step make no sense.
+    ``step``; Frame.time is the frame's own timestamp (variable frame rates included), from the
+    beginning of the video. Frames have the size of the first: others are fitted into it, and say
+    so. A file cut short ends where decoding ends, frames that are damaged or too large are left
+    out. Raises InputError when no frame can be decoded at all, UsageError when start, end or step
+    make no sense.
     """
     if start < 0 or (end is not None and end <= start) or step < 1:
         raise UsageError("--start must be 0 or more, --end after --start, --frame-step at least 1")
-    capture = _open(source)
-    try:
-        info = _info(capture)
+    with _open(source, max_pixels) as (container, stream):
+        info = _info(container, stream)
         if info.width * info.height > max_pixels:
             raise InputError(
                 f"{source.label}: too large: {info.width} x {info.height} pixels a frame, "
                 f"the limit is {max_pixels / 1e6:.0f} megapixels (--max-pixels)"
             )
+        clock = _Clock(container, stream, info.rate or _USUAL_RATE)
+        canvas = _Canvas()
         # Frames are counted by decoding from the first: seeking is not exact in every codec.
-        index, taken, previous = 0, 0, -math.inf
-        while capture.grab():
-            progress()  # of frames before --start as well
-            time = _time(capture, index, previous, info.rate)
-            previous = time
+        taken, time = 0, 0.0
+        for index, decoded in enumerate(_decoded(container, stream, clock, max_pixels)):
+            time = clock.time(decoded)
             if end is not None and time >= end:
                 break
             if time >= start:
                 if taken % step == 0:
-                    good, bgr = capture.retrieve()
-                    if good and bgr is not None:
-                        yield Frame(
-                            np.ascontiguousarray(_as_color(bgr)[..., ::-1]),
-                            source=source.label,
-                            name=source.name,
-                            path=source.path,
-                            index=index,
-                            time=time,
-                        )
+                    image, notes = canvas(decoded)
+                    yield Frame(image, source.label, source.name, source.path, index, time, notes)
                 taken += 1
-            index += 1
-        if index == 0:
-            raise InputError(f"{source.label}: no frame of this video can be decoded")
+        if clock.frames == 0:
+            limit = f"{max_pixels / 1e6:.0f} megapixels (--max-pixels)"
+            reason = f"no frame of this video can be decoded: damaged, or larger than {limit}"
+            raise InputError(f"{source.label}: {_damage(_path(source), reason)}")
         if taken == 0:
-            raise InputError(f"{source.label}: the video ends at {previous:.2f} s, before --start")
-    finally:
-        capture.release()
+            raise InputError(f"{source.label}: the video ends at {time:.2f} s, before --start")
 
 
-def _open(source: Source) -> cv2.VideoCapture:
+@contextmanager
+def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+    """The container and its first moving picture, both PyAV's."""
     if source.error is not None:
         raise InputError(f"{source.label}: {source.error}")
-    path = Path(source.path or source.label)
+    path = _path(source)
     if not path.is_file():
         raise InputError(f"{source.label}: no such video file")
-    # Absolute: a relative name with a colon or a % would be read as a protocol or a pattern.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise InputError(f"{source.label}: not a video that can be read, or damaged at its start")
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-    return capture
+    av = pyav()
+    options = {
+        "format_whitelist": _CONTAINERS,
+        "protocol_whitelist": "file",
+        "max_pixels": str(max_pixels + max_pixels // 4 + _ALIGNED),
+    }
+    try:
+        # Named as a file: a name with a colon would be taken for a protocol.
+        container = av.open(f"file:{path.absolute()}", options=options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{source.label}: {_why_not(path, error)}") from error
+    try:
+        streams = [s for s in container.streams.video if not _is_cover(av, s)]
+        if not streams:
+            raise InputError(f"{source.label}: {_damage(path, 'holds no moving picture')}")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise InputError(f"{source.label}: its codec is not known to this FFmpeg")
+        stream.codec_context.options = {"max_pixels": options["max_pixels"]}
+        stream.thread_type = "AUTO"
+        yield container, stream
+    finally:
+        container.close()
 
 
-def _info(capture: cv2.VideoCapture) -> VideoInfo:
-    width, height = (
-        int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-    )
-    count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+def _path(source: Source) -> Path:
+    return Path(source.path or source.label)
+
+
+def _is_cover(av: Any, stream: Any) -> bool:
+    """Whether it is the picture that belongs to a piece of music."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None and 0 < error.errno < 200:
+        with suppress(OSError):
+            path.open("rb").close()
+            return _damage(path)
+        return describe_os_error(error)
+    return _damage(path)
+
+
+def _damage(
+    path: Path, otherwise: str = "not a video that can be read, or damaged at its start"
+) -> str:
+    with path.open("rb") as file:
+        parts = {kind: end for kind, _, end in boxes(file)}
+        size = file.seek(0, io.SEEK_END)
+    if b"ftyp" in parts and not 0 < parts.get(b"moov", 0) <= size:
+        return "cut short: its index, which comes last, is missing (a recording that broke off)"
+    return otherwise
+
+
+def _info(container: Any, stream: Any) -> VideoInfo:
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    frames = int(stream.frames)
+    if not frames and container.duration and rate:
+        frames = round(container.duration / 1e6 * rate)  # microseconds
     return VideoInfo(
-        width,
-        height,
-        int(count) if 0 < count < 1e9 else None,
-        float(rate) if 0 < rate < 1e4 else None,
+        int(stream.width),
+        int(stream.height),
+        frames if 0 < frames < 1e9 else None,
+        rate if 0 < rate < 1e4 else None,
     )
 
 
-def _time(capture: cv2.VideoCapture, index: int, previous: float, rate: float | None) -> float:
-    """Seconds of the frame just grabbed; containers without timestamps fall back to the rate."""
-    time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    if math.isfinite(time) and (time > previous if index else time >= 0):
+def _decoded(container: Any, stream: Any, clock: _Clock, max_pixels: int) -> Iterator[Any]:
+    """PyAV's frames in the order they are shown, without those that are damaged or too large."""
+    error = pyav().FFmpegError
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except error:  # the file ends here
+            packet = None
+        if packet is None:
+            return
+        progress()  # of frames before --start as well
+        clock.expect(packet)
+        try:
+            frames = packet.decode()
+        except error:
+            clock.forget(packet)
+            continue
+        for frame in frames:
+            if frame.width * frame.height <= max_pixels:
+                clock.frames += 1
+                yield frame
+
+
+class _Clock:
+    """Seconds of each frame from the beginning of the video; ``frames`` counts them.
+
+    AVI says only when a frame is decoded, not when it is shown, and frames come out in another
+    order than they went in: the frames shown have the decoding times in turn.
+    """
+
+    def __init__(self, container: Any, stream: Any, rate: float) -> None:
+        self.frames = 0
+        self._unit = float(stream.time_base or 0)
+        self._start = stream.start_time
+        self._step = 1 / rate
+        self._last: float | None = None
+        self._turns: deque[int] | None = deque() if container.format.name == "avi" else None
+
+    def expect(self, packet: Any) -> None:
+        """A packet that is about to be decoded."""
+        if self._turns is not None and packet.dts is not None and packet.size:
+            self._turns.append(packet.dts)
+
+    def forget(self, packet: Any) -> None:
+        """It gave no frame."""
+        if self._turns is not None and packet.dts in self._turns:
+            self._turns.remove(packet.dts)
+
+    def time(self, frame: Any) -> float:
+        """Of the next frame; where it has none, one step after the last."""
+        stamp = frame.pts
+        if self._turns is not None:
+            stamp = self._turns.popleft() if self._turns else None
+        if self._last is None and stamp is not None:
+            self._start = stamp if self._start is None else min(self._start, stamp)
+        time = None if stamp is None else (stamp - (self._start or 0)) * self._unit
+        if time is None or (self._last is not None and time <= self._last):
+            time = 0.0 if self._last is None else self._last + self._step
+        self._last = time
         return time
-    step = 1 / rate if rate else 1 / 25
-    return previous + step if index else 0.0
 
 
-def _as_color(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image[..., :3]
+class _Canvas:
+    """Upright RGB in the size of the first frame: one video has one frame of pixels."""
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+        self._said = False
+
+    def __call__(self, frame: Any) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """(H, W, 3) and what is to be said of it."""
+        image = frame.to_ndarray(format="rgb24")
+        turns = round(frame.rotation / 90) % 4
+        image = np.ascontiguousarray(np.rot90(image, turns) if turns else image)
+        if self._size is None:
+            self._size = image.shape[:2]
+        if image.shape[:2] == self._size:
+            return image, ()
+        height, width = image.shape[:2]
+        note = f"frames of {width} x {height} among those of {self._size[1]} x {self._size[0]}"
+        notes = () if self._said else (f"{note}: fitted into these",)
+        self._said = True
+        return _fitted(image, self._size), notes
+
+
+def _fitted(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """As large as it goes into ``size`` (height, width), in its middle, on black."""
+    height, width = image.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    inner = max(round(width * scale), 1), max(round(height * scale), 1)
+    out = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - inner[1]) // 2, (size[1] - inner[0]) // 2
+    shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(image, inner, interpolation=shrink)
+    out[top : top + inner[1], left : left + inner[0]] = scaled
+    return out

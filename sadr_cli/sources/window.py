@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -89,16 +90,22 @@ def end_of(stream: BinaryIO) -> int | None:
         return 8 + int.from_bytes(start[4:8], "little")
     if start[4:8] != b"ftyp":
         return None
+    return max((end for _, _, end in boxes(stream)), default=0)
+
+
+def boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """(type, first byte, end) of what an MP4, AVIF or HEIC file is made of (ISO 14496-12)."""
     size, place = stream.seek(0, io.SEEK_END), 0
-    for _ in range(1000):  # boxes, ISO 14496-12: size and type
+    for _ in range(1000):
         head = _at(stream, place, 16)
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         if len(head) < 8 or not head[4:8].isalnum() or 0 < length < 8:
-            break
-        place = size if length == 0 else place + length
-    return place
+            return
+        end = size if length == 0 else place + length
+        yield head[4:8], place, end
+        place = end
 
 
 def _at(stream: BinaryIO, place: int, count: int) -> bytes:

@@ -16,6 +16,8 @@ from sadr_cli.cli import app
 from sadr_cli.model import checkpoint as cp
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, save_checkpoint
 from sadr_cli.model.network import NetworkConfig, SADRNet
+from sadr_cli.native import Native
+from sadr_cli.sources import video
 
 
 @pytest.fixture(autouse=True)
@@ -173,13 +175,26 @@ def test_a_format_that_pillow_lacks(monkeypatch, bare) -> None:
     assert checks["photo format/WEBP"]["status"] == "missing"
 
 
-def test_without_pyav_videos_are_not_for_browsers(monkeypatch, bare) -> None:
+def test_without_pyav_there_are_photos_but_no_videos(monkeypatch, bare) -> None:
     bare("_photo_formats", "_weights", "_packages", "_detectors")
     monkeypatch.setitem(sys.modules, "av", None)
+    forgotten = Native(video._load, lambda av: av.codecs_available)
+    monkeypatch.setattr("sadr_cli.sources.video.pyav", forgotten)
+    monkeypatch.setattr("sadr_cli.video.writer.pyav", forgotten)
+    result, checks, _ = run("--device", "cpu")
+    assert result.exit_code == 0
+    for name in ("video/write H.264", "video/read"):
+        assert checks[name]["status"] == "failed"
+        assert checks[name]["fix"] == "pip install --force-reinstall av"
+    assert "videos need the package av" in checks["video/write H.264"]["detail"]
+
+
+def test_an_ffmpeg_without_h264_writes_what_browsers_do_not_play(monkeypatch, bare) -> None:
+    bare("_photo_formats", "_weights", "_packages", "_detectors")
+    monkeypatch.setattr("sadr_cli.video.writer._CODECS", [("mpeg4", "mpeg4", {})])
     result, checks, _ = run("--device", "cpu")
     assert result.exit_code == 0
     assert checks["video/write H.264"]["status"] == "missing"
-    assert checks["video/write H.264"]["fix"] == "pip install av"
     assert checks["video/read"]["status"] == "ok"
 
 

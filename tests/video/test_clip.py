@@ -4,10 +4,12 @@ import csv
 import json
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
 from fakes import FakeDetector, photo_with
+from made_videos import write_avi
 from test_tracker import Following, picture
 from typer.testing import CliRunner
 
@@ -136,6 +138,25 @@ def test_a_video_cut_short_says_so(tmp_path):
     assert "cut short" in entry["reason"] or "not a video" in entry["reason"]
 
 
+def test_a_picture_that_cannot_be_encoded_costs_the_drawn_video_only(tmp_path):
+    """The tables are there, the next input is done, and the reason is the true one."""
+    wide = write_avi(tmp_path / "wide.avi", [np.zeros((2, 20_000, 3), np.uint8)] * 3)
+    photo = photo_with(tmp_path / "a.png")
+    summary, (entry, after) = go(tmp_path / "out", wide, photo, overlay=True)
+    note = "not drawn: pictures of 2048 x 1 cannot be encoded as MP4"
+    assert (entry["status"], after["status"]) == ("no_face", "ok") and entry["notes"] == [note]
+    assert summary.notes == [(str(wide), note)]
+    assert "wide_poses.csv" in entry["outputs"] and "overlays/wide.mp4" not in entry["outputs"]
+    assert {p.name for p in (tmp_path / "out" / "overlays").iterdir()} == {"a.jpg"}
+
+
+def test_frames_of_other_sizes_are_fitted_into_the_first(tmp_path):
+    path = write_avi(tmp_path / "c.avi", [scenes(0)] * 4 + [scenes(0)[::2, ::2]] * 3)
+    _, (entry,) = go(tmp_path / "out", path, overlay=True)
+    assert entry["status"] == "ok" and entry["frames"] == 7 and entry["frames_detected"] == 1
+    assert entry["notes"] == ["frames of 160 x 120 among those of 320 x 240: fitted into these"]
+
+
 def test_stopping_leaves_nothing_of_an_unfinished_video(tmp_path):
     clip, out = write_clip(tmp_path / "c.mp4"), tmp_path / "out"
     photo = photo_with(tmp_path / "a.png", size=(300, 300))
@@ -172,7 +193,6 @@ def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
 
 
 def test_variable_frame_rate_keeps_its_times(tmp_path):
-    av = pytest.importorskip("av")
     path, out = tmp_path / "v.mp4", tmp_path / "out"
     times = np.cumsum([0, *([0.04, 0.12] * 9)])
     with av.open(str(path), "w") as container:
@@ -192,15 +212,6 @@ def test_variable_frame_rate_keeps_its_times(tmp_path):
         assert stream.codec_context.name == "h264"
         shown = [float(f.pts * stream.time_base) for f in container.decode(video=0)]
     np.testing.assert_allclose(np.diff(shown), np.diff(times), atol=0.002)
-
-
-def test_overlay_without_pyav(tmp_path, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "av", None)
-    _, (entry,) = go(tmp_path / "out", write_clip(tmp_path / "c.mp4", 8), overlay=True)
-    capture = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "c.mp4"))
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8 and "overlays/c.mp4" in entry["outputs"]
 
 
 def test_the_closing_line_counts_tracks_and_frames(tmp_path, monkeypatch):
