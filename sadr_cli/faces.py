@@ -20,7 +20,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 # Distance of P and G, as a share of the crop, at which confidence has fallen to 1/e.
 AGREEMENT = 0.03
-# A face below it carries a warning: 2 % of AFLW2000-3D's faces (benchmarks/passes.py), and every
+# A face below it carries a warning: 3 % of AFLW2000-3D's faces (benchmarks/passes.py), and every
 # crop without a face that was tried.
 LOW_CONFIDENCE = 0.75
 PROFILE_YAW = 60.0  # degrees beyond which the far side of a face is inferred

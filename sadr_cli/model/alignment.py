@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -89,14 +90,14 @@ class UVSurface:
 
     def gather(self, uv_map: Tensor) -> Tensor:
         """Vertices (B, C, V) of a map (B, C, H, W)."""
-        return uv_map.flatten(2).index_select(2, self.vertices)
+        return _columns(uv_map.flatten(2), self.vertices)
 
     def facing(self, xy: Tensor) -> Tensor:
         """(B, V) bool: normal z >= 0, for a position map's x and y (down) (B, 2, H, W)."""
         across = xy[:, :, 1:-1, 2:] - xy[:, :, 1:-1, :-2]
         down = xy[:, :, 2:, 1:-1] - xy[:, :, :-2, 1:-1]
         whole = F.pad(_turns_to_viewer(across, down), (1, 1, 1, 1))
-        facing = whole.flatten(1).index_select(1, self.vertices)
+        facing = _columns(whole.flatten(1), self.vertices)
         facing[:, self._border] = self.facing_at(xy, self._border)
         return facing
 
@@ -106,6 +107,13 @@ class UVSurface:
         near = xy.flatten(2).index_select(2, around.flatten()).unflatten(2, around.shape)
         east, west, south, north = near.unbind(2)
         return _turns_to_viewer(east - west, south - north)
+
+
+def _columns(values: Tensor, index: Tensor) -> Tensor:
+    """``values[..., index]``; without a gradient on the CPU by NumPy, in a quarter of the time."""
+    if values.device.type != "cpu" or values.requires_grad:
+        return values.index_select(-1, index)
+    return torch.from_numpy(np.take(values.numpy(), index.numpy(), axis=-1))
 
 
 def _turns_to_viewer(across: Tensor, down: Tensor) -> Tensor:
