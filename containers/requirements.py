@@ -34,9 +34,8 @@ def requirements(wheel: str) -> list[str]:
         wanted = Requirement(text)
         marker = wanted.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in EXTRAS):
-            if name := INSTEAD.get(wanted.name, wanted.name):
-                lines.add(f"{name}{wanted.specifier}")
-    return sorted(lines)
+            lines.add(f"{INSTEAD.get(wanted.name, wanted.name)}{wanted.specifier}")
+    return sorted(line for line in lines if line[0].isalnum())
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ def dask(tmp_path, monkeypatch):
             process.wait()
 
 
+@pytest.mark.slow
 def test_same_files_as_on_one_machine_though_a_worker_is_killed(photos, tmp_path, dask):
     address, workers, log = dask
     alone, order = go(photos, tmp_path / "alone")

@@ -58,7 +58,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Every ``sadr ...`` of the page's shell blocks, as words."""
+    """Every ``sadr ...`` of the page's shell blocks, also in a container, as words."""
     found = []
     for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
         if token.type == "fence" and token.info.strip() in ("sh", "bash", "console"):
@@ -67,6 +67,9 @@ def commands(page: Path) -> list[list[str]]:
                 words: list[str] = []
                 for word in [*shlex.split(line, comments=True), "|"]:
                     if word in ("|", "&&", ";", ">", "||"):
+                        if words[:2] == ["docker", "run"]:
+                            words = words[[w.split(":")[0] for w in words].index("sadr") :]
+                            words[0] = "sadr"
                         if words and Path(words[0]).name == "sadr":
                             found.append(words[1:])
                         words = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
+
+
+def script(name: str) -> ModuleType:
+    """A Python file outside of the package, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def yaml_file(name: str) -> Any:
@@ -54,10 +65,7 @@ def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """``.ci/check_release.py`` over a project of version 1.2.0 that is ready."""
-    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "check_release.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script(".ci/check_release.py")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text('version = "1.2.0"\n')
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.0\n")
@@ -88,3 +96,33 @@ def test_what_a_release_lacks_is_said(
     path = release.ROOT / name
     path.write_text(path.read_text().replace(old, new))
     assert said in "\n".join(release.problems("v1.2.0"))
+
+
+def test_the_small_container_installs_what_the_wheel_requires(tmp_path: Path) -> None:
+    """All of it, but for what ``INSTEAD`` names, and that is still required."""
+    module = script("containers/requirements.py")
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"]]
+    for extra in ("video", "heif", "cluster", "export"):
+        lines += [f"{text}; extra == '{extra}'" for text in extras[extra]]
+    wheel = tmp_path / "sadr.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        metadata = "".join(f"Requires-Dist: {line}\n" for line in lines)
+        archive.writestr("sadr-0.dist-info/METADATA", metadata)
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[<>=;]", text)[0] for text in requirements}
+
+    installed = names(module.requirements(str(wheel)))
+    left_out = names(extras["export"]) | module.INSTEAD.keys()
+    assert module.INSTEAD.keys() < names(lines)
+    assert installed - {"opencv-python-headless"} == names(lines) - left_out
+
+
+def test_the_builder_of_containers_gets_what_the_wheel_is_made_of() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in ignored if line.startswith("!")}
+    wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], PROJECT["readme"], "pyproject.toml"}
+    assert needed | {PROJECT["license"]["file"], "containers"} == sent
+    assert all((ROOT / name).exists() for name in sent)

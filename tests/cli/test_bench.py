@@ -28,6 +28,7 @@ def small(monkeypatch):
     monkeypatch.setattr(network, "_full", lambda: SADRNet(NetworkConfig(256, 64, 0.1)).eval())
 
 
+@pytest.mark.slow
 def test_bench_of_the_network(small):
     result = CliRunner().invoke(app, ["bench", "--device", "cpu", "--rounds", "1", "--json"])
     assert result.exit_code == 0, result.stderr
@@ -36,6 +37,7 @@ def test_bench_of_the_network(small):
     assert {r["group"] for r in rows} == {"network", "alignment"}
 
 
+@pytest.mark.slow
 def test_bench_of_whole_runs(small, photos, monkeypatch):
     from sadr_cli.bench import runs
 

@@ -103,6 +103,7 @@ def test_flat_and_hidden_faces_align_alike():
         np.testing.assert_allclose(b, a, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_onnx_agrees_with_pytorch_in_any_batch(
     checkpoint, crops, photos, tmp_path, monkeypatch, capsys
 ):
