@@ -13,7 +13,7 @@ from email.parser import Parser
 
 from pip._vendor.packaging.requirements import Requirement
 
-EXTRAS = ("", "video", "heif", "cluster")
+WITHOUT_EXTRAS = {"dev", "export"}
 # Package -> what stands for it; nothing where install.sh brings it, or the container has none.
 INSTEAD = {
     "torch": "",
@@ -29,11 +29,12 @@ def requirements(wheel: str) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(name).decode())
+    extras = {"", *(metadata.get_all("Provides-Extra") or ())} - WITHOUT_EXTRAS
     lines = set()
     for text in metadata.get_all("Requires-Dist") or ():
         wanted = Requirement(text)
         marker = wanted.marker
-        if marker is None or any(marker.evaluate({"extra": extra}) for extra in EXTRAS):
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
             lines.add(f"{INSTEAD.get(wanted.name, wanted.name)}{wanted.specifier}")
     return sorted(line for line in lines if line[0].isalnum())
 

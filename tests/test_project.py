@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 import zipfile
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,22 +102,23 @@ def test_what_a_release_lacks_is_said(
 def test_the_small_container_installs_what_the_wheel_requires(tmp_path: Path) -> None:
     """All of it, but for what ``INSTEAD`` names, and that is still required."""
     module = script("containers/requirements.py")
-    extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"]]
-    for extra in ("video", "heif", "cluster", "export"):
-        lines += [f"{text}; extra == '{extra}'" for text in extras[extra]]
+    extras = {e: list(t) for e, t in PROJECT["optional-dependencies"].items() if e != "dev"}
+    lines = [f"Requires-Dist: {text}" for text in PROJECT["dependencies"]]
+    for extra, texts in extras.items():
+        lines += [f"Provides-Extra: {extra}"]
+        lines += [f"Requires-Dist: {text}; extra == '{extra}'" for text in texts]
     wheel = tmp_path / "sadr.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        metadata = "".join(f"Requires-Dist: {line}\n" for line in lines)
-        archive.writestr("sadr-0.dist-info/METADATA", metadata)
+        archive.writestr("sadr-0.dist-info/METADATA", "\n".join([*lines, ""]))
 
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[<>=;]", text)[0] for text in requirements}
 
     installed = names(module.requirements(str(wheel)))
+    required = names([*PROJECT["dependencies"], *chain.from_iterable(extras.values())])
+    assert module.INSTEAD.keys() < required
     left_out = names(extras["export"]) | module.INSTEAD.keys()
-    assert module.INSTEAD.keys() < names(lines)
-    assert installed - {"opencv-python-headless"} == names(lines) - left_out
+    assert installed - {"opencv-python-headless"} == required - left_out
 
 
 def test_the_builder_of_containers_gets_what_the_wheel_is_made_of() -> None:
