@@ -1,7 +1,7 @@
 """The rows of the paper's ablation (Table IV), trained equally long, beside the paper's.
 
     python benchmarks/ablation.py SHARDS --face-model bfm_uv.npz --aflw2000 AFLW2000-3D \
-        --out runs/ablation -- --preset lite --start-encoder lite --steps 300
+        --out runs/ablation -- --preset lite --set start_encoder=lite --set steps=300
 
 What stands after ``--`` goes to every ``sadr train``. Each variant is trained and evaluated in a
 folder of its own below ``--out``; finished ones are not done again. Prints a Markdown table of
@@ -53,8 +53,8 @@ def run(name: str, options: argparse.Namespace, training: list[str]) -> None:
     if report(out) is not None:
         return
     shared = ["--face-model", options.face_model, "--device", options.device]
-    sadr("train", *options.data, *shared, "--variant", name, "--name", name, "--out", str(out),
-         *training)  # fmt: skip
+    named = ["--set", f"variant={name}", "--set", f"name={name}"]
+    sadr("train", *options.data, *shared, "--out", str(out), *training, *named)
     weights = str(out / f"{name}.safetensors")
     sadr("evaluate", "aflw2000", "--data", options.aflw2000, *shared, "--weights", weights,
          "--out", str(out / "evaluation"), "--quiet")  # fmt: skip

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from sadr_cli.errors import ExitCode
+from sadr_cli.errors import ExitCode, UsageError
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
 _SIZES = ("COLUMNS", "LINES")
@@ -80,6 +80,16 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
             os._exit(int(ExitCode.INTERRUPTED))
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def check_working_folder() -> None:
+    """UsageError when it was deleted: libraries would end the process without a word."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise UsageError(
+            "the working folder is not there any more: change to another one"
+        ) from error
 
 
 def leave_interrupted() -> NoReturn:

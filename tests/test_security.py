@@ -139,7 +139,7 @@ def _hostile(kind: str, path: Path) -> None:
         ["weights", "import", "evil.pth"],
         ["weights", "from-state", "evil.pt", "--out", "x.safetensors"],
         ["export", "evil.npz", "--format", "obj", "--out", "o"],
-        ["train", "evil.npz", "--face-model", "evil.npz", "--out", "o", "--steps", "1"],
+        ["train", "evil.npz", "--face-model", "evil.npz", "--out", "o", "--set", "steps=1"],
         ["evaluate", "aflw2000", "--data", ".", "--predictions", "evil.npz", "--out", "o"],
     ],
     ids=lambda a: "-".join(a[:2]),

@@ -30,7 +30,7 @@ from sadr_cli.cli.output import (
     wants_traceback,
 )
 from sadr_cli.errors import ExitCode, SadrError
-from sadr_cli.process import BROKEN_PIPE, flush, prepare
+from sadr_cli.process import BROKEN_PIPE, check_working_folder, flush, prepare
 
 # In the order of the help.
 COMMANDS = (
@@ -80,6 +80,7 @@ class Group(TyperGroup):
             formatter.write_dl([(n, c.get_short_help_str(200)) for n, c in commands.items()])
 
     def invoke(self, ctx: Any) -> Any:
+        check_working_folder()
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, OSError) as error:

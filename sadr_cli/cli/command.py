@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import typer
 from typer.core import TyperCommand
 from typer.models import OptionInfo, ParameterInfo
 
@@ -46,7 +48,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
             parameters += _options_of(kind)
         else:
             keyword = inspect.Parameter.KEYWORD_ONLY
-            parameters.append(parameter.replace(annotation=kind, kind=keyword))
+            parameters.append(parameter.replace(annotation=_option(kind), kind=keyword))
 
     def call(**values: Any) -> None:
         for name, kind in groups.items():
@@ -66,7 +68,7 @@ def _options_of(group: type) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=_default(field),
-            annotation=_with_title(hints[field.name], group.TITLE),  # type: ignore[attr-defined]
+            annotation=_option(hints[field.name], group.TITLE),  # type: ignore[attr-defined]
         )
         for field in fields(group)
     ]
@@ -76,12 +78,22 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def _with_title(annotation: Any, title: str) -> Any:
+def _option(annotation: Any, title: str | None = None) -> Any:
+    """An ``Annotated`` option or argument with its theme; paths that are empty are refused."""
     if get_origin(annotation) is not Annotated:
         return annotation
     kind, *infos = get_args(annotation)
     named: list[ParameterInfo] = [copy(info) for info in infos]
     for info in named:
-        if isinstance(info, OptionInfo):
+        if isinstance(info, OptionInfo) and title is not None:
             info.rich_help_panel = title
+        if kind is Path or kind == Path | None:
+            info.parser = _path
     return Annotated[(kind, *named)]
+
+
+def _path(text: str) -> Path:
+    """Without this an empty name would be the working folder."""
+    if not text:
+        raise typer.BadParameter("the name is empty")
+    return Path(text)

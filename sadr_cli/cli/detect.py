@@ -58,10 +58,10 @@ def detect(
     span.check()
     from sadr_cli.detection import detection_to_record
     from sadr_cli.pipeline.detect import DetectSettings, FaceFinder, default_jobs
+    from sadr_cli.pipeline.inputs import peek
     from sadr_cli.pipeline.settings import StopFlag
     from sadr_cli.sources.shard import take_shard
 
-    sources = take_shard(inputs.sources(), part)
     stop = StopFlag()
     finder = FaceFinder(
         DetectSettings(
@@ -78,6 +78,7 @@ def detect(
         ),
         stop,
     )
+    sources = peek(take_shard(inputs.sources(), part))
     with out.progress("Detecting") as bar, stop.on_signals(out.warn):
 
         def on_frame(frame: Frame, detections: list[Detection]) -> None:

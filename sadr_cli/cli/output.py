@@ -189,15 +189,18 @@ class Output:
             raise standard_output_error(error) from error
 
     @contextmanager
-    def progress(self, label: str, total: int | None = None) -> Iterator[ProgressBar]:
+    def progress(
+        self, label: str, total: float | None = None, unit: str = ""
+    ) -> Iterator[ProgressBar]:
         """A bar on a terminal, elsewhere a line every ten seconds; nothing with --quiet.
 
         Messages and results printed meanwhile stay above the bar.
         """
-        bar = ProgressBar(label, total)
-        if not self.quiet:
-            terminal = console().is_terminal
-            bar = TerminalBar(console(), label, total) if terminal else LinesBar(_say, label, total)
+        bar = ProgressBar(label, total, unit)
+        if not self.quiet and console().is_terminal:
+            bar = TerminalBar(console(), label, total, unit)
+        elif not self.quiet:
+            bar = LinesBar(_say, label, total, unit)
         with bar:
             self._bar = bar
             try:

@@ -21,12 +21,14 @@ class ProgressBar:
     """Counts what is done; this one shows nothing.
 
     label: what is being done. total: how much there is, None as long as that is not known.
+    unit: "%" for shares of a whole; nothing for things that are counted.
     """
 
-    def __init__(self, label: str = "", total: int | None = None) -> None:
+    def __init__(self, label: str = "", total: float | None = None, unit: str = "") -> None:
         self.label = label
         self.total = total
-        self.completed = 0
+        self.unit = unit
+        self.completed: float = 0
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -34,11 +36,11 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         return
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: float = 1) -> None:
         self.completed += n
         self.changed()
 
-    def update(self, total: int | None = None, label: str | None = None) -> None:
+    def update(self, total: float | None = None, label: str | None = None) -> None:
         self.total = self.total if total is None else total
         self.label = self.label if label is None else label
         self.changed()
@@ -58,17 +60,23 @@ class ProgressBar:
 class TerminalBar(ProgressBar):
     """A bar with count, rate and time left, below what is printed meanwhile."""
 
-    def __init__(self, console: Console, label: str, total: int | None) -> None:
-        super().__init__(label, total)
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
+    def __init__(self, console: Console, label: str, total: float | None, unit: str = "") -> None:
+        super().__init__(label, total, unit)
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn() if unit else MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            Remaining(),
+            TimeRemainingColumn(),
         )
         # Standard output stays where it was redirected to.
         self._progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
@@ -88,7 +96,7 @@ class TerminalBar(ProgressBar):
             completed=self.completed,
             total=self.total,
             description=self.label,
-            rate=f"{task.speed:.1f}/s" if task.speed else "",
+            rate=f"{task.speed:.1f}/s" if task.speed and not self.unit else "",
         )
 
 
@@ -102,12 +110,13 @@ class LinesBar(ProgressBar):
         self,
         say: Callable[[str], None],
         label: str,
-        total: int | None,
+        total: float | None,
+        unit: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(label, total)
+        super().__init__(label, total, unit)
         self._say, self._clock = say, clock
-        self._past = deque([(clock(), 0)], _WINDOW)
+        self._past: deque[tuple[float, float]] = deque([(clock(), 0)], _WINDOW)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sadr-progress", daemon=True)
 
@@ -129,11 +138,14 @@ class LinesBar(ProgressBar):
         then, before = self._past[0]
         self._past.append((now, done))
         rate = max(done - before, 0) / max(now - then, 1e-9)
-        parts = [f"{self.label}: {done} " + ("so far" if total is None else f"of {total}")]
-        if rate:
+        count = "so far" if total is None else f"of {total}"
+        parts = [
+            f"{self.label}: " + (f"{done:.0f} {self.unit}" if self.unit else f"{done} {count}")
+        ]
+        if rate and not self.unit:
             parts.append(f"{rate:.1f}/s")
-            if total is not None and total > done:
-                parts.append(f"{duration((total - done) / rate)} left")
+        if rate and total is not None and total > done:
+            parts.append(f"{duration((total - done) / rate)} left")
         return ", ".join(parts)
 
 

@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Print what a checkpoint says of itself as JSON: sizes, scalings, provenance, licence.
 
-    Example: sadr weights show lite
+    Example: sadr weights show mobile
     """
     import hashlib
     import json

@@ -64,17 +64,13 @@ class Counts:
 class FaceFinder:
     """Looks at photos in threads, each with its own detector; at videos frame by frame.
 
-    Raises UsageError and MissingDataError for a detector that cannot run, OutputError for folders
-    that cannot be written, all before anything is looked at.
+    Raises UsageError and MissingDataError for a detector that cannot run.
     """
 
     def __init__(self, settings: DetectSettings, stop: StopFlag) -> None:
         self._settings, self._stop = settings, stop
         self._local = threading.local()
         self._local.detector = self._create()
-        for folder in (settings.crops, settings.overlay):
-            if folder is not None:
-                check_writable(folder)
 
     def run(
         self,
@@ -86,8 +82,12 @@ class FaceFinder:
 
         on_frame: called with every photo, or frame of a video, and its faces.
         on_source: called after each input with the number of its faces, or what was wrong.
+        Raises OutputError when a folder cannot be written, before anything is looked at.
         """
         count = Counts()
+        for folder in (self._settings.crops, self._settings.overlay):
+            if folder is not None:
+                check_writable(folder)
         for source, seen in ordered_map(self._look, sources, self._settings.jobs, self._stopped):
             count.files += 1
             found, problem = 0, None

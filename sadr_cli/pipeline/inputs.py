@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from sadr_cli.detection.boxes import BoxGroup, merge_boxes, read_boxes
 from sadr_cli.errors import NothingToDoError, UsageError
 from sadr_cli.pipeline.photo import Work
 from sadr_cli.sources import Source, SourceList
 from sadr_cli.text import lines, standard_input
+
+T = TypeVar("T")
 
 
 def works_from_sources(sources: Iterable[Source]) -> Iterator[Work]:
@@ -44,9 +47,8 @@ def works_from_boxes(boxes: str) -> Iterator[Work]:
     yield from (work(group) for group in groups)
 
 
-def peek(works: Iterator[Work]) -> Iterator[Work]:
-    """NothingToDoError when there is no input, before anything heavy is loaded."""
-    first = next(works, None)
-    if first is None:
-        raise NothingToDoError("nothing to do: no input names a photo")
-    return chain([first], works)
+def peek(inputs: Iterator[T]) -> Iterator[T]:
+    """NothingToDoError when there is no input, before anything is loaded or made."""
+    for first in inputs:
+        return chain([first], inputs)
+    raise NothingToDoError("nothing to do: no input names a photo")

@@ -212,8 +212,7 @@ def train(
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
     if sum(x is not None for x in (start_from, start_encoder, encoder_from)) > 1:
         raise UsageError(
-            "--start-from, --start-encoder and --encoder-from each bring an encoder: leave out all "
-            "but one"
+            "start_from, start_encoder, encoder_from: each brings an encoder, leave out all but one"
         )
     given = start_from or start_encoder
     start = load_checkpoint(find_weights(given)) if given else None
@@ -268,7 +267,7 @@ def train(
 
     def diverged(step: int) -> str:
         kept = f"{state} holds the last good state" if has_state(state) else "nothing was saved"
-        return f"training diverged at step {step}: {kept}; continue with a lower --lr"
+        return f"training diverged at step {step}: {kept}; continue with a lower lr"
 
     def steps() -> Iterator[tuple[int, dict[str, Tensor]]]:
         try:

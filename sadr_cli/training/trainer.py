@@ -97,7 +97,7 @@ class Trainer:
         self.samples = 0
         self.seconds = 0.0
         if config.distill and teacher is None:
-            raise UsageError("distillation needs a teacher: give its checkpoint with --teacher")
+            raise UsageError("distillation needs a teacher: give its checkpoint as data.teacher")
         self.teacher = teacher if config.distill else None
         generator = torch.Generator(device=device).manual_seed(config.seed + _rank())
         self.maker = SampleMaker(

@@ -12,6 +12,7 @@ import typer
 
 from sadr_cli.cli import app
 from sadr_cli.training.config import VARIANTS
+from sadr_cli.training.settings import resolve
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "ablation.py"
 
@@ -49,13 +50,14 @@ def test_every_variant_runs_once_and_stands_beside_the_paper(
     model = tmp_path / "model.npz"
     model.touch()
     arguments = ["shards", "--face-model", str(model), "--aflw2000", str(tmp_path)]
-    arguments += ["--out", str(tmp_path / "out"), "--", "--preset", "lite", "--steps", "7"]
+    arguments += ["--out", str(tmp_path / "out"), "--", "--preset", "lite", "--set", "steps=7"]
     monkeypatch.setattr(sys, "argv", ["ablation.py", *arguments])
     script.main()
     assert [name for name, _ in calls] == ["train", "evaluate"] * len(VARIANTS)
     trained = [given for name, given in calls if name == "train"]
-    assert {given["variant"] for given in trained} == set(VARIANTS)
-    assert all((given["preset"], given["steps"]) == ("lite", 7) for given in trained)
+    settings = [resolve(changes=given["changes"], preset=given["preset"]) for given in trained]
+    assert {s.variant for s in settings} == set(VARIANTS) == {s.name for s in settings}
+    assert all((s.preset, s.config.steps) == ("lite", 7) for s in settings)
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 2 + len(VARIANTS)
     assert rows[-1] == (

@@ -82,6 +82,13 @@ def test_thread_counts_of_nested_regions_are_left_alone(monkeypatch, capfd) -> N
     assert os.environ["OMP_NUM_THREADS"] == "4, 2" and capfd.readouterr().err == ""
 
 
+def test_a_working_folder_that_was_deleted_is_said(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    done = shell(f"mkdir '{gone}' && cd '{gone}' && rmdir '{gone}' && SADR detect /x.jpg")
+    assert done.returncode == 2
+    assert done.stderr == "error: the working folder is not there any more: change to another one\n"
+
+
 # Streams --------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,52 @@ def test_wrong_usage_is_2(arguments) -> None:
     assert result.exit_code == 2 and result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["detect", "x.jpg", "--crops", ""], ["reconstruct", "x.jpg", "--out="]],
+)
+def test_an_empty_name_is_not_the_working_folder(arguments) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and "the name is empty" in result.stderr
+    assert arguments[-2 if "" in arguments else -1].rstrip("=") in result.stderr
+
+
+def test_nothing_is_made_when_there_is_nothing_to_do(tmp_path) -> None:
+    made = tmp_path / "crops"
+    result = CliRunner().invoke(app, ["detect", str(tmp_path / "no.jpg"), "--crops", str(made)])
+    assert result.exit_code == 4 and not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["detct"], "there is no command 'detct': did you mean detect? (see sadr --help)"),
+        (["weights", "shw"], "did you mean show? (see sadr weights --help)"),
+        (["detect", "x", "--detectr", "y"], "--detectr"),
+        (["train", "x", "--nonsense"], "(see sadr train --help)"),
+    ],
+)
+def test_usage_errors_are_said_like_all_others(arguments, words) -> None:
+    result = CliRunner().invoke(app, arguments, prog_name="sadr")
+    assert result.exit_code == 2 and words in result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+def test_help_is_a_command_too() -> None:
+    for words, same in ((["help"], ["--help"]), (["help", "detect"], ["detect", "--help"])):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0
+        assert result.stdout == CliRunner().invoke(app, same).stdout
+    assert CliRunner().invoke(app, ["-V"]).stdout.startswith("sadr ")
+
+
+def test_no_description_is_cut_short() -> None:
+    for command in ([], ["weights"]):
+        result = CliRunner().invoke(app, [*command, "--help"])
+        listed = result.stdout[result.stdout.index("Commands:") :]
+        assert "..." not in listed
+
+
 def test_main_answers_version_and_completion(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["sadr", "--version"])
     with pytest.raises(SystemExit) as end:
@@ -128,7 +174,7 @@ def test_the_bar_counts_and_is_drawn_on_terminals() -> None:
 
 def test_without_a_terminal_lines_say_how_far_how_fast_and_how_long() -> None:
     clock = iter([0.0, 10.0, 20.0, 30.0, 40.0])
-    bar = LinesBar([].append, "Detecting", None, lambda: next(clock))
+    bar = LinesBar([].append, "Detecting", None, clock=lambda: next(clock))
     assert bar.line() == "Detecting: 0 so far"
     bar.advance(40)
     assert bar.line() == "Detecting: 40 so far, 2.0/s"
@@ -137,6 +183,10 @@ def test_without_a_terminal_lines_say_how_far_how_fast_and_how_long() -> None:
     assert bar.line() == "Detecting: 60 of 640, 2.0/s, 5 min left"
     bar.advance(580)
     assert bar.line() == "Detecting: 640 of 640, 16.0/s"
+    clock = iter([0.0, 60.0])
+    bar = LinesBar([].append, "Training", 100, "%", lambda: next(clock))
+    bar.advance(12.4)
+    assert bar.line() == "Training: 12 %, 7 min left"
 
 
 def test_lines_come_while_a_run_is_silent(monkeypatch) -> None:

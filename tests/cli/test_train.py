@@ -21,6 +21,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def train(data, face_model, out, config, *, observe, warn, **more):
         seen.update(data=data, face_model=face_model, out=out, config=config, **more)
+        out.mkdir(exist_ok=True)
         observe(Progress(step=10, samples=160, done=0.5, losses={"G": 0.25, "P": 0.5}))
         observe(Progress(step=20, samples=320, done=1.0, losses={}, validation={"nme": 3.5}))
         warn("the labels of 3 photos are doubtful")
@@ -35,20 +36,55 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return call
 
 
-def test_options_reach_the_configuration(trained) -> None:
-    result, seen = trained(
-        *("--preset", "lite", "--steps", 700, "--batch-size", 6, "--lr", 0.001, "--seed", 5),
-        *("--clean", 0.1, "--profiling", 0.25, "--visible", 2, "--average", 0.99, "--piece", 2),
-        *("--teacher", "official", "--distill", 0.3, "--no-resume", "--compact", "--name", "mine"),
+def test_settings_reach_the_run(trained) -> None:
+    changes = (
+        *("train.steps=700", "batch_size=6", "lr=0.001", "seed=5", "clean=0.1", "average=0.99"),
+        *("augment.profiling=0.25", "loss.visible=2", "run.piece=2", "compact=true", "name=mine"),
+        *("teacher=official", "distill=0.3"),
     )
+    settings = [part for change in changes for part in ("--set", change)]
+    result, seen = trained("--preset", "lite", "--no-resume", *settings)
     assert result.exit_code == 0, result.stderr
     config, options = seen["config"], seen["options"]
     assert (config.batch_size, config.lr, config.seed, config.clean) == (6, 0.001, 5, 0.1)
-    assert (config.distill, config.average, config.loss.visible) == (0.3, 0.99, 2)
+    assert (config.steps, config.distill, config.average, config.loss.visible) == (
+        700,
+        0.3,
+        0.99,
+        2,
+    )
     assert config.augment.profiling == 0.25
     assert options.piece == 2 * 2**20 and options.compact
     assert seen["name"] == "mine" and seen["resume"] is False and str(seen["teacher"]) == "official"
     assert seen["data"] == [Path("shards")]
+
+
+def test_the_settings_in_force_are_saved_and_start_the_same_again(trained, tmp_path) -> None:
+    first, seen = trained("--preset", "lite", "--set", "lr=0.002", "--set", "variant=direct")
+    assert first.exit_code == 0, first.stderr
+    saved = tmp_path / "run" / "settings.toml"
+    text, config = saved.read_text(), seen["config"]
+    second, seen = trained("--config", saved, "--set", "name=again")
+    assert second.exit_code == 0, second.stderr
+    assert seen["config"] == config and seen["name"] == "again"
+    assert saved.read_text() == text.replace('"trained"', '"again"')
+
+
+def test_settings_are_shown_without_training(trained) -> None:
+    result, seen = trained("--show", "--preset", "lite", "--set", "steps=7")
+    assert result.exit_code == 0 and not seen
+    assert "steps = 7" in result.stdout.splitlines() and "[augment]" in result.stdout
+
+
+@pytest.mark.parametrize("missing", ["--out", "--face-model", "DATA"])
+def test_what_no_run_can_do_without_is_named(missing: str) -> None:
+    command = {"--out": ["--out", "run"], "--face-model": ["--face-model", "m"], "DATA": ["shards"]}
+    del command[missing]
+    result = CliRunner().invoke(
+        app, ["train", *(part for pair in command.values() for part in pair)]
+    )
+    assert result.exit_code == 2
+    assert ("train on" if missing == "DATA" else missing) in result.stderr
 
 
 def test_what_is_not_given_is_the_presets(trained) -> None:
@@ -79,7 +115,7 @@ def test_quiet_leaves_only_warnings(trained) -> None:
 def test_unknown_presets_and_variants_are_named(trained) -> None:
     result, _ = trained("--preset", "huge")
     assert result.exit_code == 2 and "paper, full, lite, mobile" in result.stderr
-    result, _ = trained("--variant", "huge")
+    result, _ = trained("--set", "variant=huge")
     assert result.exit_code == 2 and "no-attention" in result.stderr
 
 

@@ -262,7 +262,7 @@ def trained(model_file, shard, tmp_path_factory) -> Path:
 
 def test_a_teacher_takes_the_place_of_the_labels(model, shard, trained, monkeypatch) -> None:
     config = replace(TINY, distill=1.0)
-    with pytest.raises(UsageError, match="--teacher"):
+    with pytest.raises(UsageError, match="data.teacher"):
         make_trainer(model, shard, config)
     photos = load_shards([shard], 96)
     grid = UVGrid(model, 32, CPU, mean_template(model, photos))
