@@ -117,7 +117,8 @@ def test_a_worse_second_pass_is_dropped():
             faces = super().reconstruct_crops(images, crops)
             sure = 0.9 if not self.log else 0.7  # the first pass, then the second
             self.log.append(len(crops))
-            return [replace(f, confidence=sure, crop=c) for f, c in zip(faces, crops, strict=True)]
+            far = [replace(c, size=1.5 * c.size) for c in crops]  # of where the face is
+            return [replace(f, confidence=sure, crop=c) for f, c in zip(faces, far, strict=True)]
 
     network = Worse()
     (found,) = Tracker(network, CountingDetector()).step(picture((30, 60, 40)))
