@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before PyTorch is imported: test processes beside each other (pytest -n) share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import settings
-from PIL import Image
+from pictures import PHOTOS, photo
 from synthetic import layout
 
 from sadr_cli.uv import UVLayout
@@ -34,14 +38,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs research data that is not shipped")
     return folder
-
-
-PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-
-
-def photo(name: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: a photo of ``examples/photos``."""
-    return np.asarray(Image.open(PHOTOS / f"{name}.jpg").convert("RGB"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photo
+from pictures import photo
 from safetensors import safe_open
 
 from sadr_cli import Face, Reconstructor

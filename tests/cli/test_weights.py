@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOS
+from pictures import PHOTOS
 from public import public_state
 from typer.testing import CliRunner
 

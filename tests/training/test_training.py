@@ -213,6 +213,7 @@ def test_every_parameter_learns_and_nothing_explodes(model, shard) -> None:
     assert not still
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(model, shard) -> None:
     calm = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     config = replace(TINY, steps=60, encoder_steps=0, batch_size=6, augment=calm, lr=2e-3)
