@@ -164,12 +164,14 @@ class Reconstructor:
     ) -> list[Face]:
         """Faces of a photo (H, W, 3) uint8 RGB, in the order of ``detections``.
 
-        Without detections the detector finds them, best score first. Returns [] when there is
+        Without detections the detector finds them, the main person first. Returns [] when there is
         no face. Raises InputError when the array is not a photo.
         """
         image = _as_photo(image)
         if detections is None:
-            detections = self.detector.detect(image)
+            from sadr_cli.detection import select_faces
+
+            detections = select_faces(self.detector.detect(image), "all", image.shape[:2])
         crops = [self.crop_for(d) for d in detections]
         faces = self._cut_and_run(image, crops, detections)
         if not self.two_pass:

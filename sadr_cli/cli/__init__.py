@@ -152,7 +152,7 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
         return ""
-    text = error.format_message().strip().rstrip(".")
+    text = error.format_message().strip().rstrip(".").replace(": Input should be", ": it should be")
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     return text[:1].lower() + text[1:] + hint
 

@@ -68,6 +68,8 @@ def detect(
             detector=faces.detector,
             device="cpu" if device == "auto" else device,  # without importing torch
             faces=which,
+            min_score=faces.min_score,
+            min_size=faces.min_size,
             start=span.start,
             end=span.end,
             step=span.frame_step,

@@ -183,10 +183,31 @@ class FaceOptions:
         typer.Option(
             "--faces",
             metavar="largest|all|N",
-            help="Which faces of a photo, by size.",
+            help="Which faces of a photo. The main person, by size and place, is face 0.",
             autocompletion=complete("largest", "all"),
         ),
     ] = "all"
+    min_score: Annotated[
+        float,
+        typer.Option(
+            "--min-score",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave out faces of a lower score, from 0 to 1.",
+            show_default=False,
+        ),
+    ] = 0.0
+    min_size: Annotated[
+        float,
+        typer.Option(
+            "--min-size",
+            min=0,
+            metavar="PIXELS",
+            help="Leave out faces whose box is smaller.",
+            show_default=False,
+        ),
+    ] = 0.0
     detector: DetectorOption = "centerface"
 
     @property

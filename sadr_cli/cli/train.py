@@ -50,15 +50,6 @@ def train(
             autocompletion=complete("paper", "full", "mobile", "lite"),
         ),
     ] = None,
-    encoder_from: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder-from",
-            metavar="FILE",
-            help="A pretrained MobileNet encoder (ONNX) that a new run begins with.",
-            show_default=False,
-        ),
-    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -98,12 +89,7 @@ def train(
     from sadr_cli.training.session import train as run
 
     settings = file.resolve(
-        config,
-        changes or (),
-        preset,
-        train=tuple(data or ()),
-        face_model=face_model,
-        encoder_from=encoder_from,
+        config, changes or (), preset, train=tuple(data or ()), face_model=face_model
     )
     output = messages.open(results=show)
     if show:

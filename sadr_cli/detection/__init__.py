@@ -1,7 +1,7 @@
 """Face detection: a protocol, one file a detector, and each one's way to the network's crop.
 
     detector = create_detector("centerface")
-    faces = select_faces(detector.detect(image), "largest")  # image (H, W, 3) uint8 RGB
+    faces = select_faces(detector.detect(image), "largest", image.shape[:2])  # (H, W, 3) uint8
     crop = crop_for_detection(faces[0])
 
 A detector's module is imported when it is asked for.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from sadr_cli.detection.base import non_maximum_suppression, select_faces
+from sadr_cli.detection.base import non_maximum_suppression, prominence, select_faces
 from sadr_cli.detection.boxes import detection_to_record, merge_boxes, read_boxes
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.errors import UsageError
@@ -26,6 +26,7 @@ __all__ = [
     "detection_to_record",
     "merge_boxes",
     "non_maximum_suppression",
+    "prominence",
     "read_boxes",
     "select_faces",
 ]

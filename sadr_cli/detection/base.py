@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -33,15 +34,32 @@ def non_maximum_suppression(
     return np.asarray(keep, np.intp).reshape(-1)
 
 
-def select_faces(detections: list[Detection], which: str | int) -> list[Detection]:
-    """The faces a user asked for: ``largest``, ``all`` or the N largest.
+def prominence(detection: Detection, photo: tuple[int, int]) -> float:
+    """How much a photo of ``photo`` (height, width) pixels is one of this face.
 
-    Size is the box's; the order of the result is by size for ``largest`` and N, and as given
-    for ``all``.
+    Its size in pixels, which a face in a corner counts by half of and one in the middle in full.
     """
-    if which == "all":
-        return list(detections)
-    count = 1 if which == "largest" else which
-    if not isinstance(count, int) or count < 1:
+    height, width = photo
+    x0, y0, x1, y1 = (float(v) for v in detection.box)
+    away = np.hypot((x0 + x1 + 1 - width) / width, (y0 + y1 + 1 - height) / height) / np.sqrt(2)
+    return detection.size * (1 - 0.5 * min(float(away), 1.0))
+
+
+def select_faces(
+    detections: Sequence[Detection],
+    which: str | int,
+    photo: tuple[int, int],
+    *,
+    min_score: float = 0.0,
+    min_size: float = 0.0,
+) -> list[Detection]:
+    """The faces a user asked for, the main person first: in the order of :func:`prominence`.
+
+    which: ``all``, ``largest`` (the main person) or how many. photo: (height, width) in pixels.
+    min_score: least score; min_size: least side of the box in pixels.
+    """
+    count = {"all": len(detections), "largest": 1}.get(str(which), which)
+    if not isinstance(count, int) or (count < 1 and which != "all"):
         raise ValueError(f"faces must be 'largest', 'all' or a number of at least 1, not {which!r}")
-    return sorted(detections, key=lambda d: (-d.size, -d.score))[:count]
+    wanted = [d for d in detections if d.score >= min_score and d.size >= min_size]
+    return sorted(wanted, key=lambda d: (-prominence(d, photo), -d.score))[:count]

@@ -31,14 +31,16 @@ Seen = tuple[Frame, list[Detection]]
 class DetectSettings:
     """How faces are looked for, and what is written.
 
-    faces: ``largest``, ``all`` or how many of the largest faces of a photo. start, end: seconds of
-    a video; step: every step-th frame. jobs: threads that read and look.
+    faces, min_score, min_size: see ``detection.select_faces``. start, end: seconds of a video;
+    step: every step-th frame. jobs: threads that read and look.
     crops: folder for each face's 256 x 256 crop; overlay: folder for photos with their faces drawn.
     """
 
     detector: str = "centerface"
     device: str = "cpu"
     faces: str | int = "all"
+    min_score: float = 0.0
+    min_size: float = 0.0
     start: float = 0.0
     end: float | None = None
     step: int = 1
@@ -113,7 +115,14 @@ class FaceFinder:
     def _find(self, frame: Frame) -> list[Detection]:
         if not hasattr(self._local, "detector"):
             self._local.detector = self._create()
-        return select_faces(self._local.detector.detect(frame.image), self._settings.faces)
+        s = self._settings
+        return select_faces(
+            self._local.detector.detect(frame.image),
+            s.faces,
+            (frame.height, frame.width),
+            min_score=s.min_score,
+            min_size=s.min_size,
+        )
 
     def _look(self, source: Source) -> Seen | InputError | None:
         """A photo, in a thread of its own; None for a video, whose frames come one by one."""

@@ -141,7 +141,8 @@ class Preparer:
             _check_boxes(detections, frame)
         else:
             found = self._detector.detect(frame.image)
-            detections = select_faces(found, self._settings.faces)
+            photo_size = (frame.height, frame.width)
+            detections = select_faces(found, self._settings.faces, photo_size)
         photo.detections = detections
         photo.crops = [self._reconstructor.crop_for(d) for d in detections]
         photo.images = [

@@ -140,15 +140,15 @@ class Tracker:
                 track.missed += 1
                 if track.weak or track.missed > PATIENCE:
                     self._tracks.remove(track)
-        self._begin([found[k] for k in sorted(free)])
+        self._begin([found[k] for k in sorted(free)], image.shape[:2])
 
-    def _begin(self, found: Sequence[Detection]) -> None:
+    def _begin(self, found: Sequence[Detection], photo: tuple[int, ...]) -> None:
         """Tracks for detections that belong to none, as many as are wanted."""
         limit = {"all": None, "largest": 1}.get(str(self._faces), self._faces)
         room: str | int = "all" if limit is None else int(limit) - len(self._tracks)
         if isinstance(room, int) and room < 1:
             return
-        for detection in select_faces(list(found), room):
+        for detection in select_faces(found, room, (photo[0], photo[1])):
             crop = self._reconstructor.crop_for(detection)
             if any(overlap(crop, t.crop) >= SAME_FACE for t in self._tracks):
                 continue

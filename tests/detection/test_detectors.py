@@ -17,6 +17,7 @@ from sadr_cli.detection import (
     create_detector,
     crop_for_detection,
     non_maximum_suppression,
+    prominence,
     select_faces,
 )
 from sadr_cli.detection import centerface as centerface_module
@@ -234,19 +235,40 @@ class TestShared:
         assert non_maximum_suppression(boxes, scores, 0.9).tolist() == [1, 0, 2]
         assert non_maximum_suppression(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
 
-    def test_select_faces(self) -> None:
+    def test_the_main_person_is_first_in_every_mode(self) -> None:
         sizes = [10, 30, 20]
         faces = [
             Detection(np.array([0, 0, s, s], float), 0.9 - 0.1 * i) for i, s in enumerate(sizes)
         ]
-        assert [f.size for f in select_faces(faces, "all")] == [10, 30, 20]
-        assert [f.size for f in select_faces(faces, "largest")] == [30]
-        assert [f.size for f in select_faces(faces, 2)] == [30, 20]
-        assert len(select_faces(faces, 9)) == 3
-        assert select_faces([], "largest") == []
+        photo = (100, 100)
+        assert [f.size for f in select_faces(faces, "all", photo)] == [30, 20, 10]
+        assert [f.size for f in select_faces(faces, "largest", photo)] == [30]
+        assert [f.size for f in select_faces(faces, 2, photo)] == [30, 20]
+        assert len(select_faces(faces, 9, photo)) == 3
+        assert select_faces([], "largest", photo) == [] == select_faces([], "all", photo)
         for bad in ("some", 0, -1):
             with pytest.raises(ValueError, match="faces must be"):
-                select_faces(faces, bad)
+                select_faces(faces, bad, photo)
+
+    def test_of_equal_faces_the_one_in_the_middle_is_first(self) -> None:
+        def face(x: float, y: float, side: float) -> Detection:
+            return Detection(np.array([x, y, x + side, y + side]) - side / 2, 0.5)
+
+        photo = (200, 400)
+        middle, corner, edge = face(199.5, 99.5, 40), face(0, 0, 40), face(390, 99.5, 40)
+        assert prominence(middle, photo) == 40 and prominence(corner, photo) < 20.2
+        order = select_faces([corner, edge, middle], "all", photo)
+        assert [id(f) for f in order] == [id(middle), id(edge), id(corner)]
+        # Size is what counts first: twice as large wins wherever it is.
+        assert select_faces([middle, face(20, 20, 85)], 1, photo)[0].size == 85
+
+    def test_small_and_doubtful_faces_are_left_out_when_asked(self) -> None:
+        faces = [
+            Detection(np.array([0, 0, s, s], float), c) for s, c in ((50, 0.4), (30, 0.9), (9, 0.9))
+        ]
+        kept = select_faces(faces, "all", (100, 100), min_score=0.5, min_size=10)
+        assert [f.size for f in kept] == [30]
+        assert select_faces(faces, 1, (100, 100), min_size=60) == []
 
     def test_drawing_leaves_the_photo_alone(self, detector, astronaut) -> None:
         before = astronaut.copy()
@@ -317,8 +339,8 @@ def test_the_largest_face_costs_few_pixels_and_is_the_largest(astronaut, group, 
     beside[700:828, 900:1028] = astronaut[::4, ::4]
     close = astronaut[:220, 110:330]
     for image in (close, astronaut, group, beside):
-        largest = select_faces(every.detect(image), "largest")[0]
-        found = select_faces(one.detect(image), "largest")[0]
+        largest = select_faces(every.detect(image), "largest", image.shape[:2])[0]
+        found = select_faces(one.detect(image), "largest", image.shape[:2])[0]
         assert box_iou(found.box, largest.box) > 0.7
         if image is close:
             assert looks == [128]
