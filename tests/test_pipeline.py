@@ -204,12 +204,12 @@ def test_names_never_collide(tmp_path):
 
 
 def test_an_input_named_twice_and_own_overlays(folder, tmp_path):
-    out = folder / "out"
+    out, own = folder / "out", SourceList().source(folder / "out" / "overlays" / "a.jpg")
     summary, _ = go(works(folder / "a.png", folder / "a.png", folder / "d.png"), out, overlay=True)
     assert (summary.inputs, summary.ok, summary.skipped) == (3, 2, 1)
     summary, entries = go(works(folder, recursive=True), out, overlay=True)
-    assert summary.failed == 2 and summary.ok == 3
-    assert entries["a.jpg"]["reason"] == "is an overlay of this folder"
+    assert summary.failed == 2 and summary.ok == 3 and "a.jpg" not in entries
+    assert go([Work(own)], out)[1]["a.jpg"]["reason"] == "is an overlay of this folder"
 
 
 def test_given_boxes_keep_their_order_and_numbers(folder, tmp_path):

@@ -80,7 +80,7 @@ def detect(
         ),
         stop,
     )
-    sources = peek(take_shard(inputs.sources(), part))
+    sources = peek(take_shard(inputs.sources(out.info), part))
     with out.progress("Detecting") as bar, stop.on_signals(out.warn):
 
         def on_frame(frame: Frame, detections: list[Detection]) -> None:

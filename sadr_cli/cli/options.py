@@ -165,11 +165,13 @@ class InputOptions:
         """--shard, see :func:`.parse.parse_shard`."""
         return parse_shard(self.shard)
 
-    def sources(self) -> Iterator[Source]:
-        """All inputs, whatever --shard says."""
+    def sources(self, tell: Callable[[str], None] | None = None) -> Iterator[Source]:
+        """All inputs, whatever --shard says; ``tell`` as for :func:`iter_sources`."""
         from sadr_cli.sources import iter_sources
 
-        return iter_sources(self.inputs, recursive=self.recursive, from_file=self.from_file)
+        return iter_sources(
+            self.inputs, recursive=self.recursive, from_file=self.from_file, tell=tell
+        )
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def reconstruct(
     from sadr_cli.pipeline.inputs import peek
     from sadr_cli.sources.shard import take_shard
 
-    works = peek(take_shard(_works(inputs, boxes), part))
+    works = peek(take_shard(_works(inputs, boxes, say), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
@@ -243,12 +243,12 @@ def reconstruct(
     )
 
 
-def _works(inputs: InputOptions, boxes: str | None) -> Iterator[Work]:
+def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Work]:
     """The run's inputs, from names or from the lines of ``--boxes``."""
     from sadr_cli.pipeline.inputs import works_from_boxes, works_from_sources
 
     if boxes is None:
-        return works_from_sources(inputs.sources())
+        return works_from_sources(inputs.sources(say.info))
     if inputs.inputs or inputs.from_file is not None:
         raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
     return works_from_boxes(boxes)

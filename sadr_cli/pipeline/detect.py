@@ -15,9 +15,10 @@ from PIL import Image
 from sadr_cli.crop import extract_crop
 from sadr_cli.detection import create_detector, crop_for_detection, select_faces
 from sadr_cli.detection.draw import draw_detections
-from sadr_cli.errors import InputError
+from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Detection, Frame
 from sadr_cli.files import atomic_write, check_writable
+from sadr_cli.marks import CROP, PICTURE, mark_of, marked
 from sadr_cli.pipeline.feed import ordered_map
 from sadr_cli.pipeline.settings import StopFlag
 from sadr_cli.sources import Source, iter_frames, load_frame
@@ -153,10 +154,10 @@ class FaceFinder:
         if self._settings.crops is not None:
             for number, detection in enumerate(detections):
                 picture = extract_crop(frame.image, crop_for_detection(detection), CROP_RESOLUTION)
-                _save(self._settings.crops / f"{name}_face{number}.png", picture)
+                _save(self._settings.crops / f"{name}_face{number}.png", picture, CROP)
         if self._settings.overlay is not None:
             drawn = draw_detections(frame.image, detections)
-            _save(self._settings.overlay / f"{name}.jpg", drawn)
+            _save(self._settings.overlay / f"{name}.jpg", drawn, PICTURE)
 
 
 def default_jobs() -> int:
@@ -164,7 +165,12 @@ def default_jobs() -> int:
     return min(max(os.cpu_count() or 2, 2), 4)
 
 
-def _save(path: Path, image: Any) -> None:
+def _save(path: Path, image: Any, kind: str) -> None:
+    if path.exists() and mark_of(path) is None:
+        raise OutputError(
+            f"{path} is there already and was not made by sadr: choose another folder for "
+            f"{'--crops' if kind == CROP else '--overlay'}"
+        )
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG" if path.suffix == ".jpg" else "PNG", quality=90)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, marked(buffer.getvalue(), kind))

@@ -21,6 +21,7 @@ from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Crop, Detection, Face, Frame
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.gallery import face_card, write_cards
+from sadr_cli.marks import marked
 from sadr_cli.pipeline.settings import RunSettings
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.render.overlay import render_overlay
@@ -266,7 +267,8 @@ def _write_overlay(photo: Photo, frame: Frame, uv: UVLayout, settings: RunSettin
     path = settings.out / OVERLAYS / f"{photo.name}.jpg"
     make_folder(path.parent)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    atomic_write(path, cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes())
+    data = cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes()
+    atomic_write(path, marked(data))
     return f"{OVERLAYS}/{path.name}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.faces import Frame
 from sadr_cli.files import Namer
+from sadr_cli.marks import CROP, mark_of
 from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_picture
 from sadr_cli.text import LineTooLong, pieces, split, standard_input
 
@@ -75,6 +76,9 @@ _MAGIC = (  # JPEG, PNG, GIF, TIFF in both byte orders, JPEG 2000
 )
 
 
+File = tuple[Path, Path | None]  # a file, and the folder below which its subfolders name it
+
+
 @dataclass(frozen=True)
 class Source:
     """One photo or video to read; nothing of it has been opened yet.
@@ -111,9 +115,11 @@ def iter_sources(
     recursive: bool = False,
     from_file: str | Path | None = None,
     stdin: BinaryIO | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[Source]:
     """Sources in the order they were named; see :class:`SourceList` for what an input may be.
 
+    tell: is told at the end how many pictures were left out because sadr made them.
     Raises UsageError when nothing is named at all, NothingToDoError at the end when there was
     nothing to read: only empty folders, empty lists and names of files that do not exist.
     """
@@ -124,7 +130,7 @@ def iter_sources(
     streams = [sources.expand(text) for text in named]
     if from_file is not None:
         streams.append(sources.expand_list(from_file))
-    return _complain_if_nothing(chain.from_iterable(streams))
+    return _complain_if_nothing(chain.from_iterable(streams), sources, tell)
 
 
 class SourceList:
@@ -132,16 +138,19 @@ class SourceList:
 
     An input is: ``-`` (standard input: one image, or names, one a line or NUL-separated); an
     image or video; a folder (images and videos in it by suffix, sorted, hidden ones left out;
-    with ``recursive`` also its subfolders, links followed, loops not); or a glob.
+    with ``recursive`` also its subfolders, links followed, loops not); or a glob. Pictures that
+    sadr made are none, wherever they lie; its crops are, as long as no photo has been met.
     """
 
     def __init__(self, recursive: bool = False, stdin: BinaryIO | None = None) -> None:
         self.recursive = recursive
         self.namer = Namer()
+        self.left_out = 0  # pictures that sadr made itself
+        self._photos = False  # whether there was one of somebody else
         self._stdin = stdin
 
     def expand(self, text: str) -> Iterator[Source]:
-        """Sources of one input."""
+        """Sources of one input, without the pictures that sadr made itself."""
         if text == "-":
             yield from self._standard_input()
         else:
@@ -177,20 +186,41 @@ class SourceList:
             yield from self._glob(text)
         elif error is not None:
             yield self._failed(text, error)
-        elif os.path.isdir(text):  # noqa: PTH112 (Path's raises where a folder is closed)
-            yield from self._folder(Path(text))
         else:
-            yield self.source(Path(text))
+            yield from self._crops_last(self._match(text))
 
     def _glob(self, pattern: str) -> Iterator[Source]:
-        found = False
-        for match in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
-            found = True
-            yield from self._path(match, globs=False)
-        if not found:
+        matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207
+        if not matches:
             yield self._failed(pattern, "nothing matches this pattern")
+        yield from self._crops_last(chain.from_iterable(map(self._match, matches)))
 
-    def _folder(self, root: Path) -> Iterator[Source]:
+    def _match(self, text: str) -> Iterable[File | Source]:
+        folder = os.path.isdir(text)  # noqa: PTH112 (Path's raises where a folder is closed)
+        return self._folder(Path(text)) if folder else [(Path(text), None)]
+
+    def _crops_last(self, files: Iterable[File | Source]) -> Iterator[Source]:
+        """Sources of ``files`` without the pictures that sadr made itself. Crops of photos are
+        read where there is no photo beside them: then they are what is meant."""
+        crops: list[File] = []
+        for file in files:
+            if isinstance(file, Source):
+                yield file
+                continue
+            kind = mark_of(file[0])
+            if kind == CROP and not self._photos:
+                crops.append(file)
+            elif kind is not None:
+                self.left_out += 1
+            else:
+                self._photos = True
+                yield self.source(*file)
+        if self._photos:
+            self.left_out += len(crops)
+        else:
+            yield from (self.source(*file) for file in crops)
+
+    def _folder(self, root: Path) -> Iterator[File | Source]:
         """What lies in ``root``: of each folder the files first, then the subfolders."""
         above: list[tuple[int, int]] = []  # the folders that lead to the present one
         waiting: list[Path | None] = [root]  # None: the end of a folder
@@ -209,7 +239,7 @@ class SourceList:
             if here in above:
                 continue
             for name in files:
-                yield self.source(folder / name, root)
+                yield folder / name, root
             if self.recursive:
                 above.append(here)
                 waiting.append(None)
@@ -286,7 +316,9 @@ def looks_like_image(start: bytes) -> bool:
     )
 
 
-def _complain_if_nothing(sources: Iterator[Source]) -> Iterator[Source]:
+def _complain_if_nothing(
+    sources: Iterator[Source], inputs: SourceList, tell: Callable[[str], None] | None
+) -> Iterator[Source]:
     """Pass on; missing files are held back until something is there, so that a run with
     nothing but misspelt names ends as 'nothing to do'."""
     held: list[Source] = []
@@ -295,9 +327,16 @@ def _complain_if_nothing(sources: Iterator[Source]) -> Iterator[Source]:
         if source.path is not None or source.data is not None or len(held) > _MISSPELT:
             yield from held
             yield from sources
+            if inputs.left_out and tell is not None:
+                tell(_own(inputs.left_out))
             return
-    if not held:
-        raise NothingToDoError("nothing to do: the inputs hold no photo and no video")
-    first = f"{held[0].label}: {held[0].error}"
-    more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
-    raise NothingToDoError(f"nothing to do: {first}{more}")
+    if held:
+        first = f"{held[0].label}: {held[0].error}"
+        more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+        raise NothingToDoError(f"nothing to do: {first}{more}")
+    own = f": {_own(inputs.left_out)}" if inputs.left_out else ""
+    raise NothingToDoError(f"nothing to do: the inputs hold no photo and no video{own}")
+
+
+def _own(count: int) -> str:
+    return f"{count} picture{'s' if count > 1 else ''} that sadr made itself left out"

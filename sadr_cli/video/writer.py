@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import OutputError
+from sadr_cli.marks import mark_video
 from sadr_cli.sources.video import pyav
 
 _TICKS = 60_000  # a second: every usual frame rate has whole ones; MPEG-4 Part 2 takes no more
@@ -91,7 +92,8 @@ class _Sink:
     """One open file and its encoder."""
 
     def __init__(self, path: Path, size: tuple[int, int], rate: float, start: float) -> None:
-        self._av = av = pyav()
+        self._av, self._path = pyav(), path
+        av = self._av
         self.codec, encoder, options = next(c for c in _CODECS if c[1] in av.codecs_available)
         self._container = av.open(str(path), "w", format="mp4")
         nominal = Fraction(rate).limit_denominator(1001)
@@ -111,3 +113,4 @@ class _Sink:
     def close(self) -> None:
         self._container.mux(self._stream.encode())
         self._container.close()
+        mark_video(self._path)

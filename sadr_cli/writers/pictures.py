@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
+from sadr_cli.marks import marked
 from sadr_cli.writers.mesh import Mesh
 
 
@@ -56,7 +57,7 @@ def write_png(path: Path, pixels: NDArray[Any], text: dict[str, str] | None = No
     if text:
         head = 8 + 25  # signature and IHDR
         data = data[:head] + b"".join(_text_chunk(k, v) for k, v in text.items()) + data[head:]
-    atomic_write(path, data)
+    atomic_write(path, marked(data))
 
 
 def _text_chunk(key: str, value: str) -> bytes:
