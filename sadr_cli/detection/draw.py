@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from sadr_cli.detection.base import RGBImage
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.faces import Detection
+from sadr_cli.render.labels import draw_label, label_size
 
 _BOX = (60, 220, 60)
+_PLATE = (24, 110, 40)
 _CROP = (255, 190, 40)
 _POINTS = ((255, 60, 60), (255, 60, 60), (60, 160, 255), (255, 60, 220), (255, 60, 220))
 
@@ -37,10 +39,9 @@ def draw_detections(image: RGBImage, detections: Sequence[Detection]) -> NDArray
             radius = max(1, round(detection.size / 50))
             for point, color in zip(detection.points, _POINTS, strict=True):
                 cv2.circle(canvas, _pixel(point), radius, color, -1, cv2.LINE_AA)
-        corner = _pixel(detection.box[:2] + np.array([2, -3]) * width)
-        label, scale = f"{number}  {detection.score:.2f}", 0.25 + 0.2 * width
-        cv2.putText(canvas, label, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3 * width)
-        cv2.putText(canvas, label, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, _BOX, width)
+        x0, y0 = detection.box[:2] - width / 2
+        label = f"{number}  {detection.score:.2f}"
+        draw_label(canvas, label, (x0, y0), label_size(detection.size), _PLATE)
     return canvas
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sadr_cli.faces import Face, FloatArray
 from sadr_cli.landmarks import CONTOURS, NOSE_TIP
 from sadr_cli.pixels import resized
+from sadr_cli.render.labels import draw_label, label_size
 from sadr_cli.render.rasterize import (
     bounds,
     coarse_triangles,
@@ -28,7 +29,7 @@ from sadr_cli.render.rasterize import (
 )
 from sadr_cli.uv import UVLayout
 
-LAYERS = ("mesh", "contours", "landmarks", "axes", "box")
+LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
 
 _MESH = np.array([176, 208, 244], np.float32)  # a cool, light clay
@@ -54,11 +55,13 @@ def render_overlay(
     layers: Sequence[str] = LAYERS,
     opacity: float = _OPACITY,
     max_side: int | None = MAX_SIDE,
+    labels: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """The photo (H, W, 3) uint8 RGB with ``faces`` drawn on it, smaller faces first.
 
     layers: what to draw, of :data:`LAYERS`. opacity: of the mesh. max_side: longest side of the
-    result in pixels; None keeps the photo's size. Returns (h, w, 3) uint8.
+    result in pixels; None keeps the photo's size. labels: what each face is called, its number
+    or track, for the layer "number". Returns (h, w, 3) uint8.
     """
     height, width = image.shape[:2]
     ratio = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
@@ -84,6 +87,9 @@ def render_overlay(
             draw_landmarks(canvas, landmarks, visible, unit)
         if "axes" in layers:
             draw_axes(canvas, landmarks, face.rotation, unit)
+    if "number" in layers:
+        for face, label in zip(faces, labels, strict=False):
+            draw_number(canvas, _scaled(face.landmarks, ratio), label)
     return canvas
 
 
@@ -219,6 +225,17 @@ def draw_axes(
             color = _SHADOW if outline else _AXES[k]
             a, b = _fixed(*start), _fixed(*end)
             cv2.line(canvas, a, b, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_number(canvas: NDArray[np.uint8], landmarks: FloatArray, text: str) -> None:
+    """The face's name above its left brow, outside what the other layers show."""
+    if not np.isfinite(landmarks).all():
+        return
+    points = _drawable(landmarks)
+    (left, top), extent = points.min(0), np.ptp(points, axis=0)
+    size = label_size(float(np.sqrt(np.prod(np.maximum(extent, 1)))))
+    # The forehead reaches as far above the brows as these are above the nose's foot.
+    draw_label(canvas, text, (left, top - 0.35 * extent[1]), size, _SHADOW)
 
 
 def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> None:

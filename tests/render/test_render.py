@@ -35,7 +35,7 @@ def test_mesh_covers_the_face_and_nothing_else(uv, photo):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_layer_draws_by_itself_and_leaves_the_photo_alone(uv, photo, layer):
     before = photo.copy()
-    picture = render_overlay(photo, [posed_face(uv, yaw=30)], uv, layers=[layer])
+    picture = render_overlay(photo, [posed_face(uv, yaw=30)], uv, layers=[layer], labels=["0"])
     assert changed(picture, photo).any()
     np.testing.assert_array_equal(photo, before)
 
