@@ -70,27 +70,38 @@ def render_overlay(
         canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     else:
         canvas = np.ascontiguousarray(image).copy()
-    for face in sorted(faces, key=lambda f: f.scale):
-        if "mesh" in layers:
+    behind_first = sorted(faces, key=lambda f: f.scale)
+    if "mesh" in layers:
+        for face in behind_first:
             draw_mesh(canvas, _scaled(face.vertices, ratio), uv, opacity)
-    for face in sorted(faces, key=lambda f: f.scale):
-        landmarks = _scaled(face.landmarks, ratio)
-        if not np.isfinite(landmarks).all():
-            continue
-        unit = float(np.sqrt(np.prod(np.maximum(np.ptp(landmarks[:, :2], axis=0), 1))))
-        visible = visible_landmarks(face)
-        if "box" in layers and face.detection is not None:
-            draw_box(canvas, _scaled(np.reshape(face.detection.box, (2, 2)), ratio), unit)
-        if "contours" in layers:
-            draw_contours(canvas, landmarks, visible, unit)
-        if "landmarks" in layers:
-            draw_landmarks(canvas, landmarks, visible, unit)
-        if "axes" in layers:
-            draw_axes(canvas, landmarks, face.rotation, unit)
+    for face in behind_first:
+        _draw_lines(canvas, face, _scaled(face.landmarks, ratio), ratio, layers)
     if "number" in layers:
         for face, label in zip(faces, labels, strict=False):
             draw_number(canvas, _scaled(face.landmarks, ratio), label)
     return canvas
+
+
+def _draw_lines(
+    canvas: NDArray[np.uint8],
+    face: Face,
+    landmarks: FloatArray,
+    ratio: float,
+    layers: Sequence[str],
+) -> None:
+    """What is drawn over the mesh; ``landmarks`` and ``ratio`` in pixels of ``canvas``."""
+    if not np.isfinite(landmarks).all():
+        return
+    unit = float(np.sqrt(np.prod(np.maximum(np.ptp(landmarks[:, :2], axis=0), 1))))
+    visible = visible_landmarks(face)
+    if "box" in layers and face.detection is not None:
+        draw_box(canvas, _scaled(np.reshape(face.detection.box, (2, 2)), ratio), unit)
+    if "contours" in layers:
+        draw_contours(canvas, landmarks, visible, unit)
+    if "landmarks" in layers:
+        draw_landmarks(canvas, landmarks, visible, unit)
+    if "axes" in layers:
+        draw_axes(canvas, landmarks, face.rotation, unit)
 
 
 def visible_landmarks(face: Face) -> NDArray[np.bool_]:
