@@ -150,6 +150,15 @@ class MeasureOptions:
             autocompletion=complete("height", "height-1", "height+1"),
         ),
     ] = "height"
+    jaw: Annotated[
+        str,
+        typer.Option(
+            "--jaw",
+            metavar="surface|contour",
+            help="300-W: contour also scores the jaw on the outline that the picture shows.",
+            autocompletion=complete("surface", "contour"),
+        ),
+    ] = "surface"
     occlusion: Annotated[
         bool,
         typer.Option(

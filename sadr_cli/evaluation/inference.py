@@ -23,10 +23,11 @@ from sadr_cli.faces import Crop, Detection
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.render.contour import contour_landmarks
 
 PART = 64  # images a part: what an interruption costs at most
 MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
-CONTENT = 2  # counts up when what a part holds changes
+CONTENT = 3  # counts up when what a part holds changes
 NO_FACE = "the detector found no face at the true one"
 
 
@@ -96,6 +97,7 @@ def predict(
         rotation=merged["rotation"].astype(float),
         vertices=merged.get("vertices"),
         landmarks_p=merged["landmarks_p"].astype(float),
+        landmarks_contour=merged["landmarks_contour"].astype(float),
         reasons=reasons,
         details={"crop": "truth" if detector is None else f"detector {detector.name}"},
     )
@@ -187,6 +189,7 @@ def _run_part(
         "reason": np.array([job.reason for job in jobs], dtype=str),
         "landmarks": np.full((n, 68, 3), np.nan, np.float32),
         "landmarks_p": np.full((n, 68, 3), np.nan, np.float32),
+        "landmarks_contour": np.full((n, 68, 3), np.nan, np.float32),
         "rotation": np.full((n, 3, 3), np.nan),
         "landmark_visibility": np.full((n, 68), np.nan, np.float32),
         "confidence": np.full(n, np.nan, np.float32),
@@ -200,6 +203,7 @@ def _run_part(
         face = faces[row[job.index]]
         out["landmarks"][k] = face.landmarks
         out["landmarks_p"][k] = face.pose_face[network.uv.landmark_indices]
+        out["landmarks_contour"][k] = contour_landmarks(face.vertices, network.uv)
         out["rotation"][k] = face.rotation
         out["landmark_visibility"][k] = face.landmark_visibility
         out["confidence"][k] = face.confidence

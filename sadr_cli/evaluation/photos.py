@@ -46,6 +46,7 @@ class PhotoProtocol(Protocol[B]):
         *,
         dense_truth: DenseTruth | None = None,
         align: str = "procrustes",
+        jaw: str = "surface",
         progress: Callable[[int], None] = lambda n: None,
     ) -> Scores:
         """All measures that truth and predictions allow; the others named with their reason."""
@@ -68,6 +69,7 @@ class PhotoProtocol(Protocol[B]):
                 found,
                 dense_truth=truth,
                 align=settings.align,
+                jaw=settings.jaw,
                 progress=tools.counter("Dense truth", len(benchmark)),
             )
             entries.append(Entry(label, found, scores, method))

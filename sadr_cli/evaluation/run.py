@@ -21,7 +21,7 @@ def evaluate(
     check_settings(settings)
     protocol = find_protocol(settings)
     for option, reason in protocol.refused.items():
-        if getattr(settings, option):
+        if getattr(settings, option) != getattr(Settings, option):
             raise UsageError(reason)
     tools = Tools(cache(lambda: make_network(settings)), make_detector(settings), progress)
     return protocol.run(settings, tools)

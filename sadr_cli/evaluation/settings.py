@@ -28,6 +28,7 @@ class Settings:
     bfm_uv: Path | None = None
     y_flip: str = "height"
     align: str = "procrustes"
+    jaw: str = "surface"
     pts_origin: int = 0
     allow_missing: bool = False
     occlusion: bool = False
@@ -69,6 +70,7 @@ def check_settings(settings: Settings) -> None:
         "crop": ("truth", "detector"),
         "align": ("procrustes", "icp"),
         "y-flip": ("height", "height-1", "height+1"),
+        "jaw": ("surface", "contour"),
     }
     for name, allowed in choices.items():
         value = getattr(settings, name.replace("-", "_"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_data import (
+    SMALL,
     FakeNetwork,
     name_of,
     true_faces,
@@ -28,6 +29,7 @@ from sadr_cli.cli import app
 from sadr_cli.errors import ExitCode, OutputError
 from sadr_cli.evaluation import run
 from sadr_cli.evaluation.data import aflw2000
+from sadr_cli.render.contour import contour_landmarks
 
 FACES = true_faces()
 
@@ -253,6 +255,8 @@ def test_300w(tmp_path, header):
         (["aflw2000", "--data", "DATA", "--crop", "guess"], ExitCode.USAGE, "truth or detector"),
         (["aflw2000", "--data", "DATA", "--align", "x"], ExitCode.USAGE, "procrustes or icp"),
         (["aflw2000", "--data", "DATA", "--y-flip", "x"], ExitCode.USAGE, "--y-flip takes"),
+        (["300w", "--data", "DATA", "--jaw", "x"], ExitCode.USAGE, "surface or contour"),
+        (["aflw2000", "--data", "DATA", "--jaw", "contour"], ExitCode.USAGE, "truth in 2-D"),
         (["300w", "--data", "DATA", "--pts-origin", "2"], ExitCode.USAGE, "0 or 1"),
         (["DATA", "--data", "DATA"], ExitCode.USAGE, "a folder is named itself"),
         (["aflw2000", "--data", "DATA", "--batch-size", "0"], ExitCode.USAGE, "--batch-size"),
@@ -342,43 +346,28 @@ def test_a_table_is_one_line_a_row_for_other_programs(data, tmp_path):
     assert row.split()[2:7] == ["0.00"] * 5
 
 
-@pytest.mark.parametrize(
-    ("change", "message", "figure"),
-    [
-        (lambda p: p * [1, -1, 1] + [0, 119, 0], "upside down", 0.0),
-        (lambda p: p * [-1, 1, 1] + [139, 0, 0], "mirrored", 0.0),
-        (lambda p: p[:, [1, 0, 2]], "given as y, x", 0.0),
-        (lambda p: p * 2.5 - [40, 60, 0], "in pixels of a crop", 0.0),
-    ],
-)
-def test_predictions_in_another_frame_are_doubted(data, tmp_path, change, message, figure):
-    faces = [replace(f, landmarks=change(f.landmarks)) for f in FACES]
-    path = write_predictions(tmp_path / "p.npz", faces)
-    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
+def test_300w_with_the_jaw_on_the_visible_contour(tmp_path, network):
+    """The truth's jaw is the outline that the picture shows."""
+    for i, face in enumerate(FACES):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        points = contour_landmarks(face.vertices, SMALL)[:, :2]
+        write_pts(tmp_path / "data" / f"{name_of(i)}.pts", points, True)
+        write_image(tmp_path / "data" / f"{name_of(i)}.png", i)
+    arguments = ("300w", "--data", tmp_path / "data", "--out", tmp_path / "o", "--jaw", "contour")
+    result = sadr(*arguments)
     assert result.exit_code == 0, result.output
-    doubt = f"the landmarks seem to be {message}"
-    assert f"warning: p: {doubt}" in result.stderr
-    assert f"a mean NME of {figure:.2f} % when read so" in result.stderr
     report = json.loads((tmp_path / "o" / "report.json").read_text())
-    assert doubt in report["methods"][0]["doubts"][0]
-    assert f"Doubtful: {doubt}" in report["to cite"][0]
-    assert message in (tmp_path / "o" / "report.html").read_text()
-
-
-def test_rotations_of_another_frame_are_doubted(data, tmp_path):
-    turned = [replace(f, rotation=f.rotation.T) for f in FACES]
-    path = write_predictions(tmp_path / "p.npz", turned)
-    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
-    assert "the rotations seem to be transposed (a median geodesic error of 0.0" in result.stderr
-
-
-@pytest.mark.parametrize("pixels", [0.0, 3.0, 30.0])
-def test_predictions_that_are_merely_bad_are_not_doubted(data, tmp_path, pixels):
-    rng = np.random.default_rng(1)
-    faces = [
-        replace(f, landmarks=f.landmarks + rng.normal(0, pixels, f.landmarks.shape)) for f in FACES
-    ]
-    path = write_predictions(tmp_path / "p.npz", faces)
-    result = sadr("aflw2000", "--data", data, "--predictions", path, "--out", tmp_path / "o")
-    assert "warning" not in result.stderr
-    assert "doubts" not in (tmp_path / "o" / "report.json").read_text()
+    results = report["methods"][0]["results"]
+    assert results["nme_box_contour"]["all"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert results["nme_box"]["all"]["mean"] > 1
+    assert "with the jaw on the visible contour mean 0.00 %" in report["to cite"][0]
+    assert "68 points in 2-D, jaw on the visible contour" in result.stdout
+    assert "nme_inter_pupil_contour" in (tmp_path / "o" / "per_image.csv").read_text()
+    # The predictions that were written have both jaws; a set of the surface's alone says so.
+    own = tmp_path / "o" / "predictions.npz"
+    again = sadr(*arguments[:4], tmp_path / "p", "--jaw", "contour", "--predictions", own)
+    assert "68 points in 2-D, jaw on the visible contour" in again.stdout
+    plain = write_predictions(tmp_path / "plain.npz", FACES)
+    without = sadr(*arguments[:4], tmp_path / "q", "--jaw", "contour", "--predictions", plain)
+    assert without.exit_code == 0
+    assert "no jaw on the contour: the predictions have no landmarks_contour" in without.stderr

@@ -60,6 +60,7 @@ MEASURES = {
     "template": "mean template",
     "noise_floor": "noise floor",
 }
+REFUSED = {"jaw": "--jaw contour is for truth in 2-D (300-W): this jaw lies on the surface"}
 NOISE_FLOOR_NOTE = (
     "Noise floor: what the re-annotated truth itself scores against the original one. "
     "(fitted), (new): the yaw that sorts images into bins."
@@ -78,6 +79,7 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
     # More curves than these tell nothing.
     drawn = tuple(key for key in MEASURES if key not in ("nme_3d_p", "nme_2d_reannotated_p"))
     drawn_together = ("nme_2d", "nme_3d")
+    refused = REFUSED
 
     def reads(self, folder: Path) -> bool:
         return bool(list_files(folder, (".mat",)))
@@ -100,6 +102,7 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
         *,
         dense_truth: DenseTruth | None = None,
         align: str = "procrustes",
+        jaw: str = "surface",
         progress: Callable[[int], None] = lambda n: None,
     ) -> Scores:
         per_image = landmark_errors(benchmark, predictions.landmarks)

@@ -84,7 +84,7 @@ CHOICES = {
 MEASURES = {"reconstruction": "reconstruction", "way_back": "way back"}
 REFUSED = {
     option: f"--{option.replace('_', '-')} does not go with florence: its views are rendered here"
-    for option in ("predictions", "compare", "face_model", "occlusion")
+    for option in ("predictions", "compare", "face_model", "occlusion", "jaw")
 }
 
 

@@ -6,7 +6,8 @@ npz, one row a face
     ``name`` (N,) image names without suffix, ``landmarks`` (N, 68, 2 or 3) pixels of the image,
     y down; optional ``rotation`` (N, 3, 3) proper rotations (frame of :mod:`sadr_cli.pose`),
     ``vertices`` (N, V, 3) the dense face in image pixels, ``shape`` (N, V, 3), ``landmarks_p``
-    (N, 68, 2 or 3) those of the pose-dependent face P, scored beside the others.
+    (N, 68, 2 or 3) those of the pose-dependent face P, scored beside the others,
+    ``landmarks_contour`` (N, 68, 2 or 3) with the jaw on the visible outline.
 folder
     of landmark JSON files as ``sadr reconstruct`` writes them.
 """
@@ -28,7 +29,12 @@ from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
 from sadr_cli.text import decode
 
-SMALL = ("landmarks", "rotation", "landmarks_p")  # arrays that must be finite to count as a face
+SMALL = (
+    "landmarks",
+    "rotation",
+    "landmarks_p",
+    "landmarks_contour",
+)  # arrays that must be finite to count as a face
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +43,7 @@ class Predictions:
 
     landmarks: (N, 68, 2 or 3); rotation: (N, 3, 3) or None; vertices, shape: (N, V, 3) or None.
     landmarks_p: (N, 68, 2 or 3) of the face before self-alignment, or None.
+    landmarks_contour: (N, 68, 2 or 3) with the jaw on the visible outline, or None.
     reasons: name -> why it is missing. extra: predicted names the benchmark does not have.
     details: where they come from, for the report.
     """
@@ -46,6 +53,7 @@ class Predictions:
     vertices: NDArray[Any] | None = None
     shape: NDArray[Any] | None = None
     landmarks_p: Array | None = None
+    landmarks_contour: Array | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +115,7 @@ def _read_npz(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
         shape = values.shape
         if shape[:1] != (n,):
             raise MissingDataError(f"{path}: {key} has {shape[:1]} rows for {n} names")
-        if key in ("landmarks", "landmarks_p"):
+        if key.startswith("landmarks"):
             good, need = shape[1:] in ((68, 2), (68, 3)), "(N, 68, 2 or 3)"
         elif key == "rotation":
             good, need = shape[1:] == (3, 3), "(N, 3, 3)"
