@@ -31,7 +31,7 @@ def ellipsoid() -> UVLayout:
     kpt = np.full((68, 2), 128)
     kpt[JAW] = np.rint(np.stack([128 + 80 * (1 - across**2), 128 + 100 * across], 1)).astype(int)
     kpt[INNER, 1] = 128 + np.rint(20 * np.sin(np.arange(51))).astype(int)
-    kpt[28] = 110, 128
+    kpt[[28, 57]] = [[90, 128], [150, 128]]
     region = np.where(mask, 2, 0).astype(np.uint8)
     return UVLayout(mask, kpt, region, (sphere * RADII).astype(np.float32))
 
