@@ -86,7 +86,7 @@ def main() -> None:
         result[f"batch {batch}"] = {
             **{k: {"max": max(v), "median": float(np.median(v))} for k, v in worst.items()},
             "crops beyond 1e-3 px": int((np.array(worst["G_px"]) > 1e-3).sum()),
-            "ms a crop": {k: round(1e3 * v / len(crops), 1) for k, v in seconds.items()},
+            "ms per crop": {k: round(1e3 * v / len(crops), 1) for k, v in seconds.items()},
         }
     print(json.dumps(result, indent=2))
 

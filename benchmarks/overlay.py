@@ -1,4 +1,4 @@
-"""Overlays a second: one face, all layers, on one core, by size of the picture and of the face.
+"""Overlays per second: one face, all layers, on one core, by size of the picture and of the face.
 
     python benchmarks/overlay.py [--weights lite]
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--weights")
     cv2.setNumThreads(1)
     uv = load_layout(find_weights(parser.parse_args().weights))
-    print("| picture | face | ms | overlays a second |\n|---|---|---|---|")
+    print("| picture | face | ms | overlays per second |\n|---|---|---|---|")
     for width, height, size in SIZES:
         image = np.full((height, width, 3), 120, np.uint8)
         face = posed(uv, width, height, size)

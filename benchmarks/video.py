@@ -28,7 +28,7 @@ from sadr_cli.faces import Face
 from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-RATE, SECONDS, SETTLE = 30, 5, 1  # frames a second; seconds; seconds that are not measured
+RATE, SECONDS, SETTLE = 30, 5, 1  # frames per second; seconds; seconds that are not measured
 FACE, SIDE = 200.0, 480  # pixels: width of the face's box, and of the video
 NOISE = 6.0  # standard deviation of the camera noise in grey values of 255
 # name -> (kind, amplitude in pixels or degrees, Hz)

@@ -2,7 +2,7 @@
 
     python examples/make_overview.py
 
-A column a photo: what goes in, what comes out, and the mesh with the photo's colours turned by
+One column per photo: what goes in, what comes out, and the mesh with the photo's colours turned by
 35 degrees to either side.
 """
 
@@ -29,7 +29,7 @@ PAPER = np.array([250, 250, 248], np.uint8)
 
 
 def around(image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
-    """The square of the photo around the face, TILE pixels a side."""
+    """The square of the photo around the face, TILE pixels wide."""
     side = 1.15 * face.crop.size
     x, y = face.crop.center_x - side / 2, face.crop.center_y - side / 2
     matrix = np.array([[TILE / side, 0, -x * TILE / side], [0, TILE / side, -y * TILE / side]])

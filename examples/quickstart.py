@@ -2,7 +2,7 @@
 
     python examples/quickstart.py [PHOTO]
 
-Writes one GLB a face into the present folder.
+Writes one GLB per face into the current folder.
 """
 
 import sys

@@ -29,7 +29,7 @@ crops = np.asarray(square)[None]  # any number of crops with --dynamic-batch
 names = [output.name for output in session.get_outputs()]
 result = dict(zip(names, session.run(names, {"crops": crops}), strict=True))
 
-# The aligned face G, one point a pixel of the UV map, from crop pixels to photo pixels.
+# The aligned face G, one point per pixel of the UV map, from crop pixels to photo pixels.
 face = np.moveaxis(result["face_map"][0], 0, -1)
 face = (face + (0.5, 0.5, 0)) * side / 256 + (left - 0.5, top - 0.5, 0)
 bits = np.frombuffer(base64.b64decode(about["mask"]), np.uint8)

@@ -1,4 +1,4 @@
-"""Face box -> square crop, and the way back.
+"""Face box -> square crop, and back to the photo.
 
 The network's crop is SADRNet's: a square of side 1.5 (w + h) / 2 around the centre of the box
 of the 68 landmarks. Pixel u of a crop of n pixels lies at

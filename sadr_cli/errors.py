@@ -47,7 +47,7 @@ class NothingToDoError(SadrError):
 
 
 class MissingDataError(SadrError):
-    """Weights or data are missing, damaged or of another layout than expected."""
+    """Weights or data are missing, damaged or laid out differently than expected."""
 
     exit_code = ExitCode.MISSING
 
@@ -59,7 +59,7 @@ class OutputError(SadrError):
 
 
 class TrainingError(SadrError):
-    """A training went wrong (the loss is no number any more): the last good state is kept."""
+    """Training failed (the loss is no longer a number): the last good state is kept."""
 
     exit_code = ExitCode.INTERNAL
 
@@ -73,7 +73,7 @@ def exit_code(
 ) -> ExitCode:
     """The code of a run over many inputs.
 
-    done: inputs that went through, faceless ones included; failed: inputs with an error;
+    done: inputs processed, those without a face included; failed: inputs with an error;
     faces: faces found in all (None: the run does not look for faces);
     no_face: inputs among ``done`` without a face.
     """

@@ -1,8 +1,8 @@
-"""The records that flow from room to room: Frame -> Detection -> Crop -> Face.
+"""The records passed between modules: Frame -> Detection -> Crop -> Face.
 
 Pixel coordinates everywhere: x to the right, y down, **the centre of the top-left pixel is
 (0, 0)**; the picture covers [-0.5, width - 0.5] x [-0.5, height - 0.5]. z points towards the
-viewer in the same scale; only its differences mean something.
+viewer in the same scale; only its differences are meaningful.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def library(name: str) -> Any:
         raise RuntimeError(f"{name} is loaded by a sadr_cli.native.Native, in one thread")
     if (loaded := sys.modules.get(name)) is not None:
         return loaded
-    # OpenVINO, left alone, reports being imported to its maker; without the package it has a stub.
+    # By default OpenVINO reports its import to Intel; without the telemetry package it uses a stub.
     reporter = "openvino_telemetry"
     before = sys.modules.get(reporter)
     sys.modules[reporter] = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Pixel centres and edges: the one place with half-pixel offsets.
+"""Pixel centres and edges: the only module with half-pixel offsets.
 
 The centre of pixel k is at coordinate k, so a picture n pixels wide covers [-0.5, n - 0.5].
 Networks, textures and resizing count from the picture's edge instead: there pixel k has its centre

@@ -49,5 +49,5 @@ class FaceReconstructor(Protocol):
         crops: Sequence[Crop],
         detections: Sequence[Detection | None] | None = None,
     ) -> list[Face]:
-        """Faces in the pixels of their photos, one a crop."""
+        """Faces in the pixels of their photos, one per crop."""
         ...

@@ -75,7 +75,7 @@ class Reconstructor:
     detector: name of the detector used when a photo comes without detections.
     two_pass: crop again from the first pass's landmarks and keep the more confident face.
     runtime: "torch", "openvino" or "auto", see ``runtime.Runner``.
-    flip: look at every crop a second time, mirrored, and take the mean of both (twice the work).
+    flip: run every crop a second time, mirrored, and take the mean of both (twice the work).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The UV layout: which pixels of a 256 x 256 UV map are face, landmarks, triangles, mean shape.
 
-The layout is PRNet's and SADRNet's (paper, Eqs 6-8): a UV map stores one 3-D point a pixel, and
+The layout is PRNet's and SADRNet's (paper, Eqs 6-8): a UV map stores one 3-D point per pixel, and
 neighbours in the map are neighbours on the face. It travels inside every checkpoint.
 """
 
@@ -19,8 +19,8 @@ from sadr_cli.pixels import to_edge
 SIZE = 256
 MM_PER_UNIT = 1e3 / 15.0  # one unit of the shape frame: 1 / 1.5e-5 micrometres
 
-_EAR = 1.015  # of the jaw landmarks' distance from the middle: what lies beyond is ear
-_LOBE = 12  # rows of the UV map by which an ear goes on above and below that
+_EAR = 1.015  # multiples of the jaw landmarks' distance from the middle: ear beyond
+_LOBE = 12  # rows of the UV map by which an ear extends above and below that
 
 # Loss weights by region: landmarks, eyes nose mouth, cheek chin forehead, neck (paper III-D).
 REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
@@ -28,7 +28,7 @@ REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
 
 @dataclass(frozen=True, eq=False)
 class UVLayout:
-    """Face pixels of the UV map and what is known of them.
+    """Face pixels of the UV map, and their meaning.
 
     mask: (256, 256) bool, the V face pixels; vertex order is that of ``np.where(mask)``.
     kpt: (68, 2) int row, column of the landmarks, 300-W order.
@@ -45,7 +45,7 @@ class UVLayout:
         if self.mask.shape != (SIZE, SIZE) or self.kpt.shape != (68, 2):
             raise ValueError("a UV layout has a 256 x 256 mask and 68 landmarks")
         if self.mean_shape.shape != (int(self.mask.sum()), 3):
-            raise ValueError("the mean shape must have one point a face pixel")
+            raise ValueError("the mean shape must have one point per face pixel")
         if self.region.shape != (SIZE, SIZE):
             raise ValueError("the regions of a UV layout are 256 x 256")
         if self.kpt.min() < 0 or self.kpt.max() >= SIZE:
@@ -110,13 +110,13 @@ class UVLayout:
         )
 
     def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
-        """Values a vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
+        """Values per vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
         out = np.full((SIZE, SIZE, *values.shape[1:]), fill, values.dtype)
         out[self.mask] = values
         return out
 
     def from_map(self, uv_map: NDArray[Any]) -> NDArray[Any]:
-        """Map (256, 256, ...) -> values a vertex (V, ...)."""
+        """Map (256, 256, ...) -> values per vertex (V, ...)."""
         return uv_map[self.mask]
 
 
@@ -132,7 +132,7 @@ def grid_triangles(index: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def region_weights(region: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(256, 256) loss weight a pixel, 16 : 12 : 3 : 0 by region (paper III-D)."""
+    """(256, 256) loss weight per pixel, 16 : 12 : 3 : 0 by region (paper III-D)."""
     table = np.zeros(256, np.float32)
     for key, value in REGION_WEIGHTS.items():
         table[key] = value
@@ -163,7 +163,7 @@ def without_ears(uv: UVLayout) -> NDArray[np.bool_]:
     jaw = side[uv.kpt[[0, 16], 0], uv.kpt[[0, 16], 1]].mean()
     ear = uv.mask & (side > _EAR * jaw)
     keep = uv.mask.copy()
-    for flip in (1, -1):  # each side in turn, counted from its edge
+    for flip in (1, -1):  # each side, counted from its edge
         half = ear[:, ::flip][:, : SIZE // 2]
         reach = np.where(half.any(1), SIZE // 2 - half[:, ::-1].argmax(1), 0)
         around = np.lib.stride_tricks.sliding_window_view(np.pad(reach, _LOBE), 2 * _LOBE + 1)

@@ -53,7 +53,7 @@ def network_times(
     rounds: int = 9,
     everything: bool = False,
 ) -> list[Row]:
-    """Milliseconds a face on the CPU: the public layout as it comes, and the candidates.
+    """Milliseconds per face on the CPU: the public layout as it comes, and the candidates.
 
     everything: also torch.compile and ONNX Runtime, which take minutes to set up.
     """
@@ -74,7 +74,7 @@ def network_times(
         aim = FULL_AIM if "full network" in name else "" if name == YARDSTICK else LITE_AIM
         note = f"batch {batch}, {threads} threads" if name == YARDSTICK else ""
         rows.append(
-            Row("network", name, 1000 * seconds / batch, "ms a face", seconds / base, aim, note)
+            Row("network", name, 1000 * seconds / batch, "ms per face", seconds / base, aim, note)
         )
     return rows
 
@@ -175,11 +175,11 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
     after = times["alignment"] + times["faces"]
     ms, name = 1000 / batch, reconstructor.info.name
     return [
-        Row("alignment", "self-alignment", times["alignment"] * ms, "ms a face"),
-        Row("alignment", "mesh and record", times["faces"] * ms, "ms a face"),
-        Row("alignment", "both, of the full network", after * ms, "ms a face",
+        Row("alignment", "self-alignment", times["alignment"] * ms, "ms per face"),
+        Row("alignment", "mesh and record", times["faces"] * ms, "ms per face"),
+        Row("alignment", "both, of the full network", after * ms, "ms per face",
             after / times["full"], "< 0.05", f"network {times['full'] * ms:.1f} ms"),
-        Row("alignment", f"both, of {name}", after * ms, "ms a face",
+        Row("alignment", f"both, of {name}", after * ms, "ms per face",
             after / times["own"], "", f"network {times['own'] * ms:.1f} ms"),
     ]  # fmt: skip
 
@@ -246,8 +246,8 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
     operations, a_face, a_batch = counted_work(reconstructor.network)
     product, copy = card_limits(device)
     rows = [
-        Row("gpu", "operations a face", operations / 1e9, "GFLOP"),
-        Row("gpu", "read and written a face", 2 * a_face / 1e6, "MB", note="16 bits a number"),
+        Row("gpu", "operations per face", operations / 1e9, "GFLOP"),
+        Row("gpu", "read and written per face", 2 * a_face / 1e6, "MB", note="16 bits per number"),
         Row("gpu", "the card: matrix product", product / 1e12, "TFLOP/s", note="bfloat16"),
         Row("gpu", "the card: copy", copy / 1e12, "TB/s"),
     ]

@@ -61,9 +61,9 @@ def whole_run(
         Row("run", f"network alone, {passes} passes", alone, "faces/s"),
         Row("run", f"sadr reconstruct, {label}", rate, "faces/s", rate / alone, ">= 0.85",
             f"{faces} faces of {count} photos, {jobs} jobs"),
-        Row("run", "of that the network", 1000 * taken[0] / max(faces, 1), "ms a face",
+        Row("run", "of that the network", 1000 * taken[0] / max(faces, 1), "ms per face",
             taken[0] / wall, "", "of the wall clock"),
-        Row("run", "processor time", 1000 * spent / max(faces, 1), "ms a face"),
+        Row("run", "processor time", 1000 * spent / max(faces, 1), "ms per face"),
     ]  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _run(
 
 
 def _network_rate(reconstructor: Reconstructor, seconds: float = 4.0) -> float:
-    """Faces a second of the network in full batches; the first ones, which warm up, left out."""
+    """Faces per second of the network in full batches; the first ones, which warm up, left out."""
     import torch
 
     side, batch = reconstructor.crop_resolution, reconstructor.batch_size

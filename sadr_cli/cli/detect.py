@@ -47,7 +47,7 @@ def detect(
 ) -> None:
     """Find faces: boxes, scores and five points.
 
-    With --json one line a face on standard output, which `sadr reconstruct --boxes -` reads;
+    With --json one line per face on standard output, which `sadr reconstruct --boxes -` reads;
     a file without a face or with an error has a line of its own, the last line is a summary.
     Boxes are x0 y0 x1 y1 in pixels of the upright photo.
 

@@ -68,7 +68,7 @@ WeightsOption = Annotated[
     ),
 ]
 BatchSizeOption = Annotated[
-    str, typer.Option("--batch-size", metavar="auto|N", help="Faces a batch.")
+    str, typer.Option("--batch-size", metavar="auto|N", help="Faces per batch.")
 ]
 DetectorOption = Annotated[
     str,

@@ -145,7 +145,7 @@ def reconstruct(
     """Reconstruct every face: meshes, 68 landmarks, poses.
 
     For a photo NAME.jpg: NAME.obj (further faces: NAME_face1.obj...), NAME.json with landmarks
-    and pose, a row a face in poses.csv, with --overlay a picture in overlays/; manifest.json
+    and pose, one row per face in poses.csv, with --overlay a picture in overlays/; manifest.json
     records what became of each input, index.html shows it all. Finished inputs are skipped when
     the command is repeated.
 

@@ -1,4 +1,4 @@
-"""Face detection: a protocol, one file a detector, and each one's way to the network's crop.
+"""Face detection: one module per detector, and each one's calibration to the network's crop.
 
     detector = create_detector("centerface")
     faces = select_faces(detector.detect(image), "largest", image.shape[:2])  # (H, W, 3) uint8

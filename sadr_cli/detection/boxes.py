@@ -1,6 +1,6 @@
 """Detections as JSON lines: what ``sadr detect --json`` writes and ``--boxes`` reads.
 
-One object a face::
+One object per face::
 
     {"file": "photos/a.jpg", "face": 0, "box": [x0, y0, x1, y1], "score": 0.93,
      "points": [[x, y], ... 5], "detector": "centerface", "width": 1200, "height": 800}
@@ -94,7 +94,7 @@ def read_boxes(lines: Iterable[str], label: str = "--boxes") -> Iterator[BoxGrou
 
 
 def merge_boxes(groups: Iterable[BoxGroup], label: str = "--boxes") -> list[BoxGroup]:
-    """One group a file, wherever its lines stand; UsageError as :func:`read_boxes`."""
+    """One group per file, wherever its lines are; UsageError as :func:`read_boxes`."""
     merged: dict[str, BoxGroup] = {}
     for group in groups:
         known = merged.setdefault(group.file, group)
@@ -138,7 +138,7 @@ def _parse(text: str) -> dict[str, Any] | None:
         if text.startswith(("{", "[")):
             hint = "the line is cut, or the JSON is spread over several lines (jq needs -c)"
         else:
-            hint = "expected one JSON object a line, as `sadr detect --json` writes"
+            hint = "expected one JSON object per line, as `sadr detect --json` writes"
         raise ValueError(f"not JSON: {hint}") from error
     except ValueError as error:
         raise ValueError("a number has thousands of digits") from error

@@ -8,7 +8,7 @@ CenterFace, fitted on 400 AFLW2000-3D photos (not part of any test set of this p
 also turned in the plane by angles within +-90 degrees, and tried on 165 HELEN photos that took no
 part in the fit. Standard deviation of the error of the landmark box's centre (in its own size) and
 size. The columns "640" are those of the fit (ten-fold by photo for AFLW2000-3D), with the photo
-first looked at with 640 pixels a side; "320" has the same calibration with today's first look:
+first looked at with 640 pixels per side; "320" has the same calibration with today's first look:
 
 =====================  ========  ========  ========  ========  ========  =======  =======  =======
 ..                     upright   upright   upright   turned    turned    turned   HELEN    HELEN
@@ -72,7 +72,7 @@ _CENTERFACE_DOWN = {
     "ey*ey": -1.304,
 }
 _CENTERFACE_LOG_SCALE = {"1": -0.146, "ey*ey": 2.327, "vx*nx": -1.676}
-# The range seen in the measurement: points gone astray cannot throw the crop further.
+# The range seen in the measurement: wrong points cannot move the crop further.
 _MAX_SHIFT = 0.35
 _MAX_LOG_SCALE = 0.5
 

@@ -35,7 +35,7 @@ WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
-# OpenCV keeps 230 bytes a pixel: closer looks are taken in strips. Each strip sees so much beyond
+# OpenCV keeps 230 bytes per pixel: closer looks are taken in strips. Each strip sees so much beyond
 # its own rows; larger faces are left to the look before.
 _STRIP_PIXELS = 1_700_000
 _STRIP_MARGIN = 96
@@ -167,7 +167,7 @@ class CenterFace:
         return bool(sizes[best] * scale >= self.settings.sized and not elsewhere)
 
     def _sides(self, image: RGBImage) -> list[int]:
-        """Scales worth a look: a further one has to show at least a quarter more pixels a side."""
+        """Scales to look at: each has at least a quarter more pixels per side than the last."""
         first, *larger = self.settings.sides
         have = max(*image.shape[:2], *self.settings.sides[:2])
         sides = [*self.settings.largest_sides, first] if self._only_largest else [first]

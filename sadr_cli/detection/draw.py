@@ -1,4 +1,4 @@
-"""Pictures of detections, for the eye."""
+"""Pictures of detections."""
 
 from __future__ import annotations
 

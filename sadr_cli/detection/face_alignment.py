@@ -1,7 +1,7 @@
 """Detectors of the package ``face-alignment``, with weights that are already on this machine.
 
-Left alone, face-alignment downloads what it misses; here every file is found first (see
-:mod:`sadr_cli.detection.files`) and handed over, so nothing is ever fetched unasked. YuNet is
+By itself face-alignment downloads missing weights; here every file is found first (see
+:mod:`sadr_cli.detection.files`) and passed to it, so nothing is ever downloaded. YuNet is
 run by OpenCV directly, which keeps its five points.
 """
 

@@ -1,4 +1,4 @@
-"""Where weights of detectors may lie. Nothing is ever downloaded."""
+"""Where weights of detectors may be. Nothing is ever downloaded."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def predict(
         face nearest to the true one is cropped by its calibration and once more from the
         landmarks of the first pass; the more confident face counts, as in `sadr reconstruct`.
         A face it misses is a miss.
-    dense: keep all vertices, 0.5 MB a face.
+    dense: keep all vertices, 0.5 MB per face.
     """
     key = _key(benchmark, network, detector, dense)
     folder = cache / key

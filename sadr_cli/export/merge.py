@@ -110,7 +110,7 @@ def _is(photo: Path, line: str) -> bool:
 
 
 def _first_faces(entries: Sequence[Entry]) -> list[Entry]:
-    """One face a photo: a person is in it once. The others have names of their own."""
+    """One face per photo: a person is in it once. The others have names of their own."""
     return list({entry.photo or entry.path: entry for entry in reversed(entries)}.values())[::-1]
 
 

@@ -1,4 +1,4 @@
-"""index.html of a run: one page without network, a card a face, meshes that turn."""
+"""index.html of a run: one page that works offline: a card per face, meshes that can be turned."""
 
 from sadr_cli.gallery.cards import Strip, face_card, write_cards
 from sadr_cli.gallery.page import NAME, write_page

@@ -1,6 +1,6 @@
 """A face's share of index.html: a small overlay picture, a coarse mesh, a small texture.
 
-Cards are kept one file a photo in a hidden folder of the run, so that a resumed run still has
+Cards are kept in one file per photo, in a hidden folder of the run, so that a resumed run still has
 those of the faces it skips.
 """
 

@@ -1,4 +1,4 @@
-"""index.html: composed of a run's manifest and cards, written in one go, whatever their number."""
+"""index.html: made from a run's manifest and cards, in one pass, whatever their number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "index.html"
 # Beyond it faces keep their numbers and files, first without mesh, then without picture.
 MAX_MESHES, MAX_PAGE = 96_000_000, 160_000_000
 _CURVE = 600  # points of a video's curves at most
-_BLOCK = 60  # faces a script element: the page takes in one at a time
+_BLOCK = 60  # faces per script element: the page parses one at a time
 _HERE = Path(__file__).parent
 
 

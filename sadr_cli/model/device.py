@@ -6,7 +6,7 @@ import torch
 
 from sadr_cli.errors import UsageError
 
-MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}  # crops a forward pass
+MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}  # crops per forward pass
 
 
 def select_device(device: str = "auto") -> torch.device:

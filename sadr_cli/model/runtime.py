@@ -133,7 +133,7 @@ class _Compiled:
             warnings.simplefilter("ignore")  # PyTorch means to leave TorchScript some day
             traced = torch.jit.trace(_Traced(network).eval(), example, check_trace=False)
             self._has = [t is not None for t in network(example[:1])]
-        # The frontend itself: openvino.convert_model would report to its maker.
+        # The frontend itself: openvino.convert_model would send telemetry.
         frontend = library("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
         ts_decoder = library("openvino.frontend.pytorch.ts_decoder")
         decoder = ts_decoder.TorchScriptPythonDecoder(traced, example_input=(example,))

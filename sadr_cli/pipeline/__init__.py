@@ -1,4 +1,4 @@
-"""Chains the rooms: sources -> detection -> crop -> network -> alignment -> writers."""
+"""Chains the modules: sources -> detection -> crop -> network -> alignment -> writers."""
 
 from sadr_cli.pipeline.cluster import Cluster
 from sadr_cli.pipeline.engine import run

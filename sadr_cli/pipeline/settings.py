@@ -22,7 +22,7 @@ class VideoSettings:
 
     start, end: seconds; step: every step-th frame. smooth: of ``video.STRENGTHS``.
     detect_every: frames after which the detector looks again though nothing asks for it.
-    mesh_every: write the meshes of every so manieth frame, beside the mean one of each track.
+    mesh_every: also write the meshes of every Nth frame, besides the mean one of each track.
     """
 
     start: float = 0.0

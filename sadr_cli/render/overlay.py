@@ -1,8 +1,7 @@
 """Overlay pictures: the mesh shaded over its photo, landmarks, contours, pose axes and boxes.
 
 Needs neither GPU nor display. Everything is antialiased: meshes by supersampling or, where the
-face is large, by a softened silhouette; lines and
-points with sub-pixel coordinates.
+face is large, by a softened silhouette; lines and points with sub-pixel coordinates.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def render_overlay(
 
     layers: what to draw, of :data:`LAYERS`. opacity: of the mesh. max_side: longest side of the
     result in pixels; None keeps the photo's size. labels: what each face is called, its number
-    or track, for the layer "number". Returns (h, w, 3) uint8.
+    or track, for the layer "number". Returns (h, w, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
     ratio = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
@@ -229,7 +228,7 @@ def draw_axes(
     axes = np.asarray(rotation, float).T * (1, -1, 1)  # rows: images of x, y, z; y down
     start = _drawable(landmarks)[NOSE_TIP]
     thickness = max(round(unit / 90), 1)
-    order = np.argsort(axes[:, 2])  # what points away from the viewer first
+    order = np.argsort(axes[:, 2])  # axes that point away from the viewer first
     for width, outline in ((thickness + 2, True), (thickness, False)):
         for k in order:
             end = start + 0.42 * unit * axes[k, :2]
@@ -263,12 +262,12 @@ def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> Non
 
 
 def _shade(vertices: FloatArray, triangles: NDArray[Any]) -> NDArray[np.float32]:
-    """(V,) brightness: two soft lights, ambient, and a rim that lifts the turned-away edge."""
+    """(V,) brightness: two soft lights, ambient, and a rim light at the silhouette."""
     normals = vertex_normals(vertices, triangles)
     out = np.full(len(normals), _AMBIENT)
     for direction, strength in _LIGHTS:
         d = np.array(direction) / np.linalg.norm(direction)
-        wrapped = np.clip((normals @ d + 0.25) / 1.25, 0, 1)  # wraps a little round the edge
+        wrapped = np.clip((normals @ d + 0.25) / 1.25, 0, 1)  # slightly beyond the terminator
         out += strength * wrapped
     half = np.array([-0.25, -0.38, 0.89])
     out += 0.16 * np.clip(normals @ half, 0, 1) ** 24

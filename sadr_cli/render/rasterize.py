@@ -48,7 +48,7 @@ def rasterize(
     float32 weights of the triangle's three vertices, affine in the picture, 0 where nothing;
     ``depth`` (H, W) float32 z, -inf where nothing.
     """
-    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array an axis: faster gathers
+    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array per axis: faster gathers
     t = np.ascontiguousarray(np.asarray(triangles).T)
     face_index = np.full((height, width), -1, np.int32)
     barycentric = np.zeros((height, width, 3), np.float32)
@@ -90,7 +90,7 @@ def _nearest(
     x, y, z = (axis[t[:, kept]] for axis in v)  # (3, N) each
     plane = _depth_plane(x, y, z)
 
-    # One 64-bit key a pixel: depth in the high bits, then the lower triangle index wins.
+    # One 64-bit key per pixel: depth in the high bits, then the lower triangle index wins.
     z_low, z_high = float(z.min()), float(z.max())
     step = _DEPTH_STEPS / max(z_high - z_low, 1e-30)
     keys = np.full(height * width, -1, np.int64)
@@ -123,7 +123,7 @@ def interpolate(
     barycentric: NDArray[np.float32],
     fill: float = 0.0,
 ) -> NDArray[np.float32]:
-    """Values a vertex ``(V,)`` or ``(V, C)`` -> picture ``(H, W)`` or ``(H, W, C)`` float32."""
+    """Values per vertex ``(V,)`` or ``(V, C)`` -> picture ``(H, W)`` or ``(H, W, C)`` float32."""
     values = np.asarray(values, np.float32)
     out = np.full((*face_index.shape, *values.shape[1:]), fill, np.float32)
     covered = face_index >= 0
@@ -139,7 +139,7 @@ def vertex_normals(vertices: NDArray[Any], triangles: NDArray[Any]) -> NDArray[n
     For image-frame vertices (y down) and the reversed winding of ``UVLayout.triangles`` that is
     outwards again, z > 0 towards the viewer. Zero where a vertex has no triangle.
     """
-    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array an axis, as above
+    v = np.ascontiguousarray(np.asarray(vertices, float).T)  # one array per axis, as above
     t = np.ascontiguousarray(np.asarray(triangles).T)
     (x1, y1, z1), (x2, y2, z2) = ([axis[t[k]] - axis[t[0]] for axis in v] for k in (1, 2))
     out = np.empty_like(v)

@@ -1,9 +1,9 @@
 """Colours of the face, sampled from its photo; what the photo does not show is filled in.
 
-A vertex counts as seen where its surface faces the viewer, nothing of the face lies before it,
-the network's attention says that nothing else does, and it lies inside the photo. The rest takes
-the mirrored side of the face where that is seen, adapted to the light on this side, and
-beyond that a smooth continuation. Background never ends up on the face.
+A vertex counts as seen where its surface faces the viewer, no other part of the face covers it,
+the network's attention says that no other object does, and it lies inside the photo. The rest takes
+its colour from the mirrored side of the face where that is seen, adapted to the light on this side,
+and otherwise from a smooth continuation. No background is sampled.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from sadr_cli.uv import SIZE, UVLayout, extend_map
 TEXTURE_SIZE = 512
 MIN_TEXTURE, MAX_TEXTURE = 64, 8192
 _FACING = (0.2, 0.55)  # z of the normal: hidden below, fully seen above
-_FACING_INSIDE = (0.02, 0.2)  # the same far from the silhouette: no background to catch there
+_FACING_INSIDE = (
+    0.02,
+    0.2,
+)  # the same far from the silhouette and the background
 _INSIDE = (0.04, 0.09)  # of the face's size: distances from the silhouette
-_DETAIL = 16.0  # pixels of the UV map: finer is mirrored, coarser is this side's own light
+_DETAIL = 16.0  # pixels of the UV map: finer detail is mirrored, coarser is this side's light
 _DEPTH_SIDE = 128  # pixels of the picture in which the face's self-occlusion is found
 _DEPTH_SLACK = 0.02  # of the face's size: nearer than this is the surface itself
 
@@ -68,7 +71,7 @@ def sample_map(
 
 
 def vertex_colors(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
-    """(V, 3) uint8 sRGB a vertex; ``image`` (H, W, 3) is the face's photo."""
+    """(V, 3) uint8 sRGB per vertex; ``image`` (H, W, 3) is the face's photo."""
     colors = sample(image, face.vertices)
     weight = seen_weight(face, uv, image.shape[0], image.shape[1])
     filled = fill_hidden(uv.to_map(colors), uv.to_map(weight), uv)
@@ -97,7 +100,7 @@ def sample(
         ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         xy = from_edge(to_edge(xy) / ratio)
-    # remap takes at most 32,767 points a row.
+    # remap takes at most 32,767 points per row.
     points = np.resize(xy.astype(np.float32), (-(-len(xy) // 256), 256, 2))
     out = cv2.remap(
         part, points, None, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -158,7 +161,7 @@ def fill_hidden(
 
 
 def smooth_over_uv(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> NDArray[np.float32]:
-    """Values a vertex (V,), blurred over the UV map."""
+    """Values per vertex (V,), blurred over the UV map."""
     spread = _blur(uv.to_map(np.asarray(values, np.float32)), sigma)
     return uv.from_map(spread) / uv.from_map(_blur(uv.mask.astype(np.float32), sigma))
 

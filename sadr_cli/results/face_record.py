@@ -1,4 +1,4 @@
-"""One JSON file a face: landmarks, pose, crop, detection, and how to read them."""
+"""One JSON file per face: landmarks, pose, crop, detection, and how to read them."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def face_json(
 
 
 def write_face_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a record of :func:`face_json`, one landmark a line so that people can read it."""
+    """Write a record of :func:`face_json`, one landmark per line so that people can read it."""
     atomic_write(path, dump(record).encode("utf-8", "surrogateescape"))
 
 
 def dump(value: Any, depth: int = 0) -> str:
-    """JSON with one key a line; lists of numbers stay on one line."""
+    """JSON with one key per line; lists of numbers stay on one line."""
     pad = "  " * (depth + 1)
     if isinstance(value, dict) and value:
         rows = [f"{pad}{json.dumps(k)}: {dump(v, depth + 1)}" for k, v in value.items()]

@@ -1,4 +1,4 @@
-"""poses.csv: one row a face, appended as faces are finished, whole after any interruption."""
+"""poses.csv: one row per face, appended as faces are finished, valid after any interruption."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def read_image(
     """Decode a photo, a path or the file's bytes, to (H, W, 3) uint8 RGB.
 
     EXIF orientation and colour profile are applied (the result is sRGB). Grey, palette, CMYK, Lab
-    and YCbCr are converted; transparent pixels are laid over white. More than 8 bits a channel
+    and YCbCr are converted; transparent pixels are laid over white. More than 8 bits per channel
     become 8 by the range of the values: see :func:`.color.full_scale`. Of a file with several
     pictures the first that is not blank is read; a JPEG that was cut short, as far as it goes,
     if that is most of it. What of this a user should know is a ``UserWarning``. The suffix of the

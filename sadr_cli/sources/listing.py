@@ -134,7 +134,7 @@ def iter_sources(
 
 
 class SourceList:
-    """Expands inputs to sources and names them; one object a run, so that names are unique.
+    """Expands inputs to sources and names them; one object per run, so that names are unique.
 
     An input is: ``-`` (standard input: one image, or names, one a line or NUL-separated); an
     image or video; a folder (images and videos in it by suffix, sorted, hidden ones left out;

@@ -79,7 +79,7 @@ def iter_frames(
         info = _info(container, stream)
         if info.width * info.height > max_pixels:
             raise InputError(
-                f"{source.label}: too large: {info.width} x {info.height} pixels a frame, "
+                f"{source.label}: too large: {info.width} x {info.height} pixels per frame, "
                 f"the limit is {max_pixels / 1e6:.0f} megapixels (--max-pixels)"
             )
         clock = _Clock(container, stream, info.rate or _USUAL_RATE)

@@ -153,7 +153,7 @@ class RunOptions:
 
     photo_side: pixels the photos are kept at; 0: the network's input, at least 160.
     pause_after: minutes after which this call saves and returns; the next one continues.
-    compact, piece: form of the state file and bytes a piece of it, see ``state``.
+    compact, piece: form of the state file and bytes per piece of it, see ``state``.
     compiled: torch.compile the network.
     save_every: steps between saves, each with a validation.
     """

@@ -90,7 +90,7 @@ class FaceSmoother:
     def _follow_speed(
         self, scale: float, centre: Array, pose: Array, local: Array, seconds: float
     ) -> None:
-        """Low-passed velocities, in face sizes a second."""
+        """Low-passed velocities, in face sizes per second."""
         old_centre, old_pose, old_local = self._raw
         if pose[:4] @ old_pose[:4] < 0:
             old_pose = np.concatenate([-old_pose[:4], old_pose[4:]])

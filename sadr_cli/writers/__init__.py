@@ -1,8 +1,8 @@
-"""Writers: one file a format, all whole or not at all.
+"""Writers: one module per format. A file is written completely or not at all.
 
 ``create_writer("ply").write(path, mesh)`` writes a :class:`~sadr_cli.writers.mesh.Mesh`, made
-from a face by :func:`~sadr_cli.writers.mesh.face_mesh`. Formats are meshes and what else can be
-said of a face: landmarks, camera, maps over the photo and over the UV layout.
+from a face by :func:`~sadr_cli.writers.mesh.face_mesh`. Formats are meshes and other data
+of a face: landmarks, camera, maps over the photo and over the UV layout.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ scale is the model's prior, not measured; z is relative
 
 
 class CameraWriter:
-    """``block 1 = viewport @ block 3 @ block 2`` in x and y; see the file's own head."""
+    """``block 1 = viewport @ block 3 @ block 2`` in x and y; see the file's header."""
 
     format = "camera"
     suffix = ".camera.txt"

@@ -111,7 +111,7 @@ def save_mesh(
     image: the photo, (H, W, 3) uint8 RGB; colours or texture are taken from it.
     frame: "image": photo pixels, y up, ``y = H - 1 - y of the photo``; "metric": millimetres of
         the model's prior, turned as in the photo; "canonical": frontal, without pose.
-    texture_size: a texture of that many texels a side in GLB, USDZ and OBJ, 0 for vertex
+    texture_size: side in texels of the texture in GLB, USDZ and OBJ, 0 for vertex
         colours; None takes 512, and vertex colours in OBJ.
 
     Returns the files written (an OBJ with texture comes as three). Folders are made; a file

@@ -32,7 +32,7 @@ class PTSWriter:
 
 
 class CSVWriter:
-    """A row a landmark: its place in the photo, the file's frame, and its vertex."""
+    """One row per landmark: its place in the photo, the file's frame, and its vertex."""
 
     format = "csv"
     suffix = ".csv"

@@ -1,6 +1,6 @@
 """Pictures made of a face: over its photo (depth, normals, PNCC...) and over the UV layout.
 
-All carry what their values mean in their PNG text; 16-bit ones hold ``value = low + step * v``.
+The PNG text of each says what its values mean; 16-bit ones hold ``value = low + step * v``.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _over_photo(
     values: NDArray[Any],
     encode: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> NDArray[np.uint8]:
-    """Values (V, 3) a vertex, interpolated over the photo and encoded to [0, 1]; 0 elsewhere."""
+    """Values (V, 3) per vertex, interpolated over the photo and encoded to [0, 1]; 0 elsewhere."""
     _, uv, size = _known(mesh, face)
     window, local = _window(face, size)
     index, weights, _ = _rasterize(mesh, face, window, local)
@@ -179,7 +179,7 @@ def _rasterize(
 def _sixteen(
     values: NDArray[Any], names: tuple[str, ...]
 ) -> tuple[NDArray[np.uint16], dict[str, str]]:
-    """(N, C) as 1..65535 a column, and the text that brings them back."""
+    """(N, C) -> integers 1..65535, scaled per column, and the text with the scaling."""
     low, high = values.min(0).astype(float), values.max(0).astype(float)
     step = np.maximum(high - low, 1e-9) / _STEPS
     stored = np.rint((values - low) / step + 1).astype(np.uint16)

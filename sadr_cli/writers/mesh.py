@@ -56,7 +56,7 @@ class Mesh:
     landmarks: (68,) vertex index of each landmark, 300-W order, or None.
     to_photo: (4, 4) takes homogeneous file coordinates to photo pixels (y down), or None.
     metric_origin: for frame ``image``: the model's origin in the file's pixels (3,) and
-        pixels a millimetre, the way to ``metric``; None when unknown.
+        pixels per millimetre, the way to ``metric``; None when unknown.
     real: (N, N) in [0, 1], the share of each texel of ``texture`` that the photo gave, or None.
     layout: the UV layout whose vertices, all of them and in order, these are; else None.
     vertex_ids: (V,) which vertices of the layout these are, where they are not all; else None.

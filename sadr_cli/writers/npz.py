@@ -1,4 +1,4 @@
-"""NumPy archive with everything known of a face, for programs."""
+"""NumPy archive with all data of a face, for programs."""
 
 from __future__ import annotations
 

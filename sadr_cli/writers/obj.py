@@ -159,7 +159,7 @@ def _pack(fields: list[_Field]) -> NDArray[np.uint8]:
 
 
 def _lines(keyword: str, fields: list[_Field]) -> Iterator[bytes | memoryview]:
-    """A line a row, NUL bytes left out."""
+    """One line per row, without NUL bytes."""
     end = _texts(["\n" + keyword])[0, 0]
     rows = _pack([*fields, (np.broadcast_to(end, len(fields[0][0])), 8)])
     yield keyword.encode()

@@ -1,4 +1,4 @@
-"""Binary PLY with normals, colours, visibility and confidence a vertex."""
+"""Binary PLY with normals, colours, visibility and confidence per vertex."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_summary_errors_faceless_files_and_blank_lines_are_skipped() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("photo.jpg", "expected one JSON object a line"),
+        ("photo.jpg", "expected one JSON object per line"),
         ("{", r"jq needs -c"),
         ('{"file": "a.jpg", "box": [1, 2', r"the line is cut"),
         ("[1, 2]", "expected a JSON object"),

@@ -183,7 +183,7 @@ def _read_npy(path: Path, shape: tuple[int | None, ...]) -> Array:
     if not fits:
         wanted = ", ".join("any" if s is None else str(s) for s in shape)
         raise MissingDataError(
-            f"{path} must be ({wanted}), one row an image in the order of sorted names, "
+            f"{path} must be ({wanted}), one row per image in the order of sorted names, "
             f"not {values.shape}"
         )
     return values

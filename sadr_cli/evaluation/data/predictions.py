@@ -2,7 +2,7 @@
 
 Two forms are read:
 
-npz, one row a face
+npz, one row per face
     ``name`` (N,) image names without suffix, ``landmarks`` (N, 68, 2 or 3) pixels of the image,
     y down; optional ``rotation`` (N, 3, 3) proper rotations (frame of :mod:`sadr_cli.pose`),
     ``vertices`` (N, V, 3) the dense face in image pixels, ``shape`` (N, V, 3), ``landmarks_p``

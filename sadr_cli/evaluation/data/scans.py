@@ -236,7 +236,7 @@ def _look_up(texture: NDArray[np.uint8], uv: NDArray[Any]) -> NDArray[np.float32
     height, width = texture.shape[:2]
     x = from_edge(uv[:, 0] * width).astype(np.float32)
     y = from_edge((1 - uv[:, 1]) * height).astype(np.float32)
-    rows = -(-len(x) // 1024)  # remap takes at most 32,767 points a row
+    rows = -(-len(x) // 1024)  # remap takes at most 32,767 points per row
     x2, y2 = np.resize(x, (rows, 1024)), np.resize(y, (rows, 1024))
     out = cv2.remap(
         texture, x2, y2, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -120,7 +120,7 @@ def dense_errors(
     count = truth.model.layout.vertex_count
     if used.shape[1] != count:
         raise MissingDataError(
-            f"the predictions have {used.shape[1]} vertices a face, the face model {count}: "
+            f"the predictions have {used.shape[1]} vertices per face, the face model {count}: "
             "both must use the same UV layout"
         )
     landmark = truth.model.layout.landmark_indices

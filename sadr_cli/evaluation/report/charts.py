@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sadr_cli.evaluation.data.benchmark import Array
 from sadr_cli.evaluation.measures.metrics import ced
 
-# Okabe and Ito's palette: told apart by the colour-blind as well.
+# Okabe and Ito's palette: distinguishable with colour blindness.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 
 _WIDTH, _HEIGHT = 560, 340
@@ -134,7 +134,7 @@ def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> Markup:
 
 
 def yaw_chart(errors: dict[str, Array], yaw: Array, y_label: str) -> Markup:
-    """Error against yaw: a dot an image, and the median over 15 degrees of yaw."""
+    """Error against yaw: one dot per image, and the median over 15 degrees of yaw."""
     finite = np.concatenate([e[np.isfinite(e)] for e in errors.values()])
     top = float(np.ceil(np.percentile(finite, 99.5))) if finite.size else 1.0
     limit = max(90.0, float(np.ceil(np.abs(yaw).max() / 30) * 30)) if yaw.size else 90.0

@@ -1,4 +1,4 @@
-"""report.html: tables, curves and faces in one file that asks nothing of the network."""
+"""report.html: tables, curves and faces in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _figure(report: Report[Any], entry: Entry, index: int, error: float) -> tupl
 
 
 def _details(report: Report[Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Headings, each with what is to be known: name -> text."""
+    """Headings, each with its entries: name -> text."""
     record = report.to_dict()
     yield "Protocol", _texts({**record["protocol"], **record["benchmark"]["choices"]})
     for method in record["methods"]:

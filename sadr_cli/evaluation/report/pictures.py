@@ -29,7 +29,7 @@ def face_jpeg(
     both = truth[:, :2] if prediction is None else np.concatenate([truth[:, :2], prediction[:, :2]])
     crop = crop_from_landmarks(truth, MARGIN)
     reach = 2 * float(np.abs(both - [crop.center_x, crop.center_y]).max()) * 1.08
-    if np.isfinite(reach) and reach > crop.size:  # a prediction far away shall still be seen
+    if np.isfinite(reach) and reach > crop.size:  # keep a distant prediction in view
         crop = crop_from_landmarks(truth, MARGIN * min(reach / crop.size, 3.0))
     canvas = np.ascontiguousarray(extract_crop(image, crop, SIDE))
     for points, color in ((truth, TRUTH), (prediction, PREDICTION)):
