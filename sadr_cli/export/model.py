@@ -36,7 +36,8 @@ from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.files import atomic_write, make_folder
 from sadr_cli.model import alignment
 from sadr_cli.model.checkpoint import Checkpoint, save_checkpoint
-from sadr_cli.model.network import NetworkConfig, create_network, normalize_input
+from sadr_cli.model.encoders import create_network
+from sadr_cli.model.network import NetworkConfig, normalize_input
 from sadr_cli.model.uvgrid import upsample
 from sadr_cli.uv import SIZE
 from sadr_cli.version import __version__

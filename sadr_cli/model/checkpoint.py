@@ -130,7 +130,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from sadr_cli.model.network import NetworkConfig, create_network
+    from sadr_cli.model.encoders import create_network
+    from sadr_cli.model.network import NetworkConfig
 
     path = Path(path)
     if path.suffix in (".pth", ".pt"):

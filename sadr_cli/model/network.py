@@ -291,16 +291,6 @@ class SADRNet(nn.Module):
 _PUBLIC = NetworkConfig()  # of the public checkpoint
 
 
-def create_network(config: NetworkConfig | None = None) -> SADRNet:
-    """The network that ``config`` describes, with random weights."""
-    config = config or NetworkConfig()
-    if config.encoder == "mobilenet":
-        from sadr_cli.model.mobilenet import MobileNetSADRNet
-
-        return MobileNetSADRNet(config)
-    return SADRNet(config)
-
-
 def normalize_input(rgb: Tensor, config: NetworkConfig = _PUBLIC) -> Tensor:
     """Pixels (B, 3, H, W) RGB in [0, 255], uint8 or float, normalised as ``config`` says.
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write
 from sadr_cli.model.checkpoint import Checkpoint, Scaling
-from sadr_cli.model.network import SADRNet, create_network
+from sadr_cli.model.encoders import create_network
+from sadr_cli.model.network import SADRNet
 from sadr_cli.training.config import POSITION_SCALE, TrainConfig
 from sadr_cli.uv import UVLayout
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.model.encoders import create_network
 from sadr_cli.model.mobilenet import MobileNetSADRNet
-from sadr_cli.model.network import NetworkOutput, SADRNet, create_network
+from sadr_cli.model.network import NetworkOutput, SADRNet
 from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
 from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher

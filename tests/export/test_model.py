@@ -20,8 +20,9 @@ from sadr_cli.export.model import OUTPUTS, export_model, nearest_rotation
 from sadr_cli.faces import Crop
 from sadr_cli.model.alignment import weighted_similarity
 from sadr_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sadr_cli.model.encoders import create_network
 from sadr_cli.model.mobilenet import PIXELS
-from sadr_cli.model.network import NetworkConfig, create_network
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.model.uvgrid import fit_coarse
 from sadr_cli.reconstructor import Reconstructor
 

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sadr_cli.model.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint
+from sadr_cli.model.encoders import NETWORKS, create_network
 from sadr_cli.model.mobilenet import PIXELS, STAGES, MobileNetSADRNet
-from sadr_cli.model.network import NetworkConfig, create_network
+from sadr_cli.model.network import ENCODERS, NetworkConfig
 
 SMALL = NetworkConfig(64, 32, 0.25, encoder="mobilenet", attention_channels=16, **PIXELS)
 
@@ -108,3 +109,7 @@ def test_frozen_stages_keep_weights_and_statistics() -> None:
     assert [k for k in changed if k.startswith("dw.3.")]
     norms = [m for m in network.dw[3].modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(m.training for m in norms)
+
+
+def test_every_encoder_has_its_network():
+    assert NETWORKS.keys() == set(ENCODERS)

@@ -10,8 +10,9 @@ from torch import nn
 
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.model.encoders import create_network
 from sadr_cli.model.mobilenet import PIXELS
-from sadr_cli.model.network import NetworkConfig, SADRNet, create_network
+from sadr_cli.model.network import NetworkConfig, SADRNet
 from sadr_cli.model.runtime import CONVERT_AFTER, OpenVINONetwork, Runner, fold_batch_norm
 from sadr_cli.reconstructor import Reconstructor
 

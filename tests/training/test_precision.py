@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from sadr_cli.model.network import NetworkConfig, create_network
+from sadr_cli.model.encoders import create_network
+from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training import precision
 
 CROPS = torch.randn(2, 3, 64, 64)
