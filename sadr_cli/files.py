@@ -1,26 +1,31 @@
 """Files: written whole or not at all, folders locked for one run, names safe on every system.
 
-A file is written under a temporary name in its folder, then renamed.
+A file is written under a temporary name in its folder, then renamed. The folder is held open
+while that happens, the temporary file is always a new one, and below the folder that the user
+named no link is followed: what a folder from a stranger holds cannot lead elsewhere.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import os
+import platform
+import secrets
 import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import IO
 
 from sadr_cli.errors import OutputError
+from sadr_cli.folder import Folder
 
 TEMPORARY_PREFIX = ".sadr-tmp-"
 _LEFTOVER_AGE = 600.0  # seconds; no single write takes that long
-_counter = itertools.count()
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_MINE = f"{TEMPORARY_PREFIX}{_HOST}-"  # then process, chance, and the suffix, for video encoders
 
 _REASONS = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -33,6 +38,7 @@ _REASONS = {
     errno.EEXIST: "a file of that name is in the way: choose another folder",
     errno.EISDIR: "a folder of that name is in the way: move it away",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter path",
+    errno.ELOOP: "a link is in the way, and links are not followed there: remove it",
 }
 
 
@@ -50,74 +56,219 @@ def make_folder(folder: Path) -> None:
         raise output_error(folder, error) from error
 
 
-def check_writable(folder: Path) -> None:
-    """Create ``folder`` if needed and prove that a file can be made in it."""
+def check_writable(folder: Path, below: Sequence[str] = ()) -> None:
+    """Create ``folder`` if needed, prove that a file can be made in it, and tidy it up.
+
+    below: subfolders of our own, tidied up as well, see :func:`remove_leftovers`.
+    """
     make_folder(folder)
-    probe = _temporary(folder)
-    try:
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise output_error(folder, error) from error
+    Draft(folder / "x").discard()
+    remove_leftovers(folder, below)
 
 
-def atomic_write(path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
+# Writing ---------------------------------------------------------------------------------------
+
+
+class Draft:
+    """A new file that grows under a temporary name until :meth:`place` makes it ``path``.
+
+    Whatever is at ``path`` is replaced, never opened.
+    root: the folder that the user named; below it no link is followed, and missing folders are
+    made. None: the folder of ``path``.
+    Raises OutputError; :meth:`discard` leaves nothing behind, whatever has happened.
+    """
+
+    def __init__(self, path: Path, *, root: Path | None = None, buffering: int = -1) -> None:
+        self.path = path
+        self._placed = self._over = False
+        try:
+            self._folder = Folder(path.parent, root, make=root is not None)
+            try:
+                self._name = f"{_MINE}{os.getpid()}-{secrets.token_hex(6)}{path.suffix}"
+                # Exclusive: what is there already, a planted link above all, is never opened.
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+                descriptor = self._folder.open(self._name, flags)
+            except BaseException:
+                self._folder.close()
+                raise
+        except OSError as error:
+            raise output_error(path, error) from error
+        mode = "wb" if buffering else "w+b"
+        self.file: IO[bytes] = os.fdopen(descriptor, mode, buffering)
+
+    @property
+    def temporary(self) -> Path:
+        """Where the file is until it is placed, for libraries that write to a path."""
+        return self.path.with_name(self._name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.writelines((data,))
+
+    def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
+        try:
+            self.file.writelines(pieces)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def place(self, *, durable: bool = False, keep_open: bool = False) -> None:
+        """Rename into place. durable: see :func:`atomic_write`; keep_open: to go on writing."""
+        try:
+            self.file.flush()
+            if durable:
+                os.fsync(self.file.fileno())
+            if not keep_open or os.name == "nt":  # Windows renames no open file
+                self.file.close()
+            self._folder.replace(self._name, self.path.name)
+            self._placed = True
+            if keep_open and os.name == "nt":
+                self.file = self.path.open("r+b", buffering=0)
+                self.file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        finally:
+            if not keep_open or not self._placed:
+                self.discard()
+
+    def discard(self) -> None:
+        """Let go of the file; it is removed unless it is in its place."""
+        if self._over:
+            return
+        self._over = True
+        with suppress(OSError):  # what could not be written has been said
+            self.file.close()
+        if not self._placed:
+            with suppress(OSError):
+                self._folder.remove(self._name)
+        self._folder.close()
+
+
+def atomic_write(
+    path: Path, data: bytes | memoryview, *, durable: bool = False, root: Path | None = None
+) -> None:
     """Write ``data`` to ``path`` so that no reader ever meets a part of it.
 
     durable: also force it to the disk, so that it survives a power cut (some milliseconds more;
         for the few files that a whole run hangs on).
+    root: see :class:`Draft`.
     Raises OutputError; the temporary file is gone then and an earlier ``path`` is untouched.
     """
-    with atomic_stream(path, durable=durable) as file:
-        file.write(data)
+    with atomic_stream(path, durable=durable, root=root) as draft:
+        draft.write(data)
 
 
 @contextmanager
-def atomic_stream(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to that becomes ``path`` when the block ends well, and is gone otherwise."""
-    temporary = _temporary(path.parent)
+def atomic_stream(
+    path: Path, *, durable: bool = False, root: Path | None = None
+) -> Iterator[Draft]:
+    """A draft that becomes ``path`` when the block ends well, and is gone otherwise."""
+    draft = Draft(path, root=root)
     try:
+        yield draft
+        draft.place(durable=durable)
+    finally:
+        draft.discard()
+
+
+class AppendFile:
+    """A file begun anew and then appended to; each piece is handed to the system whole.
+
+    begin: its first pieces. A piece that could not be written whole is cut off again, so that
+    what follows it is not read as a part of it. Raises OutputError.
+    """
+
+    def __init__(self, path: Path, begin: Iterable[bytes] = ()) -> None:
+        self.path = path
+        self.size = 0
+        self._draft = Draft(path, buffering=0)
         try:
-            with temporary.open("wb") as file:
-                yield file
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(path)
+            for piece in begin:
+                self.append(piece)
+            self._draft.place(keep_open=True)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self._draft.discard()
             raise
-    except OSError as error:
-        raise output_error(path, error) from error
 
-
-def remove_leftovers(folder: Path) -> int:
-    """Remove temporary files of killed runs (not those of a run at work); returns how many."""
-    removed = 0
-    for path in folder.glob(TEMPORARY_PREFIX + "*"):
+    def append(self, data: bytes) -> None:
+        file, rest = self._draft.file, memoryview(data)
         try:
-            if time.time() - path.stat().st_mtime > _LEFTOVER_AGE:
-                path.unlink()
-                removed += 1
-        except OSError:  # another run was faster, or it is not ours to remove
-            continue
+            file.seek(self.size)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            with suppress(OSError):
+                file.truncate(self.size)
+            raise output_error(self.path, error) from error
+        self.size += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """What was written there."""
+        try:
+            self._draft.file.seek(start)
+            return self._draft.file.read(size)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def clear(self) -> None:
+        """Begin anew."""
+        try:
+            self._draft.file.truncate(0)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        self.size = 0
+
+    def close(self) -> None:
+        self._draft.discard()
+
+
+def remove_leftovers(folder: Path, below: Sequence[str] = ()) -> int:
+    """Remove temporary files of runs that were killed; returns how many.
+
+    Those of this machine as soon as their process is gone; others, a cluster's, when they are
+    old. below: names of subfolders to be looked into as well.
+    """
+    removed = 0
+    for path in (folder, *(folder / name for name in below)):
+        with suppress(OSError), Folder(path, folder) as place:  # if there is one, and it is ours
+            names = [n for n in place.names() if n.startswith(TEMPORARY_PREFIX)]
+            removed += sum(_remove_leftover(place, name) for name in names)
     return removed
 
 
-def _temporary(folder: Path) -> Path:
-    return folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_counter)}"
+def _remove_leftover(place: Folder, name: str) -> bool:
+    try:
+        old = time.time() - place.stat(name).st_mtime > _LEFTOVER_AGE
+        host, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
+        if host == _HOST and os.name != "nt":
+            old = not _alive(rest.partition("-")[0])
+        if old:
+            place.remove(name)
+        return old
+    except OSError:  # another run was faster
+        return False
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 # Locks -----------------------------------------------------------------------------------------
 
 LOCK_NAME = ".sadr-lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of file systems without
 
 
 class FolderLock:
     """Held until :meth:`release` or the end of the process, whatever ends it.
 
     Raises OutputError when another run, of this machine or of another one that mounts the
-    folder, holds it. File systems without locks are taken as they are.
+    folder, holds it, and when the lock's file cannot be made. File systems without locks are
+    taken as they are.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,15 +283,15 @@ class FolderLock:
                 f"another run is writing to {folder}: wait for it, or choose another folder "
                 "(each --shard needs its own)"
             ) from error
-        except PermissionError as error:
-            raise output_error(self._path, error) from error
-        except OSError:
-            pass
+        except OSError as error:  # filelock follows no link either
+            if error.errno not in _NO_LOCKS:
+                raise output_error(self._path, error) from error
 
     def release(self) -> None:
         if self._lock.is_locked:
             if os.name != "nt":  # on Windows the file goes with the lock
-                self._path.unlink(missing_ok=True)  # while it is held, so that nobody waits for it
+                with suppress(OSError):
+                    self._path.unlink()  # while it is held, so that nobody waits for it
             self._lock.release()
 
 
@@ -163,6 +314,19 @@ def safe_name(text: str) -> str:
     forbids become ``_``; a name never starts with ``-`` or ``.`` nor ends with a dot or space,
     is never empty, and is at most :data:`MAX_BYTES` long (then it ends with a hash).
     """
+    name = _harmless(text)
+    encoded = name.encode()
+    if len(encoded) > MAX_BYTES:
+        name = encoded[: MAX_BYTES - 9].decode(errors="ignore") + "_" + _digest(text)
+    return name
+
+
+def is_safe_name(text: str) -> bool:
+    """Whether ``text`` is one harmless name of a file, of a length that file systems take."""
+    return text == _harmless(text) and len(text.encode()) <= 255
+
+
+def _harmless(text: str) -> str:
     name = text.translate(_FORBIDDEN)
     if not name.isprintable():
         name = "".join(c if c.isprintable() else "_" for c in name)
@@ -172,9 +336,6 @@ def safe_name(text: str) -> str:
     name = name.rstrip(" .") or "_"
     if name.split(".")[0].casefold() in _RESERVED:
         name = "_" + name
-    encoded = name.encode()
-    if len(encoded) > MAX_BYTES:
-        name = encoded[: MAX_BYTES - 9].decode(errors="ignore") + "_" + _digest(text)
     return name
 
 

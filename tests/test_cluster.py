@@ -57,7 +57,7 @@ def go(photos, out, address=None, seconds=0.0, on_entry=None):
         on_entry=keep,
         cluster=Cluster(address, Fakes(seconds)) if address else None,
     )
-    return summary, [e["name"] for e in entries]
+    return summary, [e.name for e in entries]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_same_files_as_on_one_machine_though_a_worker_is_killed(photos, tmp_path
     assert alone.ok == COUNT and alone.failed == 1
 
     def kill(entry):
-        if entry["name"] == "020":
+        if entry.name == "020":
             workers[0].kill()
 
     summary, names = go(photos, tmp_path / "many", address, seconds=0.05, on_entry=kill)

@@ -56,7 +56,7 @@ def test_a_run_over_the_corpus(corpus, tmp_path):
         FakeReconstructor(),
         FakeDetector,
         RunSettings(out, batch_size=8, faces=2, max_pixels=LIMIT, formats=("stl",), index=False),
-        on_entry=entries.append,
+        on_entry=lambda e: entries.append(e.to_json()),
     )
     status = {
         os.path.relpath(e["source"], folder): ("good", "bad")[e["status"] == "failed"]

@@ -38,7 +38,7 @@ def go(inputs, out, reconstructor=None, **settings):
         reconstructor or FakeReconstructor(),
         FakeDetector,
         RunSettings(out, **{"batch_size": 4, **settings}),
-        on_entry=entries.append,
+        on_entry=lambda e: entries.append(e.to_json()),
         stop=stop,
     )
     return summary, {Path(e["source"]).name: e for e in entries}
@@ -130,7 +130,7 @@ def test_order_of_results_is_that_of_the_inputs(tmp_path):
     out, seen = tmp_path / "out", []
     reconstructor = FakeReconstructor()
     settings = RunSettings(out, batch_size=4, jobs=4)
-    run(works(photos), reconstructor, Jittery, settings, on_entry=lambda e: seen.append(e["name"]))
+    run(works(photos), reconstructor, Jittery, settings, on_entry=lambda e: seen.append(e.name))
     expected = [f"{k:02}" for k in range(23)]
     assert seen == expected == [e["name"] for e in manifest(out)["inputs"]]
     names = [row["name"] for row in poses(out)]
@@ -276,15 +276,15 @@ def test_unwritable_folder_stops_with_one_message(folder, tmp_path, place):
 
 def test_full_disk_stops_the_run_and_leaves_it_resumable(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    real, count = Path.replace, [0]
+    real, count = os.replace, [0]
 
-    def full(source, target):
+    def full(source, target, **folders):
         count[0] += str(target).endswith(".obj")
         if count[0] > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(source, target)
+        return real(source, target, **folders)
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="the disk is full"):
         go(works(folder), out, jobs=1, batch_size=1)
     monkeypatch.undo()
@@ -345,7 +345,7 @@ with stop.on_signals(lambda text: print(text, flush=True)):
         (Work(s) for s in iter_sources([sys.argv[1]])),
         FakeReconstructor(seconds=float(sys.argv[3])), FakeDetector,
         RunSettings(Path(sys.argv[2]), batch_size=2, jobs=2), stop=stop,
-        on_entry=lambda e: print(e["name"], flush=True),
+        on_entry=lambda e: print(e.name, flush=True),
     )
 print("interrupted" if summary.interrupted else "finished", summary.ok, flush=True)
 sys.exit(130 if summary.interrupted else 0)

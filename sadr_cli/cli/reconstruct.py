@@ -33,6 +33,7 @@ from sadr_cli.process import leave_interrupted
 if TYPE_CHECKING:
     from sadr_cli.pipeline import Summary, Work
     from sadr_cli.protocols import FaceDetector
+    from sadr_cli.results.entry import Entry
 
 _LISTED = 50  # failures in the closing summary; the manifest has them all
 
@@ -217,7 +218,7 @@ def reconstruct(
     stop = StopFlag()
     with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
 
-        def on_entry(entry: dict[str, Any]) -> None:
+        def on_entry(entry: Entry) -> None:
             say.emit(_record(entry))
             say.detail(_sentence(entry))
             bar.advance()
@@ -254,21 +255,21 @@ def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Wor
     return works_from_boxes(boxes)
 
 
-def _record(entry: dict[str, Any]) -> dict[str, Any]:
+def _record(entry: Entry) -> dict[str, Any]:
     """What a reader of --json wants of a manifest entry."""
-    return {k: v for k, v in entry.items() if k not in ("key", "settings", "stamp")}
+    document = entry.to_json()
+    return {k: v for k, v in document.items() if k not in ("key", "settings", "stamp")}
 
 
-def _sentence(entry: dict[str, Any]) -> str:
-    faces = entry.get("faces", [])
-    video = entry.get("kind") == "video"
-    words = plural(len(faces), "track" if video else "face")
+def _sentence(entry: Entry) -> str:
+    video = entry.kind == "video"
+    words = plural(len(entry.faces), "track" if video else "face")
     if video:
-        words += f" in {plural(entry['frames'], 'frame')}"
-    reason = f" ({entry['reason']})" if entry.get("reason") else ""
-    skipped = ", done before" if entry.get("skipped") and entry["status"] != "skipped" else ""
-    status = words if entry["status"] == "ok" else entry["status"].replace("_", " ")
-    return f"{entry['source']}: {status}{reason}{skipped}"
+        words += f" in {plural(entry.frames or 0, 'frame')}"
+    reason = f" ({entry.reason})" if entry.reason else ""
+    skipped = ", done before" if entry.skipped and entry.status != "skipped" else ""
+    status = words if entry.status == "ok" else entry.status.replace("_", " ")
+    return f"{entry.source}: {status}{reason}{skipped}"
 
 
 def _close(say: Output, summary: Summary, out: Path) -> None:

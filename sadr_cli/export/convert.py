@@ -15,6 +15,7 @@ from sadr_cli.export.subjects import Subject
 from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.files import atomic_write
 from sadr_cli.open3d_import import import_open3d
+from sadr_cli.results import manifest
 from sadr_cli.results.face_record import write_face_json
 from sadr_cli.sources import SourceList, iter_frames, read_image
 from sadr_cli.uv import UVLayout
@@ -24,6 +25,7 @@ from sadr_cli.writers.mesh import FOREIGN, FRAMES, Mesh
 
 INDEX = "landmark_vertices.csv"
 TOPOLOGY = "vertices.csv"
+_RESERVED = frozenset(Path(name).stem for name in (INDEX, TOPOLOGY, manifest.NAME))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def export_subject(
     return [*names, f"{subject.stem}.json"], notes
 
 
+def free_stem(stem: str) -> str:
+    """``stem``, or another one where the export's own tables have that name."""
+    return f"{stem}_face" if stem.casefold() in _RESERVED else stem
+
+
 def write_index(folder: Path, uv: UVLayout, topology: Topology | None) -> list[str]:
     """The tables of indices: landmarks -> vertices; thinned vertices -> those of the layout."""
     ids = np.arange(uv.vertex_count) if topology is None else topology.vertices
@@ -119,7 +126,8 @@ def load_photo(subject: Subject, photos: Path | None, max_pixels: int) -> NDArra
             f"{subject.stem}: {path} is not the photo it was made from ({width} x {height} then, "
             f"{image.shape[1]} x {image.shape[0]} now): give the folder of the right one"
         )
-    if photos is None and subject.stamp is not None and path.stat().st_size != subject.stamp[0]:
+    size = subject.stamp[0] if isinstance(subject.stamp, tuple) else None
+    if photos is None and size is not None and path.stat().st_size != size:
         raise InputError(f"{subject.stem}: {path} has changed since: reconstruct it again")
     return image
 

@@ -8,19 +8,20 @@ of the photo that shows most. Expressions are averaged too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.documents import indented
 from sadr_cli.errors import InputError, UsageError
-from sadr_cli.export.convert import ExportSettings, load_photo
-from sadr_cli.export.subjects import Entry, Subject
+from sadr_cli.export.convert import ExportSettings, free_stem, load_photo
+from sadr_cli.export.subjects import FaceSource, Subject
 from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.faces import Face
-from sadr_cli.files import atomic_write
+from sadr_cli.files import atomic_write, safe_name
 from sadr_cli.render.texture import (
     TEXTURE_SIZE,
     fill_hidden,
@@ -30,7 +31,6 @@ from sadr_cli.render.texture import (
     smooth_over_uv,
     soften,
 )
-from sadr_cli.results.face_record import dump
 from sadr_cli.text import decode
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
 from sadr_cli.version import __version__
@@ -48,16 +48,17 @@ class Person:
     """name: of the files. entries: the faces that are this person's."""
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[FaceSource, ...]
 
 
-def find_people(rules: Sequence[Path], entries: Sequence[Entry]) -> list[Person]:
+def find_people(rules: Sequence[Path], entries: Sequence[FaceSource]) -> list[Person]:
     """Who is who: a text file names the photos of one person, a folder holds them.
 
     A text file has one photo or face name a line (``IMG_1.jpg``, ``photos/IMG_1.jpg``,
     ``IMG_1_face1``); the person is called like the file. A folder with subfolders is a person a
     subfolder. UsageError when a rule, or a line of it, fits no face.
     """
+    entries = [entry for entry in entries if entry.damage is None]
     people: list[Person] = []
     for rule in rules:
         if rule.is_dir():
@@ -66,6 +67,7 @@ def find_people(rules: Sequence[Path], entries: Sequence[Entry]) -> list[Person]
             people.append(_from_list(rule, entries))
         else:
             raise UsageError(f"--merge {rule}: no such file or folder")
+    people = [replace(person, name=free_stem(safe_name(person.name))) for person in people]
     names = [person.name.casefold() for person in people]
     twice = next((p.name for p in people if names.count(p.name.casefold()) > 1), None)
     if twice is not None:
@@ -73,9 +75,9 @@ def find_people(rules: Sequence[Path], entries: Sequence[Entry]) -> list[Person]
     return people
 
 
-def _from_folder(folder: Path, entries: Sequence[Entry]) -> list[Person]:
+def _from_folder(folder: Path, entries: Sequence[FaceSource]) -> list[Person]:
     root = folder.resolve()
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[FaceSource]] = {}
     for entry in entries:
         if entry.photo is None or not entry.photo.resolve().is_relative_to(root):
             continue
@@ -86,12 +88,12 @@ def _from_folder(folder: Path, entries: Sequence[Entry]) -> list[Person]:
     return [Person(name, tuple(_first_faces(found))) for name, found in sorted(groups.items())]
 
 
-def _from_list(path: Path, entries: Sequence[Entry]) -> Person:
+def _from_list(path: Path, entries: Sequence[FaceSource]) -> Person:
     try:
         lines = decode(path.read_bytes()).splitlines()
     except OSError as error:
         raise UsageError(f"--merge {path}: cannot be read as text: {error}") from error
-    chosen: list[Entry] = []
+    chosen: list[FaceSource] = []
     for line in filter(None, (line.strip() for line in lines)):
         named = [e for e in entries if e.path.stem == line]
         if not named:
@@ -109,7 +111,7 @@ def _is(photo: Path, line: str) -> bool:
     return photo.name == line or photo == wanted or photo == wanted.absolute()
 
 
-def _first_faces(entries: Sequence[Entry]) -> list[Entry]:
+def _first_faces(entries: Sequence[FaceSource]) -> list[FaceSource]:
     """One face per photo: a person is in it once. The others have names of their own."""
     return list({entry.photo or entry.path: entry for entry in reversed(entries)}.values())[::-1]
 
@@ -177,7 +179,7 @@ def merge_person(
         "files": files,
     }
     document = settings.out / f"{person.name}.json"
-    atomic_write(document, dump(record).encode("utf-8", "surrogateescape"))
+    atomic_write(document, indented(record).encode())
     if len(faces) == 1:
         notes.append(f"{person.name}: only one face, nothing to merge")
     return [*names, document.name], notes

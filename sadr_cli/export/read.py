@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import io
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.documents import parse
 from sadr_cli.errors import InputError
+from sadr_cli.folder import read_file
 from sadr_cli.render.colors import srgb_from_linear
-from sadr_cli.writers.mesh import FOREIGN
+from sadr_cli.render.texture import MAX_TEXTURE
+from sadr_cli.results.fields import Damaged
+from sadr_cli.sources import read_image
+from sadr_cli.writers.mesh import FOREIGN, FRAMES
 
 _FRAME = re.compile(rb"sadr face mesh:? frame[ =](\w+)")
 SUFFIXES = (".npz", ".ply", ".obj", ".glb", ".stl")
 _FOREIGN_SUFFIXES = (*SUFFIXES[1:], ".gltf", ".off", ".3mf", ".dae")
+_FAR = 1e12  # beyond any coordinate; its square is still a float
 _PLY_TYPES = {"float": "<f4", "uchar": "u1", "double": "<f8", "int": "<i4"}
 
 
@@ -45,53 +51,133 @@ class MeshFile:
     arrays: dict[str, Any] = field(default_factory=dict)
 
 
-def read_mesh(path: Path) -> MeshFile:
-    """Read a mesh; InputError says why that is impossible."""
+def read_mesh(path: Path, root: Path | None = None) -> MeshFile:
+    """Read a mesh; InputError says why that is impossible.
+
+    root: see :func:`sadr_cli.folder.open_file`.
+    """
     suffix = path.suffix.lower()
     if suffix not in (*SUFFIXES, *_FOREIGN_SUFFIXES):
         known = ", ".join(s[1:] for s in _FOREIGN_SUFFIXES)
         raise InputError(f"{path}: not a mesh that can be read; npz of sadr, {known} can")
     try:
-        data = path.read_bytes()
+        data = read_file(path, root)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        if suffix == ".npz":
-            mesh = _read_npz(path)
-        else:
-            frame = _FRAME.search(data[:2000])
-            ours = frame is not None or (suffix == ".glb" and b'"generator":"sadr"' in data[:2000])
-            if not ours:
-                mesh = _read_foreign(path)
-            else:
-                readers = {".obj": _read_obj, ".ply": _read_ply, ".glb": _read_glb}
-                mesh = readers.get(suffix, _read_stl)(data)
-                if frame is not None:
-                    mesh.frame = frame[1].decode()
-    except InputError:
-        raise
-    except Exception as error:
+        mesh = _decode(path, suffix, data)
+        _check(mesh)
+        mesh.triangles = np.ascontiguousarray(mesh.triangles, np.int32)
+    except Damaged as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # trimesh and numpy raise anything on hostile bytes
         raise InputError(
             f"{path}: damaged, or not a mesh of that format ({type(error).__name__})"
         ) from error
-    if len(mesh.triangles) == 0 or not np.isfinite(mesh.vertices).all():
-        raise InputError(f"{path}: holds no usable surface: no triangles, or not finite")
     if suffix == ".obj" and mesh.texture is None:
         picture = path.with_suffix(".texture.png")
-        stored = cv2.imread(str(picture), cv2.IMREAD_COLOR) if picture.is_file() else None
-        mesh.texture = None if stored is None else np.ascontiguousarray(stored[..., ::-1])
+        with suppress(OSError):
+            mesh.texture = _picture(read_file(picture, root or path.parent))
     return mesh
 
 
-def _read_npz(path: Path) -> MeshFile:
-    with np.load(path, allow_pickle=False) as file:
+# Arrays of an npz that make a whole face: those with an entry a vertex, and the others.
+_A_VERTEX = {"vertices_photo": (3,), "pose_face_photo": (3,), "shape": (3,), "visibility": ()}
+_A_FACE = {
+    "landmarks": (68, 3),
+    "landmark_visibility": (68,),
+    "landmark_confidence": (68,),
+    "rotation": (3, 3),
+    "translation": (3,),
+    "crop": (3,),
+    "scale": (),
+    "face_confidence": (),
+}
+_DETECTION = {"detection_box": (4,), "detection_score": ()}
+
+
+def is_face(mesh: MeshFile) -> bool:
+    """Whether the ``arrays`` of an npz hold a whole face, each in its shape and finite."""
+    shapes = {k: (len(mesh.vertices), *shape) for k, shape in _A_VERTEX.items()} | _A_FACE
+    if "detection_box" in mesh.arrays:
+        shapes |= _DETECTION
+    shapes["attention"] = (len(mesh.arrays.get("attention", ())),) * 2
+    found = [(mesh.arrays.get(name), shape) for name, shape in shapes.items()]
+    return all(
+        values is not None
+        and values.shape == shape
+        and values.dtype.kind in "fiu"
+        and bool(np.isfinite(values).all())
+        for values, shape in found
+    )
+
+
+def _decode(path: Path, suffix: str, data: bytes) -> MeshFile:
+    if suffix == ".npz":
+        return _read_npz(data)
+    frame = _FRAME.search(data[:2000])
+    ours = frame is not None or (suffix == ".glb" and b'"generator":"sadr"' in data[:2000])
+    if not ours:
+        return _read_foreign(path, data)
+    readers = {".obj": _read_obj, ".ply": _read_ply, ".glb": _read_glb}
+    mesh = readers.get(suffix, _read_stl)(data)
+    if frame is not None:
+        mesh.frame = frame[1].decode()
+    return mesh
+
+
+def _check(mesh: MeshFile) -> None:
+    """Damaged unless all arrays have the shapes they are documented with, and indices lead to
+    vertices: native code further on trusts them."""
+    count = len(mesh.vertices)
+    if mesh.frame not in (*FRAMES, FOREIGN):
+        raise Damaged("damaged: its frame is none of sadr's")
+    if len(mesh.triangles) == 0 or mesh.vertices.shape != (count, 3):
+        raise Damaged("holds no usable surface: no triangles")
+    if not (np.abs(mesh.vertices) < _FAR).all():  # not NaN either
+        raise Damaged("holds no usable surface: coordinates that are not finite, or too large")
+    _check_indices("triangle", mesh.triangles, (len(mesh.triangles), 3), count)
+    if mesh.landmarks is not None:
+        _check_indices("landmark", mesh.landmarks, (68,), count)
+    if mesh.colors is not None and (mesh.colors.shape, mesh.colors.dtype) != ((count, 3), np.uint8):
+        raise Damaged("damaged: its colours are not three bytes a vertex")
+    for name, shape in {"uv": (count, 2), "visibility": (count,), "confidence": (count,)}.items():
+        values = getattr(mesh, name)
+        if values is None:
+            continue
+        if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise Damaged(f"damaged: its {name} is not finite numbers a vertex")
+    if mesh.to_photo is not None and (
+        mesh.to_photo.shape != (4, 4) or not (np.abs(mesh.to_photo) < _FAR).all()
+    ):
+        raise Damaged("damaged: its way back to the photo is no matrix")
+
+
+def _check_indices(what: str, values: NDArray[Any], shape: tuple[int, ...], count: int) -> None:
+    if values.shape != shape or values.dtype.kind not in "iu":
+        raise Damaged(f"damaged: its {what}s are no indices")
+    wrong = values[(values < 0) | (values >= count)]
+    if len(wrong):
+        raise Damaged(f"damaged: a {what} names vertex {wrong[0]}, and there are {count}")
+
+
+def _picture(data: bytes) -> NDArray[np.uint8] | None:
+    """A texture; None for what is no picture, or a larger one than textures are."""
+    try:
+        return read_image(data, max_pixels=MAX_TEXTURE**2)
+    except InputError:
+        return None
+
+
+def _read_npz(data: bytes) -> MeshFile:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {k: file[k] for k in file.files}
     if "about" not in arrays or "vertices" not in arrays:
-        raise InputError(f"{path}: an npz, but not of sadr: vertices and about are missing")
-    about = json.loads(str(arrays["about"]))
+        raise Damaged("an npz, but not of sadr: vertices and about are missing")
+    about = parse(str(arrays["about"]).encode())
     return MeshFile(
         arrays["vertices"].astype(np.float64),
-        arrays["triangles"].astype(np.int32),
+        arrays["triangles"],
         frame=about["mesh"]["frame"],
         to_photo=arrays.get("to_photo"),
         colors=arrays.get("colors"),
@@ -110,13 +196,18 @@ def _read_obj(data: bytes) -> MeshFile:
         if words and words[0] in rows:
             rows[words[0]].append(words[1:])
     table = np.array(rows[b"v"], np.float64)
-    faces = np.array([[w.split(b"/")[0] for w in face] for face in rows[b"f"]], np.int32) - 1
+    faces = np.array([[int(w.split(b"/")[0]) for w in face] for face in rows[b"f"]]) - 1
     mesh = MeshFile(table[:, :3], faces)
     if table.shape[1] >= 6:
-        mesh.colors = np.rint(table[:, 3:6] * 255).astype(np.uint8)
+        mesh.colors = _bytes(table[:, 3:6])
     if len(rows[b"vt"]) == len(table):
         mesh.uv = np.array(rows[b"vt"], np.float32)
     return mesh
+
+
+def _bytes(colors: NDArray[Any]) -> NDArray[np.uint8]:
+    """Shares in [0, 1] as bytes."""
+    return np.rint(np.clip(np.nan_to_num(colors), 0, 1) * 255).astype(np.uint8)
 
 
 def _read_ply(data: bytes) -> MeshFile:
@@ -132,6 +223,8 @@ def _read_ply(data: bytes) -> MeshFile:
     corner = np.frombuffer(
         data, [("n", "u1"), ("index", "<i4", (3,))], counts["face"], end + vertex.nbytes
     )
+    if not (corner["n"] == 3).all():
+        raise Damaged("damaged: its faces are not triangles")
     names = [name for name, _ in columns]
 
     def take(*wanted: str) -> NDArray[Any] | None:
@@ -152,7 +245,7 @@ def _read_ply(data: bytes) -> MeshFile:
 
 def _read_glb(data: bytes) -> MeshFile:
     length = struct.unpack_from("<I", data, 12)[0]
-    document = json.loads(data[20 : 20 + length])
+    document = parse(data[20 : 20 + length])
     body = data[20 + length + 8 :]
     kinds = {5126: "<f4", 5123: "<u2", 5125: "<u4"}
     width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
@@ -172,24 +265,21 @@ def _read_glb(data: bytes) -> MeshFile:
     # Metres in the file, millimetres everywhere else.
     mesh = MeshFile(
         accessor(attributes["POSITION"]).astype(np.float64),
-        accessor(primitive["indices"]).reshape(-1, 3).astype(np.int32),
+        accessor(primitive["indices"]).reshape(-1, 3),
         frame=extras["frame"],
     )
     if mesh.frame != FOREIGN:
         mesh.vertices *= 1e3
     if "landmark_vertices" in extras:
-        mesh.landmarks = np.array(extras["landmark_vertices"], np.int32)
+        mesh.landmarks = np.array(extras["landmark_vertices"])
     if "to_photo" in extras:
-        mesh.to_photo = np.array(extras["to_photo"])
+        mesh.to_photo = np.array(extras["to_photo"], np.float64)
         mesh.to_photo[:3, :3] /= 1e3
     if "TEXCOORD_0" in attributes:
         uv = accessor(attributes["TEXCOORD_0"]).copy()
         uv[:, 1] = 1 - uv[:, 1]
         mesh.uv = uv
-        picture = np.frombuffer(view(document["images"][0]["bufferView"]), np.uint8)
-        decoded = cv2.imdecode(picture, cv2.IMREAD_COLOR)
-        if decoded is not None:
-            mesh.texture = np.ascontiguousarray(decoded[..., ::-1])
+        mesh.texture = _picture(view(document["images"][0]["bufferView"]))
     if "COLOR_0" in attributes:
         mesh.colors = srgb_from_linear(accessor(attributes["COLOR_0"])[:, :3] / 65535)
     return mesh
@@ -203,15 +293,25 @@ def _read_stl(data: bytes) -> MeshFile:
     return MeshFile(corners.astype(np.float64), triangles, soup=True)
 
 
-def _read_foreign(path: Path) -> MeshFile:
+def _read_foreign(path: Path, data: bytes) -> MeshFile:
     import trimesh
 
-    loaded = trimesh.load(str(path), force="mesh", process=False)
-    if not isinstance(loaded, trimesh.Trimesh):
-        raise InputError(f"{path}: holds no triangle mesh")
-    mesh = MeshFile(
-        np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces).astype(np.int32)
+    class Beside(trimesh.resolvers.FilePathResolver):
+        """Materials and textures from the mesh's folder, never through a link or ``..``."""
+
+        def get(self, name: str) -> bytes:
+            inner = Path(name.strip())
+            if inner.is_absolute() or ".." in inner.parts:
+                inner = Path(inner.name)
+            return read_file(path.parent / inner, path.parent)
+
+    kind = path.suffix[1:].lower()
+    loaded = trimesh.load(
+        io.BytesIO(data), kind, resolver=Beside(str(path)), force="mesh", process=False
     )
+    if not isinstance(loaded, trimesh.Trimesh):
+        raise Damaged("holds no triangle mesh")
+    mesh = MeshFile(np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces))
     visual = loaded.visual
     if visual.kind == "vertex":
         mesh.colors = np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from sadr_cli.errors import InputError, SadrError, UsageError
-from sadr_cli.export.convert import ExportSettings, export_subject, write_index
+from sadr_cli.errors import InputError, OutputError, SadrError, UsageError
+from sadr_cli.export.convert import ExportSettings, export_subject, free_stem, write_index
 from sadr_cli.export.merge import Person, merge_person
-from sadr_cli.export.subjects import Entry, find_entries, load_subject
+from sadr_cli.export.subjects import FaceSource, find_faces, load_subject
 from sadr_cli.export.topology import Topology
 from sadr_cli.files import check_writable
 from sadr_cli.pipeline.feed import ordered_map
 from sadr_cli.uv import UVLayout
+
+_HOPELESS = 16  # faces that cannot have what was asked for, before any that can
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Exported:
     """What became of one face, or of one person.
 
     source: the face's file, or the person's name. name: stem of the files. faces: names of the
-    faces that were merged, for a person. notes: what should be known. error: why it failed.
+    faces that were merged, for a person. notes: what should be known. error: why it failed;
+    refusal: the same, where the face cannot have what was asked for.
     """
 
     source: str
@@ -34,22 +37,23 @@ class Exported:
     notes: tuple[str, ...] = ()
     faces: tuple[str, ...] | None = None
     error: str | None = None
+    refusal: UsageError | None = None
 
 
 Observer = Callable[[Exported], None]
 
 
-def find_all(sources: Iterable[str], out: Path) -> Iterator[Entry]:
+def find_all(sources: Iterable[str], out: Path) -> Iterator[FaceSource]:
     """The faces of all ``sources``; UsageError when ``out`` is where one of them lies."""
     for source in sources:
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
         if folder.exists() and out.exists() and folder.resolve() == out.resolve():
             raise UsageError(f"--out {out} is where the source lies: choose another folder")
-    return chain.from_iterable(find_entries(Path(source)) for source in sources)
+    return chain.from_iterable(find_faces(Path(source)) for source in sources)
 
 
 def export_faces(
-    entries: Iterator[Entry],
+    entries: Iterator[FaceSource],
     uv: UVLayout,
     settings: ExportSettings,
     topology: Topology | None,
@@ -57,32 +61,57 @@ def export_faces(
 ) -> tuple[int, int]:
     """Export every face, in a few threads, and tell ``observe`` in order; (done, failed).
 
-    A face that cannot be read or written as asked fails alone. UsageError when no face of its kind
-    can have what was asked for, OutputError when the output cannot be written.
+    A face that cannot be read or written as asked fails alone. UsageError when no face can have
+    what was asked for, OutputError when the output cannot be written.
     """
     first = next(entries)  # raises what is wrong with the sources
-    taken: dict[str, Path] = {}
+    taken: dict[str, FaceSource] = {}
 
-    def work(entry: Entry) -> Exported:
-        subject = load_subject(entry, uv)
-        before = taken.setdefault(subject.stem.casefold(), entry.path)
-        if before != entry.path:
+    def named() -> Iterator[tuple[FaceSource, str, FaceSource]]:
+        for entry in chain([first], entries):
+            name = free_stem(entry.path.stem)
+            yield entry, name, taken.setdefault(name.casefold(), entry)
+
+    def work(entry: FaceSource, name: str, before: FaceSource) -> Exported:
+        if before.path != entry.path:
             raise InputError(
-                f"{entry.path}: {before} has the same name: export them to different folders"
+                f"{entry.path}: {before.path} has the same name: export them to different folders"
             )
+        subject = replace(load_subject(entry, uv), stem=name)
         files, notes = export_subject(subject, uv, settings, topology)
-        return Exported(str(entry.path), subject.stem, tuple(files), tuple(notes))
+        return Exported(str(entry.path), name, tuple(files), tuple(notes))
 
-    def attempt(entry: Entry) -> Exported:
-        return _isolated(partial(work, entry), str(entry.path), "")
+    def attempt(job: tuple[FaceSource, str, FaceSource]) -> Exported:
+        source = str(job[0].path)
+        try:
+            return _isolated(partial(work, *job), source, "")
+        except UsageError as error:
+            return Exported(source, error=str(error), refusal=error)
 
     jobs = min(max(os.cpu_count() or 2, 2), 8)
     with _folder(settings.out):
+        results = (result for _, result in ordered_map(attempt, named(), jobs, _never))
         return _count(
-            (result for _, result in ordered_map(attempt, chain([first], entries), jobs, _never)),
-            observe,
-            lambda: write_index(settings.out, uv, topology),
+            _unless_hopeless(results), observe, lambda: write_index(settings.out, uv, topology)
         )
+
+
+def _unless_hopeless(results: Iterable[Exported]) -> Iterator[Exported]:
+    """The results; raises the first refusal when no face can have what was asked for."""
+    held: list[Exported] = []
+    hopeful = False
+    for result in results:
+        if not hopeful and result.refusal is not None:
+            held.append(result)
+            if len(held) == _HOPELESS:
+                break
+            continue
+        hopeful = True
+        yield from held
+        held.clear()
+        yield result
+    if held and held[0].refusal is not None:
+        raise held[0].refusal
 
 
 def merge_people(
@@ -115,10 +144,10 @@ def _isolated(work: Callable[[], Exported], source: str, label: str) -> Exported
     """label: what an InputError does not name itself."""
     try:
         return work()
-    except InputError as error:
-        return Exported(source, error=f"{label}{error}")
-    except SadrError:
+    except (UsageError, OutputError):
         raise
+    except SadrError as error:
+        return Exported(source, error=f"{label}{error}")
     except MemoryError:
         return Exported(source, error=f"{source}: not enough memory")
     except Exception as error:  # one bad face never stops an export

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, MissingDataError, NothingToDoError, UsageError
-from sadr_cli.export.read import SUFFIXES, MeshFile, read_mesh
+from sadr_cli.export.read import SUFFIXES, MeshFile, is_face, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.folder import open_file
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.results import face_record, manifest
+from sadr_cli.results.entry import Stamp
 from sadr_cli.uv import UVLayout
+from sadr_cli.writers.mesh import FOREIGN
 
 _UNKNOWN = np.ones((1, 1))  # attention that no file holds
 
@@ -36,7 +39,7 @@ class Subject:
     face: Face | None = None
     record: dict[str, Any] | None = None
     photo: Path | None = None
-    stamp: Any = None
+    stamp: Stamp = None
     exact: bool = False
 
     @property
@@ -49,15 +52,21 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where a face lies: its JSON document or lone mesh, and its photo."""
+class FaceSource:
+    """Where a face lies: its JSON document or lone mesh, and its photo.
+
+    root: the folder it was found in, whose links are not followed; None for a file that the user
+    named. damage: why it cannot be read, known beforehand.
+    """
 
     path: Path
     photo: Path | None = None
-    stamp: Any = None
+    stamp: Stamp = None
+    root: Path | None = None
+    damage: str | None = None
 
 
-def find_entries(source: Path) -> Iterator[Entry]:
+def find_faces(source: Path) -> Iterator[FaceSource]:
     """The faces of a run folder, an exported folder, a JSON document or a mesh file.
 
     Raises UsageError when there is no such thing, MissingDataError for a folder of another
@@ -66,103 +75,104 @@ def find_entries(source: Path) -> Iterator[Entry]:
     if not source.exists():
         raise UsageError(f"no run folder or mesh at {source}")
     if source.is_file():
-        yield Entry(source)
+        yield FaceSource(source)
         return
-    listing = source / manifest.NAME
-    if listing.is_file():
-        yield from _run_entries(source, listing)
+    if os.path.lexists(source / manifest.NAME):
+        yield from _faces_of_run(source)
         return
     found = False
     for path in sorted(source.glob("*.json")):
-        if is_record(path):
+        if is_record(path, source):
             found = True
-            yield Entry(path)
+            yield FaceSource(path, root=source)
     if not found:
         raise NothingToDoError(
             f"{source} holds no results of sadr: give the folder of a run, or a mesh file"
         )
 
 
-def _run_entries(folder: Path, listing: Path) -> Iterator[Entry]:
+def _faces_of_run(folder: Path) -> Iterator[FaceSource]:
+    listing = folder / manifest.NAME
     try:
-        document = json.loads(listing.read_bytes())
-        if document["format"] != "sadr-manifest":
-            raise KeyError
-        schema = document.get("schema")
-        if schema != manifest.SCHEMA:
-            raise MissingDataError(
-                f"{folder} was written by another version of sadr (layout {schema}, this one reads "
-                f"{manifest.SCHEMA}): reconstruct it again, or export with that version"
-            )
-        inputs = document["inputs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MissingDataError(f"{listing} is damaged or not of sadr: run again") from error
+        entries = manifest.ManifestReader(folder)
+    except OSError as error:
+        raise MissingDataError(f"{listing} cannot be read: {error.strerror or error}") from error
+    if entries.schema != manifest.SCHEMA:
+        raise MissingDataError(
+            f"{folder} was written by another version of sadr (layout {entries.schema!r:.20}, "
+            f"this one reads {manifest.SCHEMA}): reconstruct it again, or export with that version"
+        )
     found = False
-    for entry in inputs:
-        stamp = tuple(entry["stamp"]) if isinstance(entry.get("stamp"), list) else None
-        photo = Path(entry["key"]) if Path(entry["key"]).is_absolute() else None
-        for face in entry.get("faces", ()):
-            if "json" in face:
-                found = True
-                yield Entry(folder / Path(face["json"]).name, photo, stamp)
+    for entry in entries:
+        if isinstance(entry, manifest.Damage):
+            found = True
+            yield FaceSource(listing, damage=str(entry))
+            continue
+        photo = Path(entry.key) if Path(entry.key).is_absolute() else None
+        for face in entry.faces:
+            found = True
+            yield FaceSource(folder / face.json, photo, entry.stamp, folder)
     if not found:
         raise NothingToDoError(f"{folder} holds no faces: nothing to export")
 
 
-def is_record(path: Path) -> bool:
+def is_record(path: Path, root: Path | None = None) -> bool:
     """Whether ``path`` is a face's JSON document."""
     try:
-        with path.open("rb") as file:
-            return b'"sadr-face"' in file.read(200)
+        with open_file(path, root) as file:
+            return f'"{face_record.FORMAT}"'.encode() in file.read(200)
     except OSError:
         return False
 
 
-def load_subject(entry: Entry, uv: UVLayout) -> Subject:
+def load_subject(source: FaceSource, uv: UVLayout) -> Subject:
     """Read a face; InputError when its files are gone, damaged or of another version."""
-    path = entry.path
+    if source.damage is not None:
+        raise InputError(source.damage)
+    path, root = source.path, source.root
     document = path if path.suffix.lower() == ".json" else path.with_suffix(".json")
-    record = _read_record(document) if path == document or is_record(document) else None
+    record = None
+    if path == document or is_record(document, root):
+        record = face_record.read_face_json(document, root)
     mesh_path = path if path != document else _mesh_beside(document)
-    mesh = read_mesh(mesh_path)
+    mesh = read_mesh(mesh_path, root)
+    if record is not None:
+        _check_counts(mesh, record["mesh"], mesh_path)
     if mesh.soup:
         _weld(mesh, uv)
     stem = document.stem if record is not None else path.stem
     whole = len(mesh.vertices) == uv.vertex_count and np.array_equal(mesh.triangles, uv.triangles)
+    exact = whole and is_face(mesh)
     if record is None or not whole:
-        face = _face_of_npz(mesh) if whole and "vertices_photo" in mesh.arrays else None
-        return Subject(stem, mesh_path, mesh, face, record, entry.photo, entry.stamp)
-    exact = "vertices_photo" in mesh.arrays
+        face = _face_of_npz(mesh) if exact else None
+        return Subject(stem, mesh_path, mesh, face, record, source.photo, source.stamp)
     face = _face_of_npz(mesh) if exact else _face_of_record(record, mesh, uv, mesh_path)
-    photo = entry.photo or Path(record["source"])
-    return Subject(stem, mesh_path, mesh, face, record, photo, entry.stamp, exact)
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_bytes())
-        schema = record["schema"]
-        if record["format"] != "sadr-face":
-            raise KeyError("format")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}: the result is not whole") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged, or not written by sadr") from error
-    if schema != face_record.SCHEMA:
-        raise MissingDataError(
-            f"{path} was written by another version of sadr (layout {schema}, this one reads "
-            f"{face_record.SCHEMA}): reconstruct it again"
-        )
-    return dict(record)
+    photo = source.photo or Path(record["source"])
+    return Subject(stem, mesh_path, mesh, face, record, photo, source.stamp, exact)
 
 
 def _mesh_beside(document: Path) -> Path:
     """The mesh of a record that says most."""
     for suffix in SUFFIXES:
         path = document.with_suffix(suffix)
-        if path.is_file():
+        if os.path.lexists(path):
             return path
     raise InputError(f"{document}: its mesh is gone: reconstruct the photo again")
+
+
+def _check_counts(mesh: MeshFile, described: dict[str, Any], path: Path) -> None:
+    """InputError when a mesh of sadr's is not all that its record describes."""
+    if mesh.frame == FOREIGN:  # changed by another program since
+        return
+    found = {"triangles": len(mesh.triangles)}
+    if not mesh.soup:
+        found["vertices"] = len(mesh.vertices)
+    for what, number in found.items():
+        if described.get(what, number) != number:
+            raise InputError(
+                f"{path}: damaged: {number} {what} where there were {described[what]}: "
+                "reconstruct it again"
+            )
 
 
 def _weld(mesh: MeshFile, uv: UVLayout) -> None:
@@ -199,40 +209,39 @@ def _face_of_npz(mesh: MeshFile) -> Face:
 
 def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: Path) -> Face:
     """The record's face on the mesh's vertices; P and attention are not in these files."""
-    try:
-        to_photo = mesh.to_photo
-        if to_photo is None:
-            to_photo = np.array(record["mesh"]["to_photo"], np.float64)
-        pose, crop, marks = record["pose"], record["crop"], record["landmarks"]
-        vertices = mesh.vertices @ to_photo[:3, :3].T + to_photo[:3, 3]
-        rotation = np.array(pose["rotation_matrix"], np.float64)
-        scale, translation = float(pose["scale"]), np.array(pose["translation"], np.float64)
-        up: NDArray[np.float64] = vertices * (1, -1, 1)
-        shape = (up - translation) @ rotation / scale
-        seen = mesh.visibility
-        if seen is None:
-            normals = vertex_normals(vertices, uv.triangles[:, ::-1])
-            seen = (normals[:, 2] >= 0).astype(np.float32)
-        landmarks = np.array(marks["points"], np.float64)
-        apart = float(np.abs(vertices[uv.landmark_indices] - landmarks).max())
-        square = Crop(crop["center_x"], crop["center_y"], crop["size"])
-        if not apart < 0.02 * square.size + 0.1:
-            raise InputError(f"{path}: does not belong to the record beside it")
-        return Face(
-            vertices=vertices,
-            landmarks=landmarks,
-            shape=shape,
-            visibility=seen,
-            landmark_visibility=np.array(marks["visibility"], np.float64),
-            landmark_confidence=np.array(marks["confidence"], np.float64),
-            attention=_UNKNOWN,
-            scale=scale,
-            rotation=rotation,
-            translation=translation,
-            pose_face=vertices,
-            crop=square,
-            confidence=float(record["confidence"]),
-            warnings=tuple(record["warnings"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: the record beside it is damaged: reconstruct again") from error
+    to_photo = mesh.to_photo
+    if to_photo is None:
+        if "to_photo" not in record["mesh"]:
+            raise InputError(f"{path}: neither it nor its record says where in the photo it is")
+        to_photo = np.array(record["mesh"]["to_photo"], np.float64)
+    pose, crop, marks = record["pose"], record["crop"], record["landmarks"]
+    vertices = mesh.vertices @ to_photo[:3, :3].T + to_photo[:3, 3]
+    rotation = np.array(pose["rotation_matrix"], np.float64)
+    scale, translation = float(pose["scale"]), np.array(pose["translation"], np.float64)
+    up: NDArray[np.float64] = vertices * (1, -1, 1)
+    seen = mesh.visibility
+    if seen is None:
+        normals = vertex_normals(vertices, uv.triangles[:, ::-1])
+        seen = (normals[:, 2] >= 0).astype(np.float32)
+    landmarks = np.array(marks["points"], np.float64)
+    apart = float(np.abs(vertices[uv.landmark_indices] - landmarks).max())
+    square = Crop(crop["center_x"], crop["center_y"], crop["size"])
+    if not apart < 0.02 * square.size + 0.1:
+        raise InputError(f"{path}: does not belong to the record beside it")
+    confidence = record["confidence"]
+    return Face(
+        vertices=vertices,
+        landmarks=landmarks,
+        shape=(up - translation) @ rotation / scale,
+        visibility=seen,
+        landmark_visibility=np.array(marks["visibility"], np.float64),
+        landmark_confidence=np.array(marks["confidence"], np.float64),
+        attention=_UNKNOWN,
+        scale=scale,
+        rotation=rotation,
+        translation=translation,
+        pose_face=vertices,
+        crop=square,
+        confidence=0.0 if confidence is None else float(confidence),
+        warnings=tuple(record["warnings"]),
+    )

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.crop import extract_crop, image_to_crop
+from sadr_cli.documents import parse
 from sadr_cli.faces import Crop, Face
-from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.files import atomic_write
+from sadr_cli.folder import file_size, read_file
 from sadr_cli.render.overlay import draw_surface, edge_opacity, render_overlay
 from sadr_cli.render.texture import bake_texture
+from sadr_cli.results.fields import Damaged, Fields, count, matrix, text
 from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map, grid_triangles, without_ears
 from sadr_cli.writers.mesh import Mesh
 
@@ -31,6 +37,9 @@ THUMBNAIL, TEXTURE = 176, 128  # pixels
 _STRIP, _STRIP_SIDE = 12, 96  # pictures of a video's strip, pixels
 STEP = 4  # pixels of the UV map between vertices of the page's meshes
 QUANTUM_MM = 0.05  # step of their coordinates
+_LARGEST, _LARGEST_PICTURE = 1 << 28, 1 << 18  # bytes of a photo's cards, of a picture's base64
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_JPEG_START = base64.b64encode(b"\xff\xd8\xff").decode()
 _WIDER = 1.15  # of the network's crop: what a thumbnail shows
 _QUALITY = 72
 
@@ -65,19 +74,49 @@ def page_grid(uv: UVLayout) -> Grid:
     )
 
 
+@dataclass(frozen=True)
+class Card:
+    """What the page shows of a face; text is base64.
+
+    face: its number. thumbnail, texture: JPEG. mesh: see :func:`encode_mesh`. rotation: (9,) rows
+    of the rotation matrix. strip: of a track, see :meth:`Strip.text`.
+    """
+
+    face: int
+    thumbnail: str
+    texture: str
+    mesh: str
+    rotation: tuple[float, ...]
+    strip: str = ""
+
+    @classmethod
+    def from_json(cls, document: Any) -> Card:
+        """A card read back; Damaged for anything but the text and numbers of one."""
+        read = Fields(document, "a card")
+        return cls(
+            face=read("face", count),
+            thumbnail=read("thumbnail", _picture),
+            texture=read("texture", _picture),
+            mesh=read("mesh", _base64),
+            rotation=tuple(read("rotation", matrix(9))),
+            strip=read("strip", _strip, ""),
+        )
+
+
 def face_card(
-    image: NDArray[np.uint8], face: Face, uv: UVLayout, mesh: Mesh | None = None
-) -> dict[str, Any]:
-    """thumbnail, mesh and texture of a face in its photo (H, W, 3), as base64 text.
+    number: int, image: NDArray[np.uint8], face: Face, uv: UVLayout, mesh: Mesh | None = None
+) -> Card:
+    """The card of face ``number`` in its photo (H, W, 3).
 
     mesh: the face's mesh, whose texture or colours are used where it has some.
     """
-    return {
-        "thumbnail": _jpeg(_thumbnail(image, face, uv)),
-        "mesh": encode_mesh(face, uv),
-        "texture": _jpeg(_texture(image, face, uv, mesh)),
-        "rotation": np.asarray(face.rotation).round(5).ravel().tolist(),
-    }
+    return Card(
+        face=number,
+        thumbnail=_jpeg(_thumbnail(image, face, uv)),
+        texture=_jpeg(_texture(image, face, uv, mesh)),
+        mesh=encode_mesh(face, uv),
+        rotation=tuple(np.asarray(face.rotation).round(5).ravel().tolist()),
+    )
 
 
 def encode_mesh(face: Face, uv: UVLayout) -> str:
@@ -92,6 +131,16 @@ def encode_mesh(face: Face, uv: UVLayout) -> str:
     delta = np.diff(steps.T, axis=1, prepend=np.int16(0)).astype("<i2")
     planes = delta.reshape(-1).view(np.uint8).reshape(-1, 2).T
     return _text(zlib.compress(planes.tobytes(), 9))
+
+
+def is_mesh(text: str, uv: UVLayout) -> bool:
+    """Whether ``text`` unpacks to what :func:`encode_mesh` packs."""
+    size = 6 * len(page_grid(uv).vertices)
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
+    except (ValueError, zlib.error):
+        return False
+    return len(data) == size
 
 
 class Strip:
@@ -116,20 +165,27 @@ class Strip:
         return ",".join(f"{t:.2f}:{p}" for t, p in self._pictures[::step])
 
 
-def write_cards(folder: Path, name: str, cards: list[dict[str, Any]]) -> None:
-    """Keep the cards of the photo ``name`` in the run ``folder``; each has its ``face`` number."""
+def write_cards(folder: Path, name: str, cards: Sequence[Card]) -> None:
+    """Keep the cards of the photo ``name`` in the run ``folder``."""
+    data = json.dumps([vars(card) for card in cards], separators=(",", ":")).encode()
+    atomic_write(cards_path(folder, name), data, root=folder)
+
+
+def read_cards(folder: Path, name: str) -> dict[int, Card]:
+    """Face number -> card; those that are damaged, or not there, are left out."""
     path = cards_path(folder, name)
-    make_folder(path.parent)
-    atomic_write(path, json.dumps(cards, separators=(",", ":")).encode())
-
-
-def read_cards(folder: Path, name: str) -> dict[int, dict[str, Any]]:
-    """Face number -> card; empty when there are none, or they are damaged."""
-    try:
-        cards = json.loads(cards_path(folder, name).read_bytes())
-        return {int(card["face"]): card for card in cards}
-    except (OSError, ValueError, KeyError, TypeError):
+    if file_size(path, folder) > _LARGEST:
         return {}
+    try:
+        documents = parse(read_file(path, folder))
+    except (OSError, ValueError):
+        return {}
+    cards = {}
+    for document in documents if isinstance(documents, list) else ():
+        with suppress(Damaged):
+            card = Card.from_json(document)
+            cards[card.face] = card
+    return cards
 
 
 def cards_path(folder: Path, name: str) -> Path:
@@ -172,3 +228,24 @@ def _jpeg(pixels: NDArray[np.uint8]) -> str:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _base64(value: Any) -> str:
+    if not _BASE64.fullmatch(text(value)):
+        raise ValueError
+    return text(value)
+
+
+def _picture(value: Any) -> str:
+    """A JPEG, of the size of what is made here at most."""
+    if not value.startswith(_JPEG_START) or len(value) > _LARGEST_PICTURE:
+        raise ValueError
+    return _base64(value)
+
+
+def _strip(value: Any) -> str:
+    for part in filter(None, text(value).split(",")):
+        seconds, _, picture = part.partition(":")
+        float(seconds)
+        _picture(picture)
+    return text(value)

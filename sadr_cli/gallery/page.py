@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import csv
-import json
+import io
+import math
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,19 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import LOW_CONFIDENCE, PROFILE_YAW
 from sadr_cli.files import atomic_stream
-from sadr_cli.gallery.cards import QUANTUM_MM, page_grid, read_cards
-from sadr_cli.pages import render_page
-from sadr_cli.results import manifest
+from sadr_cli.folder import open_file
+from sadr_cli.gallery.cards import QUANTUM_MM, Card, is_mesh, page_grid, read_cards
+from sadr_cli.pages import page_json, render_page
+from sadr_cli.results.entry import Entry, FaceEntry
+from sadr_cli.results.manifest import Damage, ManifestReader
 from sadr_cli.uv import UVLayout
 
 NAME = "index.html"
 # Bytes of pictures and meshes in the page; browsers load this from a disk in about a second.
-# Beyond it faces keep their numbers and files, first without mesh, then without picture.
+# Beyond it faces keep their numbers and files, first without mesh, then without picture; beyond
+# MAX_ITEMS they are left out. The page says so.
 MAX_MESHES, MAX_PAGE = 96_000_000, 160_000_000
+MAX_ITEMS = 200_000
 _CURVE = 600  # points of a video's curves at most
 _BLOCK = 60  # faces per script element: the page parses one at a time
 _HERE = Path(__file__).parent
@@ -34,100 +40,133 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
 
     One file, no network, works from a disk. Raises OutputError.
     """
-    document = json.loads((folder / manifest.NAME).read_bytes())
-    title = f"Faces of {folder.absolute().name}"
-    items: list[dict[str, Any]] = []
+    page = _Page(folder, uv)
     path = folder / NAME
     with atomic_stream(path) as file:
-        # The payload comes first in the making, the list of items first in the file.
-        blocks = _Blocks()
-        for entry in document["inputs"]:
-            cards = read_cards(folder, entry["name"])
-            curves = _curves(folder, entry) if entry.get("kind") == "video" else {}
-            for face in entry.get("faces", ()):
-                item = _face_item(entry, face, cards.get(face["face"]), blocks)
-                if face["face"] in curves:
-                    item["curve"] = curves[face["face"]]
-                items.append(item)
-            if entry["status"] != "ok":
-                items.append({k: entry.get(k) for k in ("name", "source", "status", "reason")})
-        about = {
-            "items": items,
-            "photos": len(document["inputs"]),
+        parts = render_page(
+            _HERE / "page.html",
+            title=f"Faces of {folder.absolute().name}",
+            style=(_HERE / "page.css").read_text(encoding="utf-8"),
+            script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+            page=page,
+        )
+        for part in parts:
+            file.write(part.encode("utf-8", "replace"))
+    return path
+
+
+class _Page:
+    """What the template shows, piece by piece: :meth:`blocks`, :meth:`items`, :attr:`about`."""
+
+    def __init__(self, folder: Path, uv: UVLayout) -> None:
+        self._folder, self._uv = folder, uv
+        self._shown: dict[tuple[str, int], dict[str, Any]] = {}  # what items say of their pictures
+        self._limit: dict[str, int] = {}
+        self._about: dict[str, Any] = {
             "block": _BLOCK,
             "low_confidence": LOW_CONFIDENCE,
             "profile": PROFILE_YAW,
             "quantum": QUANTUM_MM,
             "grid": _grid(uv),
         }
-        page = render_page(
-            _HERE / "page.html",
-            title=title,
-            style=(_HERE / "page.css").read_text(encoding="utf-8"),
-            script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
-            about=about,
-            blocks=blocks.texts(),
-        )
-        for part in page:
-            file.write(part.encode("utf-8", "replace"))
-    return path
+
+    def blocks(self) -> Iterator[Markup]:
+        """Lines of ``thumbnail texture mesh strip`` in base64, - for what there is not,
+        :data:`_BLOCK` at a time."""
+        lines: list[str] = []
+        size = meshes = 0
+        for name, card in self._all_cards():
+            if size > MAX_PAGE:
+                self._limit["pictures"] = len(self._shown)
+                break
+            parts = [card.thumbnail, card.texture, card.mesh, card.strip or "-"]
+            if size > MAX_MESHES:
+                self._limit["meshes"] = meshes
+                parts[1:] = "-", "-", "-"
+            else:
+                meshes += 1
+                if not is_mesh(card.mesh, self._uv):
+                    parts[2] = "-"
+            lines.append(" ".join(parts))
+            size += len(lines[-1])
+            self._shown[name, card.face] = {"p": len(self._shown), "rotation": card.rotation}
+            if len(lines) == _BLOCK:
+                yield Markup("\n".join(lines))
+                lines.clear()
+        if lines:
+            yield Markup("\n".join(lines))
+
+    def about(self) -> Iterator[Markup]:
+        """The JSON of everything else; to be asked for after :meth:`blocks`."""
+        yield Markup('{"items":[')
+        photos = shown = 0
+        for entry in ManifestReader(self._folder):
+            photos += 1
+            if isinstance(entry, Damage):
+                continue
+            for item in self._items(entry):
+                shown += 1
+                if shown <= MAX_ITEMS:
+                    yield Markup("," if shown > 1 else "") + page_json(item)
+        if shown > MAX_ITEMS:
+            self._limit["items"] = MAX_ITEMS
+        rest = {**self._about, "photos": photos, "limit": self._limit}
+        yield Markup("],") + page_json(rest)[1:]
+
+    def _all_cards(self) -> Iterator[tuple[str, Card]]:
+        for entry in ManifestReader(self._folder):
+            if isinstance(entry, Entry) and entry.faces:
+                cards = read_cards(self._folder, entry.name)
+                yield from ((entry.name, cards[f.face]) for f in entry.faces if f.face in cards)
+
+    def _items(self, entry: Entry) -> Iterator[dict[str, Any]]:
+        curves = _curves(self._folder, entry) if entry.kind == "video" else {}
+        for face in entry.faces:
+            item = _face_item(entry, face) | self._shown.get((entry.name, face.face), {})
+            if face.face in curves:
+                item["curve"] = curves[face.face]
+            yield item
+        if entry.status != "ok":
+            yield {k: getattr(entry, k) for k in ("name", "source", "status", "reason")}
 
 
-class _Blocks:
-    """Lines of ``thumbnail texture mesh strip`` in base64, - for what there is not."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._bytes = 0
-
-    def add(self, card: dict[str, Any]) -> int | None:
-        """Take in a face; returns its number, None when the page is full."""
-        parts = [card["thumbnail"], card["texture"], card["mesh"], card.get("strip") or "-"]
-        if self._bytes > MAX_PAGE:
-            return None
-        if self._bytes > MAX_MESHES:
-            parts[1:] = "-", "-", "-"
-        self._lines.append(" ".join(parts))
-        self._bytes += len(self._lines[-1])
-        return len(self._lines) - 1
-
-    def texts(self) -> Iterator[str]:
-        """The lines, :data:`_BLOCK` at a time; base64 has nothing to escape."""
-        for k in range(0, len(self._lines), _BLOCK):
-            yield Markup("\n".join(self._lines[k : k + _BLOCK]))
-
-
-def _face_item(
-    entry: dict[str, Any], face: dict[str, Any], card: dict[str, Any] | None, blocks: _Blocks
-) -> dict[str, Any]:
-    keys = ("face", "track", "yaw", "pitch", "roll", "confidence", "warnings")
-    item = {k: face[k] for k in keys if face.get(k)}
-    item = {"yaw": 0, "pitch": 0, "roll": 0, "confidence": 0, **item}
-    known = {*keys, "box"}
-    files = [v for k, v in face.items() if k not in known and isinstance(v, str)]
-    overlay = [name for name in entry["outputs"] if "/" in name]
-    item.update(name=entry["name"], source=entry["source"], status="ok", files=files + overlay)
-    if card is not None:
-        number = blocks.add(card)
-        if number is not None:
-            item.update(p=number, rotation=card["rotation"])
+def _face_item(entry: Entry, face: FaceEntry) -> dict[str, Any]:
+    overlay = [name for name in entry.outputs if "/" in name]
+    item: dict[str, Any] = {
+        "name": entry.name,
+        "source": entry.source,
+        "status": "ok",
+        **{k: getattr(face, k) or 0 for k in ("yaw", "pitch", "roll", "confidence")},
+        "files": [face.json, *face.files.values(), *overlay],
+    }
+    if face.span is not None:
+        item["track"] = face.face
+    elif face.face:
+        item["face"] = face.face
+    if face.warnings:
+        item["warnings"] = face.warnings
     return item
 
 
-def _curves(folder: Path, entry: dict[str, Any]) -> dict[int, list[list[float]]]:
+def _curves(folder: Path, entry: Entry) -> dict[int, list[list[float]]]:
     """Track -> [seconds, yaw, pitch, roll, confidence] over a video, from its table of poses."""
-    curves: dict[int, list[list[float]]] = {}
-    table = next((n for n in entry["outputs"] if n.endswith("_poses.csv")), None)
+    table = next((n for n in entry.outputs if n.endswith("_poses.csv")), "")
+    curves: dict[int, array[float]] = {}
     try:
-        with (folder / Path(table or "").name).open(encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
+        with open_file(folder / table, folder) as file:
+            lines = io.TextIOWrapper(file, "utf-8", "replace", newline="")
+            for row in csv.DictReader(lines):
                 angles = (float(row[f"{a}_deg"]) for a in ("yaw", "pitch", "roll"))
                 when = float(row["time_s"] or row["frame"])
                 point = [round(when, 2), *(round(a, 1) for a in angles), float(row["confidence"])]
-                curves.setdefault(int(row["track"]), []).append(point)
-    except (OSError, KeyError, ValueError):  # an older run, or a table that somebody changed
+                if not all(map(math.isfinite, point)):
+                    return {}
+                curves.setdefault(int(row["track"]), array("d")).extend(point)
+    # An older run, or a table that somebody changed.
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return {}
-    return {k: v[:: -(-len(v) // _CURVE)] for k, v in curves.items()}
+    points = {k: [v[i : i + 5].tolist() for i in range(0, len(v), 5)] for k, v in curves.items()}
+    return {k: v[:: -(-len(v) // _CURVE)] for k, v in points.items()}
 
 
 def _grid(uv: UVLayout) -> dict[str, str]:

@@ -324,4 +324,13 @@ addEventListener("resize", draw);
 
 const faces = items.filter(isFace).length;
 $("count").textContent = `${faces} ${faces === 1 ? "face" : "faces"} in ${about.photos} ${about.photos === 1 ? "input" : "inputs"}`;
+// What a page of this size leaves out is said.
+const { items: most, pictures, meshes } = about.limit;
+const limits = [
+  most && `the first ${most} results are shown here, all are in manifest.json`,
+  pictures && `pictures of the first ${pictures} faces`,
+  meshes && `3-D views of the first ${meshes}`,
+].filter(Boolean);
+$("limit").hidden = !limits.length;
+$("limit").textContent = `A page holds so much only: ${limits.join("; ")}. All files are in the folder.`;
 update();

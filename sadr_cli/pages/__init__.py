@@ -43,6 +43,13 @@ def render_page(
     )
 
 
+def page_json(value: Any) -> str:
+    """JSON for a script element, whatever text is in it; a ``Markup``."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    return htmlsafe_json_dumps(value, separators=(",", ":"))
+
+
 def content_security_policy(style: str, script: str = "") -> str:
     """The policy of a page with this style and this script, and no other."""
     parts = ["default-src 'none'", "base-uri 'none'", "form-action 'none'"]

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Face, FloatArray, Frame
-from sadr_cli.files import TEMPORARY_PREFIX, make_folder, output_error
-from sadr_cli.gallery import Strip, face_card, write_cards
+from sadr_cli.folder import remove_file
+from sadr_cli.gallery import Strip, write_cards
+from sadr_cli.pipeline.clip_files import ClipDrawings, ClipTables
+from sadr_cli.pipeline.face_files import FaceFiles, write_face_files
 from sadr_cli.pipeline.feed import Feed
-from sadr_cli.pipeline.photo import OVERLAYS, Photo, Written, reason_of
+from sadr_cli.pipeline.photo import Photo, Written, reason_of
 from sadr_cli.pipeline.settings import RunSettings, StopFlag
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
-from sadr_cli.render.overlay import render_overlay
-from sadr_cli.results.face_record import PHOTO_FRAME, POSE_CONVENTION, face_json, write_face_json
-from sadr_cli.results.poses_csv import COLUMNS, pose_row
+from sadr_cli.results.entry import Entry, Span
 from sadr_cli.sources import iter_frames, probe_video
-from sadr_cli.uv import UVLayout
-from sadr_cli.version import __version__
 from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
-from sadr_cli.video.writer import VideoWriter
 from sadr_cli.writers.compose import compose_mesh, write_formats
 
-POSES, LANDMARKS = "_poses.csv", "_landmarks.jsonl"
 _AHEAD = 4  # decoded frames that wait
 _SHORT = 0.9  # of the frames the container announces: fewer, and the file was cut short
 
@@ -59,6 +48,7 @@ def run_clip(
     error: str | None = None
     try:
         if not clip.follow(make_detector(), stop):
+            clip.forget()
             return None
     except OutputError:
         raise
@@ -84,13 +74,11 @@ class _Clip:
         self._people: dict[int, _Person] = {}
         self._frames = self._looked = 0
         self._outputs: list[str] = []
-        self._described: list[dict[str, Any]] = []
-        self._rows: list[list[str]] = []
-        self._cards: list[dict[str, Any]] = []
+        self._written: list[FaceFiles] = []
         self._strips: dict[int, Strip] = {}
         self._notes: list[str] = []
-        self._tables = _Tables(settings.out, photo.name)
-        self._drawings: _Drawings | None = None
+        self._tables = ClipTables(settings.out, photo.name)
+        self._drawings: ClipDrawings | None = None
         self._pool = ThreadPoolExecutor(max(settings.jobs, 1), "sadr-clip")
         self._jobs: deque[Future[list[str]]] = deque()
 
@@ -100,7 +88,9 @@ class _Clip:
         info = probe_video(source)
         if self.settings.overlay:
             rate = (info.rate or 25.0) / video.step
-            self._drawings = _Drawings(self.settings, self.photo.name, rate, self._uv, self._pool)
+            self._drawings = ClipDrawings(
+                self.settings, self.photo.name, rate, self._uv, self._pool
+            )
         frames = iter_frames(
             source,
             start=video.start,
@@ -134,8 +124,9 @@ class _Clip:
             self._outputs += self._drawings.finish()
             self._notes += filter(None, [self._drawings.writer.problem])
         self._outputs += self._tables.finish()
-        if self._cards and self.settings.index:
-            write_cards(self.settings.out, self.photo.name, self._cards)
+        cards = [files.card for files in self._written if files.card is not None]
+        if cards:
+            write_cards(self.settings.out, self.photo.name, cards)
         return True
 
     def close(self) -> None:
@@ -144,6 +135,15 @@ class _Clip:
         if self._drawings is not None:
             self._drawings.discard()
         self._tables.discard()
+
+    def forget(self) -> None:
+        """Remove what an unfinished video has written."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for job in self._jobs:
+            if not job.cancelled() and job.exception() is None:
+                self._outputs += job.result()
+        for name in self._outputs:
+            remove_file(self.settings.out / name, self.settings.out)
 
     # --- frames -----------------------------------------------------------------------------
 
@@ -197,54 +197,35 @@ class _Clip:
         person = self._people.pop(number)
         face, frame = person.mean(), replace(person.frame, name=self.photo.name)
         stem = f"{self.photo.name}_track{number}"
-        look, size = self.settings.look, (frame.height, frame.width)
-        mesh = compose_mesh(face, self._uv, look, size, frame.image)
-        files, outputs = write_formats(self.settings.out, stem, mesh, face, look)
-        record = face_json(face, frame, number, mesh, files, __version__)
-        record["track"] = {**person.span(), "shape": "mean over the track"}
-        write_face_json(self.settings.out / f"{stem}.json", record)
-        self._outputs += [*outputs, f"{stem}.json"]
-        self._rows.append(pose_row(face, frame.source, self.photo.name, number))
-        if self.settings.index:
-            card = face_card(frame.image, face, self._uv, mesh)
+        files = write_face_files(face, frame, stem, number, self._uv, self.settings, person.span())
+        if files.card is not None:
             strip = self._strips.pop(number).text()
-            self._cards.append({"face": number, **card, "strip": strip})
-        self._described.append(
-            {
-                "face": number,
-                "track": number,
-                **person.span(),
-                "json": f"{stem}.json",
-                **files,
-                "confidence": record["confidence"],
-                "box": record["box"],
-                **{k: record["pose"][k] for k in ("yaw", "pitch", "roll")},
-                **({"warnings": record["warnings"]} if record["warnings"] else {}),
-            }
-        )
+            files = replace(files, card=replace(files.card, strip=strip))
+        self._written.append(files)
+        self._outputs += files.outputs
 
     def entry(self, error: str | None, seconds: float) -> Written:
         """The manifest's entry, with a row a track for the run's own table."""
         photo = self.photo
-        good, notes = error is None, "; ".join(self._notes)
-        status = "ok" if good and self._described else "no_face" if good else "failed"
-        entry = {
-            "source": photo.work.source.label,
-            "key": photo.key,
-            "name": photo.name,
-            "kind": "video",
-            "status": status,
-            "reason": error or notes or (None if self._described else "no face found"),
-            **({"notes": self._notes} if self._notes else {}),
-            "frames": self._frames,
-            "frames_detected": self._looked,
-            "outputs": self._outputs,
-            "faces": sorted(self._described, key=lambda d: d["face"]) if good else [],
-            "seconds": round(seconds, 3),
-            "settings": photo.settings,
-            "stamp": photo.stamp,
-        }
-        return Written(entry, self._rows if good else [])
+        written = sorted(self._written, key=lambda files: files.entry.face) if error is None else []
+        status = "failed" if error is not None else "ok" if written else "no_face"
+        entry = Entry(
+            source=photo.work.source.label,
+            key=photo.key,
+            name=photo.name,
+            kind="video",
+            status=status,
+            reason=error or "; ".join(self._notes) or (None if written else "no face found"),
+            notes=tuple(self._notes),
+            frames=self._frames,
+            frames_detected=self._looked,
+            outputs=tuple(self._outputs),
+            faces=tuple(files.entry for files in written),
+            seconds=round(seconds, 3),
+            settings=photo.settings,
+            stamp=photo.stamp,
+        )
+        return Written(entry, [files.row for files in written])
 
 
 @dataclass
@@ -278,129 +259,13 @@ class _Person:
         placed = face.scale * shape @ np.asarray(face.rotation).T + face.translation
         return replace(face, shape=shape, vertices=(placed * (1, -1, 1)).astype(np.float32))
 
-    def span(self) -> dict[str, Any]:
+    def span(self) -> Span:
         (first, start), (last, end) = self._from, self._to_place
-        return {
-            "frames": self._frames,
-            "first_frame": first,
-            "last_frame": last,
-            "start": None if start is None else round(start, 4),
-            "end": None if end is None else round(end, 4),
-            "best_frame": self.frame.index,
-        }
-
-
-class _Tables:
-    """NAME_poses.csv and NAME_landmarks.jsonl, under temporary names until finished."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._final = [folder / f"{name}{POSES}", folder / f"{name}{LANDMARKS}"]
-        self._paths = [temporary_beside(path) for path in self._final]
-        self._files: list[io.TextIOWrapper] = []
-        try:
-            for path in self._paths:
-                file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-                self._files.append(file)
-            self._csv = csv.writer(self._files[0], lineterminator="\n")
-            self._csv.writerow(["frame", "time_s", "track", *COLUMNS])
-            head = {
-                "format": "sadr-video-landmarks",
-                "schema": 1,
-                "version": __version__,
-                "frame": PHOTO_FRAME,
-                "landmarks": "300-W, 68 points: x, y, z",
-                "pose": {k: POSE_CONVENTION[k] for k in ("angles", "yaw", "pitch", "roll")},
-                "time": "seconds",
-            }
-            self._files[1].write(json.dumps(head) + "\n")
-        except OSError as error:
-            raise output_error(self._final[0], error) from error
-
-    def add(self, face: Face, frame: Frame, track: int) -> None:
-        seconds = "" if frame.time is None else f"{frame.time:.4f}"
-        line = {
-            "frame": frame.index,
-            "time": None if frame.time is None else round(frame.time, 4),
-            "track": track,
-            "confidence": round(face.confidence, 4),
-            **dict(zip(("yaw", "pitch", "roll"), (round(a, 4) for a in face.euler), strict=True)),
-            "landmarks": np.round(np.asarray(face.landmarks, float), 3).tolist(),
-            "visibility": np.round(np.asarray(face.landmark_visibility, float), 3).tolist(),
-        }
-        if not all(math.isfinite(v) for p in line["landmarks"] for v in p):  # type: ignore
-            raise ValueError("the network gave coordinates that are not finite")
-        try:
-            cells = pose_row(face, frame.source, frame.name, track)
-            self._csv.writerow([frame.index, seconds, track, *cells])
-            self._files[1].write(json.dumps(line, separators=(",", ":")) + "\n")
-        except OSError as error:
-            raise output_error(self._final[0], error) from error
-
-    def finish(self) -> list[str]:
-        for file, path, final in zip(self._files, self._paths, self._final, strict=True):
-            try:
-                file.close()
-                path.replace(final)
-            except OSError as error:
-                raise output_error(final, error) from error
-        return [path.name for path in self._final]
-
-    def discard(self) -> None:
-        for file in self._files:
-            try:
-                file.close()
-            except OSError:  # the disk is full: said already
-                continue
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-
-
-class _Drawings:
-    """overlays/NAME.mp4: drawn by threads, written in order."""
-
-    def __init__(
-        self,
-        settings: RunSettings,
-        name: str,
-        rate: float,
-        uv: UVLayout,
-        pool: ThreadPoolExecutor,
-    ) -> None:
-        self._final = settings.out / OVERLAYS / f"{name}.mp4"
-        make_folder(self._final.parent)
-        self._path = temporary_beside(self._final)
-        self.writer = VideoWriter(self._path, rate)
-        self._uv, self._pool = uv, pool
-        self._ahead = 2 * max(settings.jobs, 1)
-        self._drawn: deque[tuple[Future[NDArray[np.uint8]], float]] = deque()
-
-    def add(self, frame: Frame, faces: list[Face]) -> None:
-        future = self._pool.submit(render_overlay, frame.image, faces, self._uv)
-        self._drawn.append((future, frame.time or 0.0))
-        while len(self._drawn) > self._ahead:
-            self._write()
-
-    def _write(self) -> None:
-        future, seconds = self._drawn.popleft()
-        self.writer.write(future.result(), seconds)
-
-    def finish(self) -> list[str]:
-        while self._drawn:
-            self._write()
-        self.writer.close()
-        if self.writer.codec is None:
-            return []
-        try:
-            self._path.replace(self._final)
-        except OSError as error:
-            raise output_error(self._final, error) from error
-        return [f"{OVERLAYS}/{self._final.name}"]
-
-    def discard(self) -> None:
-        self._drawn.clear()
-        self._path.unlink(missing_ok=True)
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name that clean-ups know, in the folder of ``path``."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+        return Span(
+            frames=self._frames,
+            first_frame=first,
+            last_frame=last,
+            start=None if start is None else round(start, 4),
+            end=None if end is None else round(end, 4),
+            best_frame=self.frame.index,
+        )

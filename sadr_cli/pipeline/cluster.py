@@ -25,12 +25,12 @@ from sadr_cli.pipeline.photo import Photo, Work, Written
 from sadr_cli.pipeline.settings import RunSettings, StopFlag
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results import manifest
+from sadr_cli.results.entry import Entry
 
 CHUNK = 16  # photos handed out at once: few enough to share evenly, many enough for full batches
 PATIENCE = 60  # seconds to wait for the first worker
 
 Tools = tuple[FaceReconstructor, Callable[[], FaceDetector]]
-Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
 
 from sadr_cli.errors import NothingToDoError
 from sadr_cli.pipeline.cluster import Cluster, run_on_cluster
@@ -14,6 +13,7 @@ from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Work
 from sadr_cli.pipeline.settings import RunSettings, StopFlag, Summary
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress, watch
 
 
@@ -24,7 +24,7 @@ def run(
     settings: RunSettings,
     *,
     stop: StopFlag | None = None,
-    on_entry: Callable[[dict[str, Any]], None] | None = None,
+    on_entry: Callable[[Entry], None] | None = None,
     cluster: Cluster | None = None,
 ) -> Summary:
     """Reconstruct every face of ``works`` and write the results to ``settings.out``.

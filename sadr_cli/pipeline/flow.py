@@ -14,20 +14,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
 from sadr_cli.pipeline.batches import BatchRunner
+from sadr_cli.pipeline.face_files import FaceFiles
 from sadr_cli.pipeline.feed import Feed
-from sadr_cli.pipeline.photo import (
-    FaceFiles,
-    Photo,
-    Preparer,
-    Written,
-    finish_photo,
-    write_face,
-)
+from sadr_cli.pipeline.photo import Photo, Preparer, Written, finish_photo, write_face
 from sadr_cli.pipeline.settings import RunSettings, StopFlag
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
+from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress
 
-Entry = dict[str, Any]
 T = TypeVar("T")
 
 

@@ -9,19 +9,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sadr_cli.errors import SadrError
-from sadr_cli.files import FolderLock, check_writable, remove_leftovers
-from sadr_cli.pipeline.photo import OVERLAYS, Photo, Work, Written, identity
+from sadr_cli.errors import InputError, SadrError
+from sadr_cli.files import FolderLock, check_writable
+from sadr_cli.folder import file_size, remove_file
+from sadr_cli.gallery import cards
+from sadr_cli.pipeline.photo import Photo, Work, Written, identity
 from sadr_cli.pipeline.settings import RunSettings, Summary
 from sadr_cli.protocols import FaceReconstructor
+from sadr_cli.results.entry import OVERLAYS, Entry
+from sadr_cli.results.face_record import read_face_json
 from sadr_cli.results.manifest import Manifest, fingerprint
-from sadr_cli.results.poses_csv import PosesCSV
+from sadr_cli.results.poses_csv import PosesCSV, pose_row
 from sadr_cli.version import __version__
 
 # Names whose files would collide with the run's own, or with those of a photo's second face or
 # of a video.
 _RESERVED = frozenset(("manifest", "poses", "index", OVERLAYS))
 _FACE_SUFFIX = re.compile(r"_((face|track)\d+|poses|landmarks)$", re.IGNORECASE)
+_OWN_ENDS = r"(\.|_(face|track|frame)\d|_(poses|landmarks)\.)"  # of files, after a result's name
+_SAID = 5  # damaged entries that are named one by one
 
 
 class Ledger:
@@ -34,11 +40,10 @@ class Ledger:
         self,
         reconstructor: FaceReconstructor,
         settings: RunSettings,
-        on_entry: Callable[[dict[str, Any]], None] | None = None,
+        on_entry: Callable[[Entry], None] | None = None,
     ) -> None:
-        check_writable(settings.out)
+        check_writable(settings.out, below=(OVERLAYS, cards.FOLDER))
         self._lock = FolderLock(settings.out)
-        remove_leftovers(settings.out)
         self.settings = settings
         self.summary = Summary()
         self._on_entry = on_entry or (lambda entry: None)
@@ -49,46 +54,87 @@ class Ledger:
             "weights": weights.get("sha256"),
         }
         description = {"version": __version__, "settings": self._deciding, "weights": weights}
-        self._manifest = Manifest(settings.out, description)
-        self._names = {name.casefold(): key for name, key in self._manifest.names()}
-        self._met: set[str] = set()
-        done = [e["name"] for e in self._manifest.entries.values() if e["status"] == "ok"]
-        self._poses = PosesCSV(settings.out / "poses.csv", keep=done)
+        try:
+            self._open(description)
+        except BaseException:
+            self._lock.release()
+            raise
 
-    def admit(self, work: Work) -> Photo | dict[str, Any]:
+    def _open(self, description: dict[str, Any]) -> None:
+        """Read and begin the books."""
+        self._manifest = Manifest(self.settings.out, description)
+        self.summary.notes += self._damage()
+        self._names: dict[str, str] = {}
+        for name, key in self._manifest.names():
+            self._names.setdefault(name.casefold(), key)
+        self._met: set[str] = set()
+        keep = (name for name, _ in self._manifest.names())
+        self._poses = PosesCSV(self.settings.out / "poses.csv", keep)
+
+    def admit(self, work: Work) -> Photo | Entry:
         """The photo to be done, or the entry of an input that needs nothing."""
         key, stamp = identity(work.source)
-        before = self._manifest.entries.get(key)
-        own = self.settings.out.absolute() / OVERLAYS
-        if key in self._met or (work.source.path is not None and Path(key).parent == own):
-            entry = {"source": work.source.label, "key": key, "status": "skipped", "skipped": True}
-            if key not in self._met:
-                entry["reason"] = "is an overlay of this folder"
-            elif work.detections is None:
-                entry["reason"] = "named twice, done once"
-            else:
-                entry.update(status="failed", reason="its faces are not on consecutive lines")
-            return entry
+        if key in self._met or self._is_overlay(work, key):
+            return self._refusal(work, key)
         self._met.add(key)
+        settings = fingerprint(self._deciding_for(work))
+        before = self._manifest.get(key)
+        if before is not None and not self.settings.overwrite:
+            same = before.settings == settings and before.stamp == stamp
+            if same and self._is_whole(before):
+                return before.as_skipped()
+        return Photo(work, key, self._name(work.source.name, key, before), settings, stamp)
+
+    def _is_overlay(self, work: Work, key: str) -> bool:
+        own = self.settings.out.absolute() / OVERLAYS
+        return work.source.path is not None and Path(key).parent == own
+
+    def _refusal(self, work: Work, key: str) -> Entry:
+        """The entry of an input that is none, or was met before."""
+        status, reason = "skipped", "named twice, done once"
+        if key not in self._met:
+            reason = "is an overlay of this folder"
+        elif work.detections is not None:
+            status, reason = "failed", "its faces are not on consecutive lines"
+        return Entry(work.source.label, key, status, reason=reason, skipped=True)
+
+    def _deciding_for(self, work: Work) -> dict[str, Any]:
+        """What decides the files of an input."""
         boxes = work.detections
         marks = None if boxes is None else [[round(float(v), 3) for v in d.box] for d in boxes]
         deciding = {**self._deciding, "boxes": marks}
         if work.source.kind == "video":
             deciding["video"] = self.settings.video.deciding()
-        settings = fingerprint(deciding)
-        if before is not None and not self.settings.overwrite and before["status"] != "failed":
-            same = before.get("settings") == settings and before.get("stamp") == stamp
-            if same and all((self.settings.out / name).exists() for name in before["outputs"]):
-                self._manifest.keep(key)
-                return self._manifest.entries[key]
-        return Photo(work, key, self._name(work.source.name, key, before), settings, stamp)
+        return deciding
 
-    def _name(self, name: str, key: str, before: dict[str, Any] | None) -> str:
+    def _is_whole(self, entry: Entry) -> bool:
+        """Whether an earlier result is finished and all of it is there: its name, its files and
+        its rows of poses.csv, which are made again from the faces' records where they are lost.
+        """
+        out = self.settings.out
+        if entry.status not in ("ok", "no_face") or not self._is_own(entry.name, entry.key):
+            return False
+        if not all(file_size(out / name, out) for name in entry.outputs):
+            return False
+        if self._poses.holds(entry.name, entry.faces):
+            return True
+        try:
+            rows = [pose_row(read_face_json(out / face.json, out)) for face in entry.faces]
+        except (InputError, KeyError, TypeError, ValueError):
+            return False
+        self._poses.append(entry.name, rows)
+        return self._poses.holds(entry.name, entry.faces)
+
+    def _is_own(self, name: str, key: str) -> bool:
+        """Whether an earlier run's name of this input is one that it can keep."""
+        return self._names.get(name.casefold()) == key and not _is_reserved(name)
+
+    def _name(self, name: str, key: str, before: Entry | None) -> str:
         """A stem that no other input of this folder has, in this run or an earlier one."""
-        if before is not None:
-            return str(before["name"])
+        if before is not None and self._is_own(before.name, key):
+            return before.name
         taken = self._names.get(name.casefold(), key) != key
-        if taken or name.casefold() in _RESERVED or _FACE_SUFFIX.search(name):
+        if taken or _is_reserved(name):
             digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
             name = f"{name}_{digest[:8]}"
             if self._names.get(name.casefold(), key) != key:
@@ -96,37 +142,54 @@ class Ledger:
         self._names[name.casefold()] = key
         return name
 
-    def settle(self, result: Written | dict[str, Any]) -> None:
+    def settle(self, result: Written | Entry) -> None:
         """Record what became of an input; to be called in the order of the inputs."""
         if isinstance(result, Written):
             entry = result.entry
-            before = self._manifest.entries.get(entry["key"])
+            before = self._manifest.get(entry.key)
+            # Rows first: an input counts as done when all of it is on the disk.
+            self._poses.append(entry.name, result.rows)
             self._manifest.add(entry)
-            self._poses.append(entry["name"], result.rows)
             self._remove_stale(before, entry)
-            result = entry
-        self.summary.count(result)
-        self._on_entry(result)
+        else:
+            entry = result
+            if entry.name:
+                self._manifest.keep(entry)
+        self.summary.count(entry)
+        self._on_entry(entry)
 
-    def _remove_stale(self, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    def _remove_stale(self, before: Entry | None, now: Entry) -> None:
         """Remove files of an earlier result that the new one does not have, unless it failed."""
-        if before is None or now["status"] == "failed":
+        if before is None or now.status == "failed" or before.name != now.name:
             return
-        for name in set(before["outputs"]) - set(now["outputs"]):
-            folder, _, file = name.rpartition("/")
-            if (
-                folder in ("", OVERLAYS) and file == Path(file).name
-            ):  # never leaves the output folder
-                (self.settings.out / name).unlink(missing_ok=True)
+        own = re.compile(re.escape(f"{before.name}") + _OWN_ENDS, re.IGNORECASE)
+        for name in set(before.outputs) - set(now.outputs):
+            if own.match(name.rpartition("/")[2]):  # whatever a manifest says, no other's files
+                remove_file(self.settings.out / name, self.settings.out)
 
     def close(self, state: str) -> None:
         """Leave table and manifest whole; a failing disk must not hide the first error."""
         try:
             with self._poses:
-                self._poses.close([e["name"] for e in self._manifest.in_order()])
+                self._poses.close(name for name, _ in self._manifest.names())
             self._manifest.close(state, self.summary.counts())
         except SadrError:
             if state != "stopped":
                 raise
         finally:
             self._lock.release()
+
+    def _damage(self) -> list[tuple[str, str]]:
+        """What of an earlier run's books could not be used, for the summary."""
+        found = self._manifest.damage
+        said = [
+            (str(d.path), f"{d.part} is damaged: {d.reason}; what it was about is done again")
+            for d in found[:_SAID]
+        ]
+        if len(found) > _SAID:
+            said.append((str(found[0].path.parent), f"{len(found) - _SAID} more damaged entries"))
+        return said
+
+
+def _is_reserved(name: str) -> bool:
+    return name.casefold() in _RESERVED or _FACE_SUFFIX.search(name) is not None

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,21 +18,18 @@ from sadr_cli.crop import extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.errors import InputError, OutputError
 from sadr_cli.faces import Crop, Detection, Face, Frame
-from sadr_cli.files import atomic_write, make_folder
-from sadr_cli.gallery import face_card, write_cards
+from sadr_cli.files import atomic_write
+from sadr_cli.gallery import write_cards
 from sadr_cli.marks import marked
+from sadr_cli.pipeline.face_files import FaceFiles, without_shape, write_face_files
 from sadr_cli.pipeline.settings import RunSettings
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.render.overlay import render_overlay
-from sadr_cli.results.face_record import face_json, write_face_json
-from sadr_cli.results.poses_csv import pose_row
+from sadr_cli.results.entry import OVERLAYS, Entry, Stamp
 from sadr_cli.sources import Source, load_frame
 from sadr_cli.uv import UVLayout
-from sadr_cli.version import __version__
 from sadr_cli.watchdog import progress
-from sadr_cli.writers.compose import compose_mesh, write_formats
 
-OVERLAYS = "overlays"  # subfolder, so that pictures never look like new input photos
 _JPEG_QUALITY = 92
 
 
@@ -64,7 +60,7 @@ class Photo:
     key: str
     name: str
     settings: str
-    stamp: Any = None
+    stamp: Stamp = None
     frame: Frame | None = None
     detections: list[Detection] = field(default_factory=list)
     crops: list[Crop] = field(default_factory=list)
@@ -82,21 +78,10 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class FaceFiles:
-    """What :func:`write_face` made: file names, the row of poses.csv, the manifest's words."""
-
-    outputs: list[str]
-    row: list[str]
-    described: dict[str, Any]
-    seconds: float
-    card: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
 class Written:
     """What :func:`finish_photo` made: the manifest's entry and the rows of poses.csv."""
 
-    entry: dict[str, Any]
+    entry: Entry
     rows: list[list[str]]
 
 
@@ -179,38 +164,16 @@ def face_name(name: str, number: int) -> str:
 
 def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) -> FaceFiles:
     """Write the files of one face; afterwards only what an overlay needs of it is kept."""
-    began = time.perf_counter()
     face, frame = photo.faces[index], photo.frame
     if face is None or frame is None:
         raise ValueError("the face has not been reconstructed")
-    if not (np.isfinite(face.vertices).all() and np.isfinite(face.landmarks).all()):
-        raise ValueError("the network gave coordinates that are not finite")
     number = photo.work.number(index)
-    stem = face_name(photo.name, number)
-    look, size = settings.look, (frame.height, frame.width)
-    mesh = compose_mesh(face, uv, look, size, frame.image)
-    files, outputs = write_formats(settings.out, stem, mesh, face, look)
     named = replace(frame, name=photo.name)
-    record = face_json(face, named, number, mesh, files, __version__)
-    write_face_json(settings.out / f"{stem}.json", record)
-    card = None
-    if settings.index:
-        card = {"face": number, **face_card(frame.image, face, uv, mesh)}
-    described = {
-        "face": number,
-        "json": f"{stem}.json",
-        **files,
-        "confidence": record["confidence"],
-        "box": record["box"],
-        **{k: record["pose"][k] for k in ("yaw", "pitch", "roll")},
-        **({"warnings": record["warnings"]} if record["warnings"] else {}),
-    }
-    nothing = np.zeros((0, 3))
-    photo.faces[index] = replace(face, shape=nothing, pose_face=nothing, visibility=nothing[:, 0])
-    row = pose_row(face, frame.source, photo.name, number)
-    seconds = time.perf_counter() - began
+    stem = face_name(photo.name, number)
+    files = write_face_files(face, named, stem, number, uv, settings)
+    photo.faces[index] = without_shape(face)
     progress()
-    return FaceFiles([*outputs, f"{stem}.json"], row, described, seconds, card)
+    return files
 
 
 def finish_photo(
@@ -241,19 +204,19 @@ def finish_photo(
     except Exception as error:
         photo.error = photo.error or f"{type(error).__name__}: {error}"
     status = "failed" if photo.error is not None else "ok" if photo.detections else "no_face"
-    entry = {
-        "source": photo.work.source.label,
-        "key": photo.key,
-        "name": photo.name,
-        "status": status,
-        "reason": photo.error if photo.error is not None else _REASONS.get(status),
-        **({"notes": list(photo.notes)} if photo.notes else {}),
-        "outputs": outputs,
-        "faces": [face.described for face in done],
-        "seconds": round(photo.seconds + sum(face.seconds for face in done), 3),
-        "settings": photo.settings,
-        "stamp": photo.stamp,
-    }
+    entry = Entry(
+        source=photo.work.source.label,
+        key=photo.key,
+        name=photo.name,
+        status=status,
+        reason=photo.error if photo.error is not None else _REASONS.get(status),
+        notes=photo.notes,
+        outputs=tuple(outputs),
+        faces=tuple(face.entry for face in done),
+        seconds=round(photo.seconds + sum(face.seconds for face in done), 3),
+        settings=photo.settings,
+        stamp=photo.stamp,
+    )
     return Written(entry, [face.row for face in done])
 
 
@@ -265,14 +228,13 @@ def _write_overlay(photo: Photo, frame: Frame, uv: UVLayout, settings: RunSettin
     faces = [face for face in photo.faces if face is not None]
     picture = render_overlay(frame.image, faces, uv)
     path = settings.out / OVERLAYS / f"{photo.name}.jpg"
-    make_folder(path.parent)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     data = cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes()
-    atomic_write(path, marked(data))
+    atomic_write(path, marked(data), root=settings.out)
     return f"{OVERLAYS}/{path.name}"
 
 
-def identity(source: Source) -> tuple[str, Any]:
+def identity(source: Source) -> tuple[str, Stamp]:
     """(key, stamp) of an input: which one it is, and a sign that it has not changed since."""
     if source.data is not None:
         digest = hashlib.sha256(source.data).hexdigest()
@@ -284,7 +246,7 @@ def identity(source: Source) -> tuple[str, Any]:
         status = path.stat()
     except OSError:
         return str(path), None
-    return str(path), [status.st_size, status.st_mtime_ns]
+    return str(path), (status.st_size, status.st_mtime_ns)
 
 
 def reason_of(error: Exception, label: str) -> str:

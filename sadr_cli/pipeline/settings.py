@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sadr_cli.errors import ExitCode
+from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import OneShot
 from sadr_cli.writers.compose import Look
 
@@ -110,26 +111,24 @@ class Summary:
     faceless: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
-    def count(self, entry: Mapping[str, Any]) -> None:
-        """Add the manifest's entry of one input."""
+    def count(self, entry: Entry) -> None:
+        """Add one input."""
         self.inputs += 1
-        self.skipped += bool(entry.get("skipped"))
-        if not entry.get("skipped"):  # else an earlier run has said it
-            self.notes += [(entry["source"], note) for note in entry.get("notes", ())]
-        status = entry.get("status")
-        self.ok += status == "ok"
-        faces = len(entry.get("faces", ()))
-        self.faces += faces
-        if entry.get("kind") == "video" and status == "ok":
+        self.skipped += entry.skipped
+        if not entry.skipped:  # else an earlier run has said it
+            self.notes += [(entry.source, note) for note in entry.notes]
+        self.ok += entry.status == "ok"
+        self.faces += len(entry.faces)
+        if entry.kind == "video" and entry.status == "ok":
             self.videos += 1
-            self.frames += entry["frames"]
-            self.tracks += faces
-        if status == "failed":
+            self.frames += entry.frames or 0
+            self.tracks += len(entry.faces)
+        if entry.status == "failed":
             self.failed += 1
-            self.failures.append((entry["source"], entry["reason"]))
-        elif status == "no_face":
+            self.failures.append((entry.source, entry.reason or ""))
+        elif entry.status == "no_face":
             self.no_face += 1
-            self.faceless.append(entry["source"])
+            self.faceless.append(entry.source)
 
     def counts(self) -> dict[str, Any]:
         """The numbers, for the manifest and JSON."""

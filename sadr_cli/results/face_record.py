@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sadr_cli.documents import indented, parse, rounded
+from sadr_cli.errors import InputError
 from sadr_cli.faces import Face, Frame
 from sadr_cli.files import atomic_write
+from sadr_cli.folder import read_file
+from sadr_cli.results.fields import Damaged, Fields, count, matrix, number, text, texts
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers.mesh import Mesh
 
+FORMAT = "sadr-face"
 SCHEMA = 1
 PHOTO_FRAME = {
     "name": "photo",
@@ -40,90 +44,175 @@ def face_json(
     frame: Frame,
     index: int,
     mesh: Mesh,
-    files: dict[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     version: str = "",
 ) -> dict[str, Any]:
     """The record as plain JSON types: landmarks and boxes in photo pixels, pose, mesh, files.
 
     index: number of the face in its photo. files: format -> file name beside the JSON.
     """
-    yaw, pitch, roll = face.euler
-    record: dict[str, Any] = {
-        "format": "sadr-face",
+    numbers = face_numbers(face)
+    marks: dict[str, Any] = {
+        "order": "300-W, 68 points",
+        "points": rounded(face.landmarks, 3),
+        "visibility": rounded(face.landmark_visibility, 4),
+        "confidence": rounded(face.landmark_confidence, 4),
+    }
+    if mesh.landmarks is not None:
+        marks["vertices"] = mesh.landmarks.tolist()
+    image: dict[str, Any] = {"width": frame.width, "height": frame.height}
+    if frame.index is not None:
+        image["index"] = frame.index
+    if frame.time is not None:
+        image["time"] = frame.time
+    return {
+        "format": FORMAT,
         "schema": SCHEMA,
         "version": version,
         "source": frame.source,
         "name": frame.name,
         "face": index,
-        "image": {"width": frame.width, "height": frame.height},
+        "image": image,
         "frame": PHOTO_FRAME,
-        "confidence": _round(face.confidence, 4),
-        "warnings": list(face.warnings),
-        "box": _round(face.box, 3),
-        "landmarks": {
-            "order": "300-W, 68 points",
-            "points": _round(face.landmarks, 3),
-            "visibility": _round(face.landmark_visibility, 4),
-            "confidence": _round(face.landmark_confidence, 4),
-        },
-        "pose": {
-            "yaw": _round(yaw, 4),
-            "pitch": _round(pitch, 4),
-            "roll": _round(roll, 4),
-            "rotation_matrix": _round(face.rotation, 9),
-            "quaternion_wxyz": _round(face.quaternion, 9),
-            "scale": _round(face.scale, 6),
-            "pixels_per_millimetre": _round(face.scale / MM_PER_UNIT, 6),
-            "translation": _round(face.translation, 4),
-            "convention": POSE_CONVENTION,
-        },
+        **{k: numbers[k] for k in ("confidence", "warnings", "box")},
+        "landmarks": marks,
+        "pose": {**numbers["pose"], "convention": POSE_CONVENTION},
         "crop": {
-            "center_x": _round(face.crop.center_x, 4),
-            "center_y": _round(face.crop.center_y, 4),
-            "size": _round(face.crop.size, 4),
+            **numbers["crop"],
             "note": "axis-aligned square in photo pixels, what the network saw",
         },
-        "detection": None,
+        "detection": numbers["detection"],
         "mesh": mesh.describe(),
-        "files": files or {},
+        "files": dict(files or {}),
     }
-    if mesh.landmarks is not None:
-        record["landmarks"]["vertices"] = mesh.landmarks.tolist()
-    if frame.index is not None:
-        record["image"]["index"] = frame.index
-    if frame.time is not None:
-        record["image"]["time"] = frame.time
+
+
+def face_numbers(face: Face) -> dict[str, Any]:
+    """What a record, and a row of poses.csv, has of a face's place, pose and confidence."""
+    yaw, pitch, roll = face.euler
+    detection = None
     if face.detection is not None:
         points = face.detection.points
-        record["detection"] = {
+        detection = {
             "detector": face.detection.detector,
-            "score": _round(face.detection.score, 4),
-            "box": _round(face.detection.box, 3),
-            "points": None if points is None else _round(points, 3),
+            "score": rounded(face.detection.score, 4),
+            "box": rounded(face.detection.box, 3),
+            "points": None if points is None else rounded(points, 3),
         }
-    return record
+    return {
+        "confidence": rounded(face.confidence, 4),
+        "warnings": list(face.warnings),
+        "box": rounded(face.box, 3),
+        "pose": {
+            "yaw": rounded(yaw, 4),
+            "pitch": rounded(pitch, 4),
+            "roll": rounded(roll, 4),
+            "rotation_matrix": rounded(face.rotation, 9),
+            "quaternion_wxyz": rounded(face.quaternion, 9),
+            "scale": rounded(face.scale, 6),
+            "pixels_per_millimetre": rounded(face.scale / MM_PER_UNIT, 6),
+            "translation": rounded(face.translation, 4),
+        },
+        "crop": {
+            "center_x": rounded(face.crop.center_x, 4),
+            "center_y": rounded(face.crop.center_y, 4),
+            "size": rounded(face.crop.size, 4),
+        },
+        "detection": detection,
+    }
 
 
 def write_face_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record of :func:`face_json`, one landmark per line so that people can read it."""
-    atomic_write(path, dump(record).encode("utf-8", "surrogateescape"))
+    atomic_write(path, indented(record).encode())
 
 
-def dump(value: Any, depth: int = 0) -> str:
-    """JSON with one key per line; lists of numbers stay on one line."""
-    pad = "  " * (depth + 1)
-    if isinstance(value, dict) and value:
-        rows = [f"{pad}{json.dumps(k)}: {dump(v, depth + 1)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(rows) + "\n" + "  " * depth + "}"
-    if isinstance(value, list) and value and isinstance(value[0], list | dict):
-        rows = [pad + dump(v, depth + 1) for v in value]
-        return "[\n" + ",\n".join(rows) + "\n" + "  " * depth + "]"
-    return json.dumps(value, allow_nan=False)
+def read_face_json(path: Path, root: Path | None = None) -> dict[str, Any]:
+    """A record read back; root: see :func:`sadr_cli.folder.open_file`.
+
+    InputError when it is gone, damaged or of another version.
+    """
+    try:
+        record = parse(read_file(path, root))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}: the result is not whole") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged, or not written by sadr") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{path}: damaged, or not written by sadr")
+    if record.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: was written by another version of sadr (layout {record.get('schema')!r:.20}, "
+            f"this one reads {SCHEMA}): reconstruct it again"
+        )
+    try:
+        _check(record)
+    except Damaged as error:
+        raise InputError(f"{path}: damaged: {error}; reconstruct it again") from error
+    return record
 
 
-def _round(values: Any, decimals: int) -> Any:
-    """Numbers of any nesting as Python floats; NaN and infinity, which JSON lacks, as None."""
-    array: NDArray[np.float64] = np.asarray(values, np.float64).round(decimals)
-    if np.isfinite(array).all():
-        return (array + 0.0).tolist()  # + 0.0: no "-0.0"
-    return np.where(np.isfinite(array), array, np.array(None, object)).tolist()
+def _check(record: dict[str, Any]) -> None:
+    """Damaged unless the record has all that is read of one, of the right type and shape."""
+    read = Fields(record, "the record")
+    for key, check in _RECORD.items():
+        read(key, check)
+    read("confidence", number, None)
+    for part, checks in _PARTS.items():
+        read = Fields(record.get(part), f"its {part}")
+        for key, check in checks.items():
+            read(key, check)
+    for part, checks in _OPTIONAL.items():
+        read = Fields(record[part], f"its {part}")
+        for key, check in checks.items():
+            read(key, check, None)
+    if record.get("detection") is not None:
+        Fields(record["detection"], "its detection")("score", number)
+
+
+def _rotation(value: Any) -> list[list[float]]:
+    rows = matrix(3, 3)(value)
+    if not np.allclose(np.array(rows) @ np.transpose(rows), np.eye(3), atol=1e-3):
+        raise ValueError
+    return rows
+
+
+def _positive(value: Any) -> float:
+    if number(value) <= 0:
+        raise ValueError
+    return value
+
+
+def _side(value: Any) -> int:
+    if not 0 < count(value) <= _LONGEST:
+        raise ValueError
+    return value
+
+
+_LONGEST = 1_000_000  # pixels of a photo's side
+_Checks = dict[str, Callable[[Any], Any]]
+_RECORD: _Checks = {
+    "source": text,
+    "name": text,
+    "face": count,
+    "warnings": texts,
+    "box": matrix(4),
+}
+_PARTS: dict[str, _Checks] = {
+    "image": {"width": _side, "height": _side},
+    "mesh": {"frame": text},
+    "landmarks": {"points": matrix(68, 3), "visibility": matrix(68), "confidence": matrix(68)},
+    "pose": {
+        **dict.fromkeys(("yaw", "pitch", "roll"), number),
+        "rotation_matrix": _rotation,
+        "quaternion_wxyz": matrix(4),
+        "scale": _positive,
+        "pixels_per_millimetre": _positive,
+        "translation": matrix(3),
+    },
+    "crop": {"center_x": number, "center_y": number, "size": _positive},
+}
+_OPTIONAL: dict[str, _Checks] = {
+    "image": {"index": count, "time": number},
+    "mesh": {"vertices": count, "triangles": count, "to_photo": matrix(4, 4)},
+}

@@ -10,18 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sadr_cli.errors import OutputError
-from sadr_cli.files import atomic_write, output_error
+from sadr_cli.documents import compact, parse
+from sadr_cli.errors import MissingDataError, OutputError
+from sadr_cli.files import AppendFile, atomic_stream, output_error
+from sadr_cli.folder import open_file, remove_file
+from sadr_cli.results.entry import SCHEMA, Entry
+from sadr_cli.results.fields import Damaged
 
-SCHEMA = 1
 NAME = "manifest.json"
 JOURNAL = ".manifest-journal.jsonl"
-STATUSES = ("ok", "no_face", "failed")
+_FORMAT = "sadr-manifest"
+_INPUTS = b'"inputs": ['  # ends the line after which every line is an entry
 _REST = 15.0  # seconds between rewrites, more when a rewrite takes long
+_BLOCK = 1000  # entries written at once
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -30,56 +36,150 @@ def fingerprint(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Manifest:
-    """Entries by input, in the order of the run.
+# Reading ---------------------------------------------------------------------------------------
 
-    An entry: ``source`` as the user named it, ``key`` that identifies the input (its absolute
-    path), ``name`` stem of its output files, ``status`` ok, no_face or failed, ``reason``,
-    ``notes`` on how it was read, ``outputs`` file names, ``faces``, ``seconds``, ``settings``
-    fingerprint it was made with, ``stamp`` size and time of the input file, ``skipped`` when an
-    earlier run had finished it.
+
+@dataclass(frozen=True)
+class Damage:
+    """A part of the books that cannot be used: the file, which part of it, and why."""
+
+    path: Path
+    part: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.part} is damaged: {self.reason}"
+
+
+class ManifestReader:
+    """The entries of a run folder's manifest, one after the other, however many there are.
+
+    head: what stands above them. schema: of the file; entries of others than :data:`SCHEMA` are
+    not given. Raises FileNotFoundError, OSError, and MissingDataError for a file that is none of
+    sadr's or damaged, while it is iterated too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._file = open_file(self.path, folder)
+        self._first = b""  # line of an entry
+        self._documents: list[Any] | None = None  # of a file that is not one entry a line
+        try:
+            self.head = self._read_head()
+            if not isinstance(self.head, dict) or self.head.get("format") != _FORMAT:
+                raise MissingDataError(f"{self.path} was not written by sadr")
+        except BaseException:
+            self._file.close()
+            raise
+        self.schema = self.head.get("schema")
+        if self.schema != SCHEMA:
+            self._file.close()
+
+    def __iter__(self) -> Iterator[Entry | Damage]:
+        if self.schema != SCHEMA:
+            return
+        with self._file:
+            documents = self._lines() if self._documents is None else self._documents
+            for number, document in enumerate(documents, 1):
+                yield entry_or_damage(document, self.path, f"input {number}")
+
+    def _read_head(self) -> Any:
+        lines: list[bytes] = []
+        for line in self._file:
+            lines.append(line)
+            if line.strip() == _INPUTS:
+                break
+        self._first = self._file.readline().strip()
+        if self._first == b"]" or _is_whole(self._first):
+            return self._parse(b"".join(lines) + b"]}")
+        # Written by another program.
+        self._file.seek(0)
+        document = self._parse(self._file.read())
+        self._documents = document.get("inputs", []) if isinstance(document, dict) else []
+        if not isinstance(self._documents, list):
+            raise self._damaged()
+        return document
+
+    def _lines(self) -> Iterator[Any]:
+        line = self._first
+        while line != b"]":
+            yield self._parse(line.removesuffix(b","))
+            line = self._file.readline().strip()
+        if self._file.read(100).strip() != b"}":
+            raise self._damaged()
+
+    def _parse(self, data: bytes) -> Any:
+        try:
+            return parse(data)
+        except ValueError as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> MissingDataError:
+        return MissingDataError(f"{self.path} is damaged")
+
+
+def entry_or_damage(document: Any, path: Path, part: str) -> Entry | Damage:
+    """The entry of a JSON document of :data:`SCHEMA`."""
+    try:
+        return Entry.from_json(document)
+    except Damaged as error:
+        return Damage(path, part, str(error))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        parse(line.removesuffix(b","))
+    except ValueError:
+        return False
+    return True
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+class Manifest:
+    """The manifest of a run at work: entries by input, in the order of the run.
+
+    damage: what of an earlier run's could not be used; such inputs are done again. In memory an
+    entry is its line of text, so that hundreds of thousands fit.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:
         self.path = folder / NAME
         self.journal_path = folder / JOURNAL
         self.run = run
-        self.entries: dict[str, dict[str, Any]] = self._load()
+        self.damage: list[Damage] = []
+        self._lines: dict[str, tuple[str, bytes]] = {}  # key -> name, JSON
         self._order: dict[str, None] = {}
+        self._load(folder)
         self._last, self._cost = time.monotonic(), 0.0
         self._started = time.time()
         self.save("running")
-        try:
-            self._journal = self.journal_path.open("wb")  # closed by close()
-        except OSError as error:
-            raise output_error(self.journal_path, error) from error
+        self._journal = AppendFile(self.journal_path)  # closed by close()
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def get(self, key: str) -> Entry | None:
+        """What is known of an input."""
+        found = self._lines.get(key)
+        return None if found is None else Entry.from_json(parse(found[1]))
+
+    def add(self, entry: Entry) -> None:
         """Record one finished input."""
-        entry = {k: v for k, v in entry.items() if v is not None}
-        self.entries[entry["key"]] = entry
-        self._order[entry["key"]] = None
-        try:
-            self._journal.write(json.dumps(entry).encode() + b"\n")
-            self._journal.flush()
-        except OSError as error:
-            raise output_error(self.journal_path, error) from error
+        self.keep(entry)
+        self._journal.append(self._lines[entry.key][1] + b"\n")
         if time.monotonic() - self._last > max(_REST, 20 * self._cost):
             self.save("running")
-            self._journal.seek(0)
-            self._journal.truncate()
+            self._journal.clear()
 
-    def keep(self, key: str) -> None:
-        """Record that an earlier run's entry still stands; it is marked ``skipped``."""
-        self.entries[key] = {**self.entries[key], "skipped": True}
-        self._order[key] = None
+    def keep(self, entry: Entry) -> None:
+        """Record an earlier run's entry that still stands, at its place in this one's order."""
+        self._put(entry)
+        self._order[entry.key] = None
 
     def save(self, state: str, summary: dict[str, Any] | None = None) -> None:
         """Rewrite manifest.json whole; ``state``: running, finished, interrupted or stopped."""
         began = time.monotonic()
-        entries = self.in_order()
         document = {
-            "format": "sadr-manifest",
+            "format": _FORMAT,
             "schema": SCHEMA,
             **self.run,
             "state": state,
@@ -88,55 +188,68 @@ class Manifest:
             **({"summary": summary} if summary is not None else {}),
         }
         head = json.dumps(document, indent=2)[:-2]
-        rows = ",\n".join("    " + json.dumps(entry) for entry in entries)
-        text = head + ',\n  "inputs": [\n' + rows + ("\n" if rows else "") + "  ]\n}\n"
-        atomic_write(self.path, text.encode(), durable=state != "running")
+        with atomic_stream(self.path, durable=state != "running") as file:
+            file.write(head.encode() + b",\n  " + _INPUTS + b"\n")
+            lines = [self._lines[key][1] for key in self._keys()]
+            for k in range(0, len(lines), _BLOCK):
+                end = b",\n" if k + _BLOCK < len(lines) else b"\n"
+                file.write(b",\n".join(b"    " + line for line in lines[k : k + _BLOCK]) + end)
+            file.write(b"  ]\n}\n")
         self._last, self._cost = time.monotonic(), time.monotonic() - began
 
     def close(self, state: str, summary: dict[str, Any]) -> None:
         """Last rewrite; the journal goes once the manifest holds everything."""
         self._journal.close()
         self.save(state, summary)
-        self.journal_path.unlink(missing_ok=True)
+        remove_file(self.journal_path, self.path.parent)
 
-    def in_order(self) -> list[dict[str, Any]]:
-        """Entries of this run in input order, then those of earlier runs it did not meet."""
-        here = [self.entries[k] for k in self._order if k in self.entries]
-        return here + [e for k, e in self.entries.items() if k not in self._order]
+    def names(self) -> Iterator[tuple[str, str]]:
+        """(name, key) of all entries: this run's in input order, then those that it did not
+        meet."""
+        return ((self._lines[key][0], key) for key in self._keys())
 
-    def names(self) -> Iterable[tuple[str, str]]:
-        """(name, key) of all entries, those of earlier runs included."""
-        return [(e["name"], k) for k, e in self.entries.items()]
+    def _keys(self) -> Iterator[str]:
+        yield from self._order
+        yield from (key for key in self._lines if key not in self._order)
 
-    def _load(self) -> dict[str, dict[str, Any]]:
-        entries: dict[str, dict[str, Any]] = {}
+    def _put(self, entry: Entry) -> None:
+        self._lines[entry.key] = entry.name, compact(entry.to_json())
+
+    def _load(self, folder: Path) -> None:
         try:
-            document = json.loads(self.path.read_bytes())
-            if document.get("format") != "sadr-manifest":
-                raise OutputError(
-                    f"{self.path} was not written by sadr: choose another output folder"
-                )
-            for entry in document["inputs"] if document.get("schema") == SCHEMA else []:
-                entries[entry["key"]] = entry
+            for found in ManifestReader(folder):
+                self._take(found)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise output_error(self.path, error) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MissingDataError as error:
             raise OutputError(
-                f"{self.path} is damaged: remove it to start afresh, or choose another folder"
+                f"{error}: choose another output folder, or remove the file to start afresh"
             ) from error
         try:
-            lines = self.journal_path.read_bytes().split(b"\n")[:-1]  # the last may be torn
-        except OSError:
-            lines = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                entries[entry["key"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-        return entries
+            with open_file(self.journal_path, folder) as file:
+                for number, line in enumerate(file, 1):
+                    if line.endswith(b"\n"):  # the last one may be torn
+                        self._take(self._journal_line(line, number))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            self.damage.append(Damage(self.journal_path, "all of it", reason))
+
+    def _journal_line(self, line: bytes, number: int) -> Entry | Damage:
+        part = f"line {number}"
+        try:
+            return entry_or_damage(parse(line), self.journal_path, part)
+        except ValueError:
+            return Damage(self.journal_path, part, "it is no JSON")
+
+    def _take(self, found: Entry | Damage) -> None:
+        if isinstance(found, Damage):
+            self.damage.append(found)
+        else:
+            self._put(found)
 
 
 def _iso(seconds: float) -> str:

@@ -1,16 +1,23 @@
-"""poses.csv: one row per face, appended as faces are finished, valid after any interruption."""
+"""poses.csv: one row per face, appended as faces are finished, valid after any interruption.
+
+A table is opened in spreadsheets and shown in terminals: text in it is no formula (a leading
+``=``, ``+``, ``-`` or ``@`` has a ``'`` in front) and has no control characters (``\\x1b`` stands
+for an escape). Numbers are those of the face's record, from which a lost row can be made again.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
-from sadr_cli.faces import Face
-from sadr_cli.files import atomic_write, output_error
-from sadr_cli.uv import MM_PER_UNIT
+from sadr_cli.files import AppendFile, atomic_stream, output_error
+from sadr_cli.folder import open_file
+from sadr_cli.results.entry import FaceEntry
 
 # Units are part of the names. Angles as in sadr_cli.pose; r00..r22 by rows; t in the photo
 # turned y up: photo x = tx, y = -ty.
@@ -52,69 +59,88 @@ COLUMNS = [
 ]
 
 
-def pose_row(face: Face, source: str, name: str, index: int) -> list[str]:
-    """The cells of one face, in the order of :data:`COLUMNS`."""
-    score = "" if face.detection is None else f"{face.detection.score:.4f}"
-    crop = (face.crop.center_x, face.crop.center_y, face.crop.size)
+_FORMULA = ("=", "+", "-", "@")
+_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, undecodable bytes, line separators
+_BLOCK = 1 << 16  # bytes written at once
+_EXACT = ("face", "confidence", "yaw_deg", "pitch_deg", "roll_deg", *COLUMNS[26:30])
+_PLACES = [COLUMNS.index(name) for name in _EXACT]
+
+
+def pose_row(record: Mapping[str, Any]) -> list[str]:
+    """The cells of one face, in the order of :data:`COLUMNS`, from its record.
+
+    record: as of :func:`sadr_cli.results.face_record.face_json`, or :func:`face_numbers` with
+    ``source``, ``name`` and ``face``. KeyError, TypeError or ValueError when it is damaged.
+    """
+    pose, crop, detection = record["pose"], record["crop"], record["detection"]
+    (qw, qx, qy, qz), (x0, y0, x1, y1) = pose["quaternion_wxyz"], record["box"]
+    (r0, r1, r2), (tx, ty, tz) = pose["rotation_matrix"], pose["translation"]
     return [
-        source,
-        name,
-        str(index),
-        f"{face.confidence:.4f}",
-        score,
-        *(f"{a:.4f}" for a in face.euler),
-        *(f"{q:.8f}" for q in face.quaternion),
-        *(f"{r:.8f}" for r in face.rotation.ravel()),
-        f"{face.scale:.6f}",
-        f"{face.scale / MM_PER_UNIT:.6f}",
-        *(f"{t:.4f}" for t in face.translation),
-        *(f"{b:.3f}" for b in face.box),
-        *(f"{c:.4f}" for c in crop),
-        "; ".join(face.warnings),
+        _text(record["source"]),
+        _text(record["name"]),
+        str(int(record["face"])),
+        _number(record["confidence"], 4),
+        "" if detection is None else _number(detection["score"], 4),
+        *(_number(pose[k], 4) for k in ("yaw", "pitch", "roll")),
+        *(_number(v, 8) for v in (qw, qx, qy, qz, *r0, *r1, *r2)),
+        _number(pose["scale"], 6),
+        _number(pose["pixels_per_millimetre"], 6),
+        *(_number(v, 4) for v in (tx, ty, tz)),
+        *(_number(v, 3) for v in (x0, y0, x1, y1)),
+        *(_number(crop[k], 4) for k in ("center_x", "center_y", "size")),
+        _text("; ".join(record["warnings"])),
     ]
+
+
+class _Rows(NamedTuple):
+    """Where in the file the rows of a photo are, and what tells them from others."""
+
+    start: int
+    size: int
+    mark: int
 
 
 class PosesCSV:
     """An append-only table of poses that can be resumed.
 
     Rows that an earlier run left are kept when their name is in ``keep``; a row that a killed
-    run left torn is dropped. :meth:`close` puts the rows into the order of ``order``.
+    run left torn is dropped. :meth:`close` puts the rows into the order of ``order``. In memory
+    is only where the rows of each photo are.
     """
 
     def __init__(self, path: Path, keep: Iterable[str] = ()) -> None:
         self.path = path
-        self._rows: dict[str, list[str]] = {}
-        keep = set(keep)
-        for row in read_rows(path):
-            if row[1] in keep:
-                self._rows.setdefault(row[1], []).append(_line(row))
-        self._in_order = not self._rows
-        self._write_all(self._rows)
-        self._file = self._open()
+        self._rows: dict[str, _Rows] = {}
+        self._whole = True  # the file holds these rows, in this order, and nothing else
+        self._file = AppendFile(path, self._begin(frozenset(keep)))
+
+    def holds(self, name: str, faces: Sequence[FaceEntry]) -> bool:
+        """Whether the rows of the photo ``name`` are those of ``faces``, all of them."""
+        found = self._rows.get(name)
+        if found is None or not faces:
+            return found is None and not faces
+        return found.mark == _mark(_cells(face) for face in faces)
 
     def append(self, name: str, rows: Sequence[Sequence[str]]) -> None:
         """Add the rows of the photo ``name``, replacing older ones of that name."""
         if self._rows.pop(name, None) is not None:
-            self._in_order = False
-        if not rows:
-            return
-        lines = self._rows[name] = [_line(row) for row in rows]
-        try:
-            self._file.write("".join(lines).encode("utf-8", "surrogateescape"))
-            self._file.flush()
-        except OSError as error:
-            raise output_error(self.path, error) from error
+            self._whole = False
+        if rows:
+            data = "".join(map(_line, rows)).encode()
+            start = self._file.size
+            self._file.append(data)
+            self._rows[name] = _Rows(start, len(data), _mark(map(_exact, rows)))
 
     def close(self, order: Iterable[str] = ()) -> None:
         """Finish; ``order``: names in the order wanted, unless the rows have it already."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        names = [n for n in order if n in self._rows]
-        if not self._in_order or names != list(self._rows):
-            rest = [n for n in self._rows if n not in set(names)]
-            self._write_all({n: self._rows[n] for n in [*names, *rest]})
+        names = dict.fromkeys(name for name in order if name in self._rows)
+        names.update(dict.fromkeys(self._rows))
+        if not self._whole or any(a != b for a, b in zip(names, self._rows, strict=True)):
+            with atomic_stream(self.path) as file:
+                file.write(_line(COLUMNS).encode())
+                for name in names:
+                    file.write(self._file.read(*self._rows[name][:2]))
+        self._file.close()
 
     def __enter__(self) -> PosesCSV:
         return self
@@ -125,34 +151,97 @@ class PosesCSV:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._file.closed:
-            self._file.close()
+        self._file.close()
 
-    def _open(self) -> io.BufferedWriter:
-        try:
-            return self.path.open("ab")
-        except OSError as error:
-            raise output_error(self.path, error) from error
+    def _begin(self, keep: frozenset[str]) -> Iterator[bytes]:
+        """The header and the rows to be kept, a block at a time."""
+        block, before = bytearray(_line(COLUMNS).encode()), 0
+        for name, rows in _groups(_read_rows(self.path)):
+            if name not in keep:
+                continue
+            if self._rows.pop(name, None) is not None:  # done again by a run that was killed
+                self._whole = False
+            data = "".join(map(_line, rows)).encode("utf-8", "surrogateescape")
+            self._rows[name] = _Rows(before + len(block), len(data), _mark(map(_exact, rows)))
+            block += data
+            if len(block) > _BLOCK:
+                yield bytes(block)
+                before += len(block)
+                block.clear()
+        yield bytes(block)
 
-    def _write_all(self, rows: dict[str, list[str]]) -> None:
-        lines = [_line(COLUMNS), *(line for group in rows.values() for line in group)]
-        atomic_write(self.path, "".join(lines).encode("utf-8", "surrogateescape"))
 
-
-def read_rows(path: Path) -> list[list[str]]:
+def _read_rows(path: Path) -> Iterator[list[str]]:
     """Rows of an earlier run; none when there is no such file or its columns are others."""
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        file = open_file(path, path.parent)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise output_error(path, error) from error
-    if not text.endswith("\n"):  # torn by a kill
-        text = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    if not rows or rows[0] != COLUMNS:
-        return []
-    return [row for row in rows[1:] if len(row) == len(COLUMNS)]
+    with file:
+        # The last line may be torn by a kill.
+        lines = (b.decode("utf-8", "surrogateescape") for b in file if b.endswith(b"\n"))
+        reader = csv.reader(lines)
+        try:
+            if next(reader, None) == COLUMNS:
+                yield from (row for row in reader if len(row) == len(COLUMNS))
+        except csv.Error:  # no table from here on: rows that are missed are made again
+            return
+
+
+def _groups(rows: Iterable[list[str]]) -> Iterator[tuple[str, list[list[str]]]]:
+    """The rows of each photo with its name; once more where its faces begin again."""
+    group: list[list[str]] = []
+    faces: set[str] = set()
+    for row in rows:
+        if group and (row[1] != group[0][1] or row[2] in faces):
+            yield _bare(group[0][1]), group
+            group, faces = [], set()
+        group.append(row)
+        faces.add(row[2])
+    if group:
+        yield _bare(group[0][1]), group
+
+
+def _cells(face: FaceEntry) -> tuple[str, ...]:
+    """The cells of :data:`_EXACT`, as the manifest has them."""
+    box = face.box or (None,) * 4
+    turns = (face.confidence, face.yaw, face.pitch, face.roll)
+    return (
+        str(face.face),
+        *(_number(v, 4) for v in turns),
+        *(_number(v, 3) for v in box),
+    )
+
+
+def _exact(row: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row[k] for k in _PLACES)
+
+
+def _mark(cells: Iterable[tuple[str, ...]]) -> int:
+    return hash(tuple(cells))
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{float(value):.{decimals}f}"
+
+
+def _text(text: str) -> str:
+    shown = "".join(_escape(c) if unicodedata.category(c) in _UNSHOWN else c for c in text)
+    return "'" + shown if shown.startswith(_FORMULA) else shown
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _bare(cell: str) -> str:
+    """What :func:`_text` made the cell of, as far as names of results go."""
+    return cell[1:] if cell.startswith(tuple("'" + c for c in _FORMULA)) else cell
 
 
 def _line(cells: Sequence[str]) -> str:

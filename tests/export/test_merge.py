@@ -11,7 +11,7 @@ from synthetic import posed_face
 
 from sadr_cli.errors import UsageError
 from sadr_cli.export.merge import find_people, merge_shapes, merge_textures
-from sadr_cli.export.subjects import Entry
+from sadr_cli.export.subjects import FaceSource
 from sadr_cli.render.rasterize import rasterize
 
 SIZE = (200, 220)
@@ -56,8 +56,8 @@ def test_textures_cover_what_either_photo_shows_and_share_one_light(uv):
 
 def entries():
     photos = [Path("/p/ann/1.jpg"), Path("/p/ann/2.jpg"), Path("/p/bob/3.jpg")]
-    out = [Entry(Path(f"/r/{p.stem}.json"), p) for p in photos]
-    return [*out, Entry(Path("/r/3_face1.json"), photos[2])]
+    out = [FaceSource(Path(f"/r/{p.stem}.json"), p) for p in photos]
+    return [*out, FaceSource(Path("/r/3_face1.json"), photos[2])]
 
 
 def test_people_by_list(tmp_path):
@@ -83,7 +83,7 @@ def test_people_by_folder(tmp_path):
     for name in ("ann/1.jpg", "ann/2.jpg", "bob/3.jpg"):
         path = tmp_path / "p" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        made.append(Entry(Path(f"/r/{path.stem}.json"), path))
+        made.append(FaceSource(Path(f"/r/{path.stem}.json"), path))
     people = find_people([tmp_path / "p"], made)
     assert [(p.name, len(p.entries)) for p in people] == [("ann", 2), ("bob", 1)]
     (ann,) = find_people([tmp_path / "p" / "ann"], made)

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from sadr_cli.errors import OutputError
 from sadr_cli.faces import Frame
 from sadr_cli.files import atomic_write, check_writable, remove_leftovers
 from sadr_cli.pose import quaternion_to_matrix
-from sadr_cli.results.face_record import face_json, write_face_json
+from sadr_cli.results.entry import Entry
+from sadr_cli.results.face_record import face_json, face_numbers, write_face_json
 from sadr_cli.results.manifest import JOURNAL, Manifest
 from sadr_cli.results.poses_csv import COLUMNS, PosesCSV, pose_row
 from sadr_cli.writers import face_mesh
@@ -68,6 +68,10 @@ def test_json_stays_strict_with_numbers_that_are_not_finite(uv, face, frame):
     json.dumps(record, allow_nan=False)
 
 
+def row(face, source, name, index):
+    return pose_row({**face_numbers(face), "source": source, "name": name, "face": index})
+
+
 def rows_of(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -76,19 +80,19 @@ def rows_of(path):
 def test_poses_append_resume_and_order(tmp_path, face):
     path = tmp_path / "poses.csv"
     with PosesCSV(path) as poses:
-        poses.append("b", [pose_row(face, "in/b, odd.jpg", "b", 0), pose_row(face, "in/b", "b", 1)])
+        poses.append("b", [row(face, "in/b, odd.jpg", "b", 0), row(face, "in/b", "b", 1)])
         assert len(rows_of(path)) == 2  # on the disk at once
     with path.open("ab") as file:
         file.write(b"in/torn.jpg,torn,0,0.9")  # a killed run
     with PosesCSV(path, keep=["b", "torn"]) as poses:
-        poses.append("a", [pose_row(face, "in/a.jpg", "a", 0)])
+        poses.append("a", [row(face, "in/a.jpg", "a", 0)])
         poses.close(order=["a", "b"])
     rows = rows_of(path)
     assert [(r["name"], r["face"]) for r in rows] == [("a", "0"), ("b", "0"), ("b", "1")]
     assert rows[1]["source"] == "in/b, odd.jpg" and list(rows[0]) == COLUMNS
     assert float(rows[0]["yaw_deg"]) == pytest.approx(-40, abs=1e-3)
     with PosesCSV(path, keep=["a"]) as poses:  # b is done again: its rows do not double
-        poses.append("b", [pose_row(face, "in/b", "b", 0)])
+        poses.append("b", [row(face, "in/b", "b", 0)])
         poses.close(order=["a", "b"])
     assert [r["name"] for r in rows_of(path)] == ["a", "b"]
 
@@ -97,12 +101,12 @@ def test_poses_of_other_columns_are_not_mixed(tmp_path, face):
     path = tmp_path / "poses.csv"
     path.write_text("name,yaw\nx,1\n")
     with PosesCSV(path, keep=["x"]) as poses:
-        poses.append("a", [pose_row(face, "a", "a", 0)])
+        poses.append("a", [row(face, "a", "a", 0)])
     assert [r["name"] for r in rows_of(path)] == ["a"]
 
 
 def entry(key, **more):
-    return {"key": key, "source": key, "name": key, "status": "ok", **more}
+    return Entry(**{"key": key, "source": key, "name": key, "status": "ok", **more})
 
 
 def test_manifest_survives_a_kill(tmp_path):
@@ -115,10 +119,10 @@ def test_manifest_survives_a_kill(tmp_path):
         file.write(b'{"key": "c", "sta')
     first._journal.close()
     second = Manifest(tmp_path, {"version": "1"})
-    assert list(second.entries) == ["a", "b"]
-    assert second.entries["b"]["reason"] == "truncated"
+    assert [key for _, key in second.names()] == ["a", "b"]
+    assert second.get("b").reason == "truncated"
     second.add(entry("c"))
-    second.keep("a")
+    second.keep(second.get("a").as_skipped())
     second.close("finished", {"faces": 3})
     document = json.loads((tmp_path / "manifest.json").read_text())
     assert document["state"] == "finished" and document["summary"] == {"faces": 3}
@@ -143,10 +147,10 @@ def test_atomic_write_leaves_the_old_file_when_the_new_one_fails(tmp_path, monke
     path = tmp_path / "x"
     atomic_write(path, b"old")
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="the disk is full"):
         atomic_write(path, b"new", durable=True)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -46,7 +46,7 @@ def go(out, *inputs, network=None, stop=None, **settings):
         FakeDetector,
         RunSettings(out, jobs=2, **settings),
         stop=stop,
-        on_entry=entries.append,
+        on_entry=lambda e: entries.append(e.to_json()),
     )
     return summary, entries
 
@@ -179,7 +179,7 @@ def test_stopping_leaves_nothing_of_an_unfinished_video(tmp_path):
 
 def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
     from sadr_cli.errors import OutputError
-    from sadr_cli.pipeline import clip as module
+    from sadr_cli.pipeline import face_files as module
 
     def full(*arguments, **named):
         raise OutputError("cannot write x: the disk is full")

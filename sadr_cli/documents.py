@@ -1,0 +1,64 @@
+"""JSON: values as plain types, strict text, and reading what a stranger may have written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's types: NaN and infinity, which JSON lacks, become None.
+
+    Takes numpy and torch values and paths; TypeError for anything else that JSON has not.
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def rounded(values: Any, decimals: int) -> Any:
+    """Numbers of any nesting as Python floats, see :func:`plain`; no ``-0.0``."""
+    import numpy as np
+
+    return plain((np.asarray(values, np.float64).round(decimals) + 0.0).tolist())
+
+
+def compact(value: Any) -> bytes:
+    """One line of strict JSON in ASCII: odd file names survive any encoding."""
+    return json.dumps(value, allow_nan=False, separators=(", ", ": ")).encode()
+
+
+def indented(value: Any, depth: int = 0) -> str:
+    """JSON with one key a line; lists of numbers stay on one line."""
+    pad = "  " * (depth + 1)
+    if isinstance(value, dict) and value:
+        rows = [f"{pad}{json.dumps(k)}: {indented(v, depth + 1)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(rows) + "\n" + "  " * depth + "}"
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        rows = [pad + indented(v, depth + 1) for v in value]
+        return "[\n" + ",\n".join(rows) + "\n" + "  " * depth + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def parse(data: bytes) -> Any:
+    """The value of a JSON text; ValueError for whatever is none, NaN and infinity included."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

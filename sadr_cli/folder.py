@@ -1,0 +1,143 @@
+"""Folders held open, and reading in them: what a stranger put there never leads elsewhere.
+
+Below the folder that the user named no link is followed, and what is read is a regular file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a named pipe never makes an open() wait
+
+
+class Folder:
+    """A folder held open; the names in it are used without following links.
+
+    root: the folder that the user named, itself or through a link; the way from there to
+    ``path`` must be free of links. None: ``path`` is what the user named.
+    make: create missing folders. Raises OSError, with ELOOP for a link.
+    """
+
+    def __init__(self, path: Path, root: Path | None = None, make: bool = False) -> None:
+        root = path if root is None else root
+        if make:
+            root.mkdir(parents=True, exist_ok=True)
+        self.path = root
+        self._fd: int | None = None  # None: this system knows folders by their path only
+        if _BY_DESCRIPTOR:
+            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            for part in path.relative_to(root).parts:
+                self._enter(part, make)
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter(self, part: str, make: bool) -> None:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(self._name(part), dir_fd=self._fd)
+        if stat.S_ISLNK(self.stat(part).st_mode):
+            raise _link()
+        if self._fd is not None:
+            flags = os.O_RDONLY | os.O_DIRECTORY | _NO_LINK | _FLAGS
+            inner = os.open(part, flags, dir_fd=self._fd)
+            os.close(self._fd)
+            self._fd = inner
+        self.path = self.path / part
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor."""
+        if not _NO_LINK and Path(self._name(name)).is_symlink():
+            raise _link()
+        try:
+            return os.open(self._name(name), flags | _NO_LINK | _FLAGS, 0o666, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _link() from error
+            raise
+
+    def stat(self, name: str) -> os.stat_result:
+        """Of the name itself, be it a link."""
+        return os.stat(self._name(name), dir_fd=self._fd, follow_symlinks=False)
+
+    def replace(self, name: str, new: str) -> None:
+        """Rename ``name``, over whatever ``new`` was."""
+        os.replace(self._name(name), self._name(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._name(name), dir_fd=self._fd)
+
+    def names(self) -> list[str]:
+        with os.scandir(self.path if self._fd is None else self._fd) as found:
+            return [entry.name for entry in found]
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _name(self, name: str) -> str:
+        return name if self._fd is not None else str(self.path / name)
+
+
+def _link() -> OSError:
+    return OSError(errno.ELOOP, "is a link, and links are not followed here")
+
+
+def open_file(path: Path, root: Path | None = None) -> BinaryIO:
+    """Open a file to read that is one: no pipe, no device and, below ``root``, no link.
+
+    root: the folder that the user named, when not the file itself. Raises OSError.
+    """
+    flags = os.O_RDONLY | _AT_ONCE
+    if root is None:
+        descriptor = os.open(path, flags | _FLAGS)
+    else:
+        with Folder(path.parent, root) as folder:
+            descriptor = folder.open(path.name, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, "is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path, root: Path | None = None) -> bytes:
+    """All of a file, see :func:`open_file`."""
+    with open_file(path, root) as file:
+        return file.read()
+
+
+def file_size(path: Path, root: Path) -> int:
+    """Bytes of the regular file ``path`` in ``root``; 0 when there is none."""
+    try:
+        with Folder(path.parent, root) as folder:
+            found = folder.stat(path.name)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def remove_file(path: Path, root: Path) -> None:
+    """Remove ``path`` if it is there; never beyond a link below ``root``."""
+    with suppress(OSError), Folder(path.parent, root) as folder:
+        folder.remove(path.name)
