@@ -49,4 +49,5 @@ def _plate(text: str, size: int, color: Color) -> tuple[NDArray[np.uint8], NDArr
     place = (margin - left, margin - top)
     ImageDraw.Draw(plate).text(place, text, fill=_TEXT, font=font)
     ImageDraw.Draw(opacity).text(place, text, fill=255, font=font)
-    return np.asarray(plate), np.asarray(opacity, np.float32)[..., None] / 255
+    alpha = np.asarray(opacity, np.float32)[..., None] / np.float32(255)
+    return np.asarray(plate), alpha
