@@ -9,12 +9,18 @@ lock, and the process stands still for ever, deaf to signals.
 So whatever runs in such a library is made by a :class:`Native`, and the libraries themselves are
 imported by :func:`library`, which refuses to do it anywhere else. There is one lock for all first
 uses, of whatever library.
+
+Threads do not survive a fork either: in a child, every :class:`Native` is made anew when it is
+first asked for, and every :class:`Lock` is free.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,6 +30,8 @@ T = TypeVar("T")
 LIBRARIES = ("openvino", "onnxruntime", "av")  # those that only :func:`library` may import
 
 _first_use = threading.RLock()
+_natives: weakref.WeakSet[Native[Any]] = weakref.WeakSet()
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _holder: int | None = None  # the thread that is loading something
 
 
@@ -38,7 +46,8 @@ class Native(Generic[T]):
     def __init__(self, load: Callable[[], T], use: Callable[[T], object]) -> None:
         self._load, self._use = load, use
         self._made: list[T] = []
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        _natives.add(self)
 
     def __call__(self) -> T:
         """The thing itself, for calls that may run in several threads at once."""
@@ -56,6 +65,23 @@ class Native(Generic[T]):
         made = self()
         with self._lock:
             yield made
+
+
+class Lock:
+    """A lock that is free in a forked child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self.renew()
+        _locks.add(self)
+
+    def renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def library(name: str) -> Any:
@@ -92,3 +118,22 @@ def _alone() -> Iterator[None]:
             yield
         finally:
             _holder = before
+
+
+def _leak(made: list[Any]) -> None:
+    """Keep ``made`` for ever: taking it down would wait for threads which are not there."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+
+
+def _in_child() -> None:
+    global _first_use, _holder
+    _first_use, _holder = threading.RLock(), None
+    for lock in list(_locks):
+        lock.renew()
+    for native in list(_natives):
+        _leak(native._made)
+        native._made = []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -7,6 +7,7 @@ faces[0].vertices, faces[0].landmarks, faces[0].euler
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +26,7 @@ from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detecti
 from sadr_cli.model import alignment
 from sadr_cli.model.alignment import MODES, SELF_ALIGNMENTS, UVSurface
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
-from sadr_cli.model.device import MAX_BATCH, out_of_memory, select_device
+from sadr_cli.model.device import MAX_BATCH, check_process, out_of_memory, select_device
 from sadr_cli.model.network import NetworkOutput
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.model.uvgrid import upsample
@@ -76,6 +77,9 @@ class Reconstructor:
     two_pass: crop again from the first pass's landmarks and keep the more confident face.
     runtime: "torch", "openvino" or "auto", see ``runtime.Runner``.
     flip: run every crop a second time, mirrored, and take the mean of both (twice the work).
+
+    In a process forked after it was made it works on the CPU, with one thread of PyTorch; on a GPU
+    it raises UsageError there.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Reconstructor:
         if runtime not in RUNTIMES:
             raise UsageError(f"no runtime {runtime!r}: use {', '.join(RUNTIMES)}")
         self.device = select_device(device)
+        self._process = os.getpid()
         if isinstance(weights, Checkpoint):
             self.checkpoint = weights
         else:
@@ -223,6 +228,7 @@ class Reconstructor:
     @torch.inference_mode()
     def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """One forward pass and alignment of (B, n, n, 3) crops, as arrays in crop pixels."""
+        check_process(self._process, self.device)
         x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
         x = self.network.normalize(x)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from sadr_cli.errors import UsageError
+
+# OpenMP's threads do not survive a fork: a child that used several would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}  # crops per forward pass
 
@@ -33,6 +39,15 @@ def select_device(device: str = "auto") -> torch.device:
     elif chosen.type != "cpu":
         raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps")
     return chosen
+
+
+def check_process(made_in: int, device: torch.device) -> None:
+    """UsageError on a GPU in a child of process ``made_in``: drivers do not go with a fork."""
+    if device.type != "cpu" and os.getpid() != made_in:
+        raise UsageError(
+            f"a Reconstructor on {device} does not work in a forked process: make it after the "
+            "fork, or start processes with multiprocessing's 'spawn'"
+        )
 
 
 def out_of_memory(error: RuntimeError) -> bool:

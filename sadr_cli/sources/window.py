@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from PIL import Image
 
+from sadr_cli.native import Lock
+
 WHOLE = 256 * 1024**2  # bytes of a format that its decoder takes whole: far above any photo
 _SPARE = 64 * 1024**2  # bytes that a small picture may take beyond its pixels
-_pillow_limit = threading.Lock()
 _CALLS = 100_000  # reads: a decoder that looks for something in gigabytes of zeros is stopped
 
 
@@ -72,12 +73,26 @@ class Window(io.RawIOBase):
 
 def open_image(stream: Any, formats: list[str]) -> Image.Image:
     """Header only. Pillow's own limit of size is a global one; ours is checked in its place."""
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(stream, formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    with _without_limit():
+        return Image.open(stream, formats=formats)
+
+
+_changing = Lock()  # never held while something is read: one file that hangs would stop all
+_openers: list[int | None] = []  # Pillow's limit, once for each thread that opens a file
+
+
+@contextmanager
+def _without_limit() -> Iterator[None]:
+    with _changing:
+        _openers.append(_openers[0] if _openers else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _changing:
+            limit = _openers.pop()
+            if not _openers:
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 def end_of(stream: BinaryIO) -> int | None:
