@@ -31,17 +31,17 @@ RUN useradd --uid 1000 --create-home sadr && mkdir /data && chown sadr /data
 ENV PATH=/opt/sadr/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
-USER sadr
+USER 1000
 ENTRYPOINT ["sadr"]
 CMD ["--help"]
 
 FROM base AS cuda
-USER root
+USER 0
 # For Open3D.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libegl1 libgl1 libgomp1 libusb-1.0-0 libx11-6 \
     && rm -rf /var/lib/apt/lists/*
-USER sadr
+USER 1000
 # The driver comes from the host, through the NVIDIA Container Toolkit.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

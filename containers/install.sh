@@ -12,7 +12,7 @@ pip() {
 }
 pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "${TORCH:-torch}"
 if [ "$content" = full ]; then
-  pip install "$wheel[heif,cluster,export]"
+  pip install "${wheel}[heif,cluster,export]"
 else
   "$venv/bin/python" "$here/requirements.py" "$wheel" > "$venv/requirements.txt"
   pip install --requirement "$venv/requirements.txt"
