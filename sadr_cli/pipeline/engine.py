@@ -44,7 +44,7 @@ def run(
     stop = stop if stop is not None else StopFlag()
     ledger = Ledger(reconstructor, settings, on_entry)
     began, state = time.monotonic(), "stopped"
-    with watch(settings.stall, stop.__bool__):
+    with watch(None if cluster is not None else settings.stall, stop.__bool__):
         try:
             works = chain([first], iterator)
             if cluster is not None:
