@@ -19,6 +19,7 @@ from sadr_cli.bench.report import Row
 from sadr_cli.detection import create_detector
 from sadr_cli.pipeline import RunSettings, Summary, Work, run
 from sadr_cli.reconstructor import Reconstructor
+from sadr_cli.results.entry import Entry
 from sadr_cli.sources import Source
 
 
@@ -77,9 +78,9 @@ def memory_growth(
     """
     sizes: list[float] = []
 
-    def look(entry: dict[str, Any]) -> None:
+    def look(entry: Entry) -> None:
         sizes.append(_resident())
-        for name in entry["outputs"]:
+        for name in entry.outputs:
             (Path(out) / name).unlink(missing_ok=True)
 
     with _copies(photos, last) as works, tempfile.TemporaryDirectory() as out:

@@ -180,7 +180,8 @@ def test_ignored_signals_stay_ignored() -> None:
         "prepare(); stop = StopFlag();"
         "context = stop.on_signals(print); context.__enter__();"
         "signal.raise_signal(signal.SIGHUP); print(bool(stop));"
-        "signal.raise_signal(signal.SIGTERM); print(bool(stop))"
+        "signal.raise_signal(signal.SIGTERM);"
+        "import time; [time.sleep(0.01) for _ in range(3000) if not stop]; print(bool(stop))"
     )
     done = shell(f"'{sys.executable}' -c '{code}'")
     assert done.stdout.splitlines()[0] == "False" and done.stdout.splitlines()[-1] == "True"

@@ -21,7 +21,7 @@ def sadr(monkeypatch):
         return fake
 
     monkeypatch.setattr("sadr_cli.reconstructor.Reconstructor", make)
-    monkeypatch.setattr("sadr_cli.detection.create_detector", lambda name, device: FakeDetector())
+    monkeypatch.setattr("sadr_cli.detection.create_detector", lambda *a: FakeDetector())
 
     def call(*arguments, input=None):
         return CliRunner().invoke(app, ["reconstruct", *map(str, arguments)], input=input)
