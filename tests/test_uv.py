@@ -69,7 +69,7 @@ def test_coarse_maps_come_back_by_upsampling(uv: UVLayout, size: int) -> None:
 
 
 def test_layouts_that_contradict_themselves_are_refused(uv: UVLayout) -> None:
-    with pytest.raises(ValueError, match="one point a face pixel"):
+    with pytest.raises(ValueError, match="one point per face pixel"):
         UVLayout(uv.mask, uv.kpt, uv.region, uv.mean_shape[:-1])
     outside = uv.kpt.copy()
     outside[3] = 0
