@@ -102,11 +102,14 @@ def test_what_is_to_be_said_of_a_photo_is_said_once(tmp_path, monkeypatch):
     path.write_bytes(encoded("JPEG")[:-2])
     settings = RunSettings(out, formats=("stl",), index=False)
     works = [Work(source) for source in iter_sources([str(path)])]
-    note = "cut short: its end is missing"
-    for said in ([(str(path), note)], []):
-        summary = run(works, FakeReconstructor(), FakeDetector, settings, on_entry=entries.append)
-        assert summary.notes == said and summary.ok == 1
-    assert [e["notes"] for e in entries] == [[note], [note]]
+    first, again = (
+        run(works, FakeReconstructor(), FakeDetector, settings, on_entry=entries.append)
+        for _ in range(2)
+    )
+    ((source, note),) = first.notes  # decoders differ in how much of the end they give up
+    assert source == str(path) and note.startswith("cut short: ") and note.endswith(" missing")
+    assert again.notes == [] and first.ok == again.ok == 1
+    assert [e.notes for e in entries] == [(note,), (note,)]
     monkeypatch.setattr("sadr_cli.pipeline.detect.create_detector", lambda *a: FakeDetector())
     result = CliRunner().invoke(app, ["detect", str(path)])
     assert result.exit_code == 0 and f"warning: {path}: {note}" in result.stderr

@@ -215,7 +215,7 @@ class SampleMaker:
         turned in 3-D nobody marked any."""
         assert self.photos.points is not None
         points = self.photos.points[index].clone()
-        points[:turned] = torch.nan
+        points[:turned].fill_(torch.nan)
         other = points[:, self.grid.mirror]
         side = self.photos.images.shape[-1]
         other = torch.cat([side - 1 - other[..., :1], other[..., 1:]], 2)
