@@ -47,7 +47,7 @@ def check_wheel(path: Path) -> list[str]:
                 if f"extra == '{extra}'" in r.replace('"', "'") and is_base(r, metadata)
             ]
         entry = next(n for n in names if n.endswith("entry_points.txt"))
-        if "sadr = sadr_cli.cli:main" not in wheel.read(entry).decode():
+        if "sadr = sadr_cli.__main__:main" not in wheel.read(entry).decode():
             wrong.append("no command sadr")
     if path.stat().st_size > LARGEST_WHEEL:
         wrong.append(f"{path.stat().st_size / 1e6:.0f} MB is too large")
