@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
 from sadr_cli.crop import box_iou
-from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
+from sadr_cli.detection.base import RGBImage, non_maximum_suppression
 from sadr_cli.detection.files import find_file, where_to_put
+from sadr_cli.detection.pieces import detect_in_pieces
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
 from sadr_cli.native import Native
@@ -124,7 +125,9 @@ class CenterFace:
         self._only_largest = largest
 
     def detect(self, image: RGBImage) -> list[Detection]:
-        check_image(image)
+        return detect_in_pieces(self._detect, image)
+
+    def _detect(self, image: RGBImage) -> list[Detection]:
         settings = self.settings
         found: list[_Faces] = []
         for side in self._sides(image):

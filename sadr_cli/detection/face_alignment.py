@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.detection.base import RGBImage, check_image, non_maximum_suppression
+from sadr_cli.detection.base import RGBImage, non_maximum_suppression
 from sadr_cli.detection.files import find_file, where_to_put
+from sadr_cli.detection.pieces import detect_in_pieces
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
 from sadr_cli.native import Native
@@ -120,7 +121,9 @@ class FaceAlignmentDetector:
             ) from error
 
     def detect(self, image: RGBImage) -> list[Detection]:
-        check_image(image)
+        return detect_in_pieces(self._detect, image)
+
+    def _detect(self, image: RGBImage) -> list[Detection]:
         scale = min(1.0, self._kind.max_side / max(image.shape[:2]))
         small = image
         if scale < 1:
