@@ -69,7 +69,11 @@ class Ledger:
             self._names.setdefault(name.casefold(), key)
         self._met: set[str] = set()
         keep = (name for name, _ in self._manifest.names())
-        self._poses = PosesCSV(self.settings.out / "poses.csv", keep)
+        try:
+            self._poses = PosesCSV(self.settings.out / "poses.csv", keep)
+        except BaseException:
+            self._manifest.leave()
+            raise
 
     def admit(self, work: Work) -> Photo | Entry:
         """The photo to be done, or the entry of an input that needs nothing."""
@@ -177,6 +181,7 @@ class Ledger:
             if state != "stopped":
                 raise
         finally:
+            self._manifest.leave()
             self._lock.release()
 
     def _damage(self) -> list[tuple[str, str]]:

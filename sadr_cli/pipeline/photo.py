@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -242,11 +243,12 @@ def identity(source: Source) -> tuple[str, Stamp]:
     if source.path is None:
         return f"missing:{source.label}", None
     path = Path(source.path).absolute()
+    key = sys.intern(str(path))  # one object wherever it is kept
     try:
         status = path.stat()
     except OSError:
-        return str(path), None
-    return str(path), (status.st_size, status.st_mtime_ns)
+        return key, None
+    return key, (status.st_size, status.st_mtime_ns)
 
 
 def reason_of(error: Exception, label: str) -> str:

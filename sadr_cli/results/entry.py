@@ -6,6 +6,7 @@ folder, whatever the text says.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -168,7 +169,7 @@ class Entry:
             raise Damaged(f"its status is {status!r:.40}")
         return cls(
             source=read("source", text),
-            key=read("key", text),
+            key=sys.intern(read("key", text)),  # one object wherever it is kept
             status=status,
             name=read("name", _stem),
             reason=read("reason", text, None),

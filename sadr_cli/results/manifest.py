@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ class Manifest:
         self.journal_path = folder / JOURNAL
         self.run = run
         self.damage: list[Damage] = []
-        self._lines: dict[str, tuple[str, bytes]] = {}  # key -> name, JSON
-        self._order: dict[str, None] = {}
+        # Key -> name, JSON; of inputs that this run has settled, in their order, and of others.
+        self._settled: dict[str, tuple[str, bytes]] = {}
+        self._before: dict[str, tuple[str, bytes]] = {}
         self._load(folder)
         self._last, self._cost = time.monotonic(), 0.0
         self._started = time.time()
@@ -159,21 +161,21 @@ class Manifest:
 
     def get(self, key: str) -> Entry | None:
         """What is known of an input."""
-        found = self._lines.get(key)
+        found = self._settled.get(key) or self._before.get(key)
         return None if found is None else Entry.from_json(parse(found[1]))
 
     def add(self, entry: Entry) -> None:
         """Record one finished input."""
         self.keep(entry)
-        self._journal.append(self._lines[entry.key][1] + b"\n")
+        self._journal.append(self._settled[entry.key][1] + b"\n")
         if time.monotonic() - self._last > max(_REST, 20 * self._cost):
             self.save("running")
             self._journal.clear()
 
     def keep(self, entry: Entry) -> None:
         """Record an earlier run's entry that still stands, at its place in this one's order."""
-        self._put(entry)
-        self._order[entry.key] = None
+        self._before.pop(entry.key, None)
+        self._settled[entry.key] = _line(entry)
 
     def save(self, state: str, summary: dict[str, Any] | None = None) -> None:
         """Rewrite manifest.json whole; ``state``: running, finished, interrupted or stopped."""
@@ -190,7 +192,7 @@ class Manifest:
         head = json.dumps(document, indent=2)[:-2]
         with atomic_stream(self.path, durable=state != "running") as file:
             file.write(head.encode() + b",\n  " + _INPUTS + b"\n")
-            lines = [self._lines[key][1] for key in self._keys()]
+            lines = [line for _, _, line in self._all()]
             for k in range(0, len(lines), _BLOCK):
                 end = b",\n" if k + _BLOCK < len(lines) else b"\n"
                 file.write(b",\n".join(b"    " + line for line in lines[k : k + _BLOCK]) + end)
@@ -199,21 +201,22 @@ class Manifest:
 
     def close(self, state: str, summary: dict[str, Any]) -> None:
         """Last rewrite; the journal goes once the manifest holds everything."""
-        self._journal.close()
+        self.leave()
         self.save(state, summary)
         remove_file(self.journal_path, self.path.parent)
+
+    def leave(self) -> None:
+        """Let go of the journal, which stays for the next run."""
+        self._journal.close()
 
     def names(self) -> Iterator[tuple[str, str]]:
         """(name, key) of all entries: this run's in input order, then those that it did not
         meet."""
-        return ((self._lines[key][0], key) for key in self._keys())
+        return ((name, key) for key, name, _ in self._all())
 
-    def _keys(self) -> Iterator[str]:
-        yield from self._order
-        yield from (key for key in self._lines if key not in self._order)
-
-    def _put(self, entry: Entry) -> None:
-        self._lines[entry.key] = entry.name, compact(entry.to_json())
+    def _all(self) -> Iterator[tuple[str, str, bytes]]:
+        for key, (name, line) in chain(self._settled.items(), self._before.items()):
+            yield key, name, line
 
     def _load(self, folder: Path) -> None:
         try:
@@ -249,7 +252,11 @@ class Manifest:
         if isinstance(found, Damage):
             self.damage.append(found)
         else:
-            self._put(found)
+            self._before[found.key] = _line(found)
+
+
+def _line(entry: Entry) -> tuple[str, bytes]:
+    return entry.name, compact(entry.to_json())
 
 
 def _iso(seconds: float) -> str:
