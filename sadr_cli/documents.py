@@ -37,7 +37,7 @@ def rounded(values: Any, decimals: int) -> Any:
 
 def compact(value: Any) -> bytes:
     """One line of strict JSON in ASCII: odd file names survive any encoding."""
-    return json.dumps(value, allow_nan=False, separators=(", ", ": ")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def indented(value: Any, depth: int = 0) -> str:
@@ -55,10 +55,14 @@ def indented(value: Any, depth: int = 0) -> str:
 def parse(data: bytes) -> Any:
     """The value of a JSON text; ValueError for whatever is none, NaN and infinity included."""
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        return _DECODER.decode(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)

@@ -1,8 +1,7 @@
 """Files: written whole or not at all, folders locked for one run, names safe on every system.
 
-A file is written under a temporary name in its folder, then renamed. The folder is held open
-while that happens, the temporary file is always a new one, and below the folder that the user
-named no link is followed: what a folder from a stranger holds cannot lead elsewhere.
+A file is written under a temporary name in its folder, which is held open, then renamed. The
+temporary file is always a new one; below the folder that the user named no link is followed.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import secrets
 import time
 import unicodedata
@@ -249,11 +249,10 @@ def _remove_leftover(place: Folder, name: str) -> bool:
 
 def _alive(process: str) -> bool:
     try:
-        os.kill(int(process), 0)
+        with suppress(PermissionError):  # somebody else's
+            os.kill(int(process), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
-        pass
     return True
 
 
@@ -301,6 +300,7 @@ SEPARATOR = "__"  # between a subfolder and the file in a name
 _PARENTS = 16  # folders above a file that may tell it apart
 MAX_BYTES = 160  # of a name: leaves room for what writers append, under the usual 255
 
+_PLAIN = re.compile(r"\w[\w ()-]*(\.\w+)*", re.ASCII)
 _FORBIDDEN = str.maketrans(dict.fromkeys('/\\<>:"|?*', "_"))
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))]
@@ -323,6 +323,8 @@ def safe_name(text: str) -> str:
 
 def is_safe_name(text: str) -> bool:
     """Whether ``text`` is one harmless name of a file, of a length that file systems take."""
+    if len(text) < 256 and _PLAIN.fullmatch(text):  # nearly all: no need to look closer
+        return text.split(".")[0].casefold() not in _RESERVED
     return text == _harmless(text) and len(text.encode()) <= 255
 
 

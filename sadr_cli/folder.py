@@ -69,6 +69,14 @@ class Folder:
         """Of the name itself, be it a link."""
         return os.stat(self._name(name), dir_fd=self._fd, follow_symlinks=False)
 
+    def size(self, name: str) -> int:
+        """Bytes of a regular file; 0 when there is none of that name."""
+        try:
+            found = self.stat(name)
+        except OSError:
+            return 0
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
     def replace(self, name: str, new: str) -> None:
         """Rename ``name``, over whatever ``new`` was."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
@@ -131,10 +139,9 @@ def file_size(path: Path, root: Path) -> int:
     """Bytes of the regular file ``path`` in ``root``; 0 when there is none."""
     try:
         with Folder(path.parent, root) as folder:
-            found = folder.stat(path.name)
+            return folder.size(path.name)
     except OSError:
         return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def remove_file(path: Path, root: Path) -> None:

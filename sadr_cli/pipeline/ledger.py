@@ -11,7 +11,7 @@ from typing import Any
 
 from sadr_cli.errors import InputError, SadrError
 from sadr_cli.files import FolderLock, check_writable
-from sadr_cli.folder import file_size, remove_file
+from sadr_cli.folder import Folder, file_size, remove_file
 from sadr_cli.gallery import cards
 from sadr_cli.pipeline.photo import Photo, Work, Written, identity
 from sadr_cli.pipeline.settings import RunSettings, Summary
@@ -68,6 +68,8 @@ class Ledger:
         for name, key in self._manifest.names():
             self._names.setdefault(name.casefold(), key)
         self._met: set[str] = set()
+        self._usual: dict[str, str] = {}  # fingerprints of inputs without given faces, by kind
+        self._folder = Folder(self.settings.out)
         keep = (name for name, _ in self._manifest.names())
         try:
             self._poses = PosesCSV(self.settings.out / "poses.csv", keep)
@@ -81,7 +83,7 @@ class Ledger:
         if key in self._met or self._is_overlay(work, key):
             return self._refusal(work, key)
         self._met.add(key)
-        settings = fingerprint(self._deciding_for(work))
+        settings = self._fingerprint(work)
         before = self._manifest.get(key)
         if before is not None and not self.settings.overwrite:
             same = before.settings == settings and before.stamp == stamp
@@ -102,14 +104,19 @@ class Ledger:
             status, reason = "failed", "its faces are not on consecutive lines"
         return Entry(work.source.label, key, status, reason=reason, skipped=True)
 
-    def _deciding_for(self, work: Work) -> dict[str, Any]:
-        """What decides the files of an input."""
-        boxes = work.detections
+    def _fingerprint(self, work: Work) -> str:
+        """Of what decides the files of an input."""
+        kind, boxes = work.source.kind, work.detections
+        if boxes is None and kind in self._usual:
+            return self._usual[kind]
         marks = None if boxes is None else [[round(float(v), 3) for v in d.box] for d in boxes]
         deciding = {**self._deciding, "boxes": marks}
-        if work.source.kind == "video":
+        if kind == "video":
             deciding["video"] = self.settings.video.deciding()
-        return deciding
+        result = fingerprint(deciding)
+        if boxes is None:
+            self._usual[kind] = result
+        return result
 
     def _is_whole(self, entry: Entry) -> bool:
         """Whether an earlier result is finished and all of it is there: its name, its files and
@@ -118,7 +125,7 @@ class Ledger:
         out = self.settings.out
         if entry.status not in ("ok", "no_face") or not self._is_own(entry.name, entry.key):
             return False
-        if not all(file_size(out / name, out) for name in entry.outputs):
+        if not all(map(self._is_there, entry.outputs)):
             return False
         if self._poses.holds(entry.name, entry.faces):
             return True
@@ -128,6 +135,13 @@ class Ledger:
             return False
         self._poses.append(entry.name, rows)
         return self._poses.holds(entry.name, entry.faces)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether an output is a file that is not empty."""
+        below, _, file = name.rpartition("/")
+        if below:
+            return file_size(self.settings.out / name, self.settings.out) > 0
+        return self._folder.size(file) > 0
 
     def _is_own(self, name: str, key: str) -> bool:
         """Whether an earlier run's name of this input is one that it can keep."""
@@ -182,6 +196,7 @@ class Ledger:
                 raise
         finally:
             self._manifest.leave()
+            self._folder.close()
             self._lock.release()
 
     def _damage(self) -> list[tuple[str, str]]:

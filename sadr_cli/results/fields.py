@@ -95,7 +95,9 @@ def matrix(*shape: int) -> Callable[[Any], list[Any]]:
 
 def file_name(value: Any) -> str:
     """A file's name, without whatever path is in front of it."""
-    name = re.split(r"[/\\]", text(value))[-1]
+    name = text(value)
+    if "/" in name or "\\" in name:
+        name = re.split(r"[/\\]", name)[-1]
     if not is_safe_name(name):
         raise ValueError
     return name
