@@ -238,9 +238,9 @@ def _base64(value: Any) -> str:
 
 def _picture(value: Any) -> str:
     """A JPEG, of the size of what is made here at most."""
-    if not value.startswith(_JPEG_START) or len(value) > _LARGEST_PICTURE:
+    if not _base64(value).startswith(_JPEG_START) or len(value) > _LARGEST_PICTURE:
         raise ValueError
-    return _base64(value)
+    return text(value)
 
 
 def _strip(value: Any) -> str:
