@@ -34,10 +34,24 @@ def complete(*words: str) -> Callable[[str], list[str]]:
     return matching
 
 
-complete_formats = complete(
+_FORMATS = (
     *("glb", "obj", "ply", "usdz", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
     *("attention", "visibility", "depth", "normals", "pncc"),
 )
+complete_formats = complete(*_FORMATS)
+complete_all_formats = complete(*_FORMATS, "onnx", "torchscript", "safetensors")
+MESH_HELP = (
+    "By commas. Meshes: glb (its colours show everywhere), obj, ply, usdz, stl, npz. Also: pts, "
+    "csv, camera, texture, uvmap, attention, visibility, depth, normals, pncc."
+)
+complete_frame = complete("image", "metric", "canonical")
+
+
+def complete_detectors(incomplete: str) -> list[str]:
+    """The detectors that can run here."""
+    from sadr_cli.detection import runnable_detectors
+
+    return [name for name in runnable_detectors() if name.startswith(incomplete)]
 
 
 def complete_weights(incomplete: str) -> list[str]:
@@ -75,8 +89,8 @@ DetectorOption = Annotated[
     typer.Option(
         "--detector",
         metavar="NAME",
-        help="centerface, sfd, blazeface, yunet, retinaface or none.",
-        autocompletion=complete("centerface", "sfd", "blazeface", "yunet", "retinaface", "none"),
+        help="centerface, none (the photo is the face), or another that `sadr doctor` lists.",
+        autocompletion=complete_detectors,
     ),
 ]
 TextureSizeOption = Annotated[

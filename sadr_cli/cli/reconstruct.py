@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sadr_cli.cli.options import (
+    MESH_HELP,
     BatchSizeOption,
     FaceOptions,
     FailOnNoFaceOption,
@@ -23,6 +24,7 @@ from sadr_cli.cli.options import (
     TextureSizeOption,
     complete,
     complete_formats,
+    complete_frame,
 )
 from sadr_cli.cli.output import Output
 from sadr_cli.cli.parse import parse_batch_size, parse_formats
@@ -86,8 +88,7 @@ def reconstruct(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="By commas. Meshes: obj, ply, glb, usdz, stl, npz. Also: pts, csv, camera, "
-            "texture, uvmap, attention, visibility, depth, normals, pncc.",
+            help=MESH_HELP,
             autocompletion=complete_formats,
         ),
     ] = "obj",
@@ -98,7 +99,7 @@ def reconstruct(
             metavar="NAME",
             help="image: photo pixels, y up; metric: millimetres of the model's prior, turned as "
             "in the photo; canonical: frontal, without pose.",
-            autocompletion=complete("image", "metric", "canonical"),
+            autocompletion=complete_frame,
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,

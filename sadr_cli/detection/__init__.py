@@ -28,6 +28,7 @@ __all__ = [
     "non_maximum_suppression",
     "prominence",
     "read_boxes",
+    "runnable_detectors",
     "select_faces",
 ]
 
@@ -57,7 +58,7 @@ def create_detector(
         from sadr_cli.detection.face_alignment import FaceAlignmentDetector
 
         return FaceAlignmentDetector(name, device)
-    raise UsageError(f"unknown detector {name!r}: choose one of {', '.join(DETECTORS)}")
+    raise UsageError(f"unknown detector {name!r}: choose one of {', '.join(runnable_detectors())}")
 
 
 def available_detectors() -> dict[str, str | None]:
@@ -69,3 +70,8 @@ def available_detectors() -> dict[str, str | None]:
         **{name: others.why_unavailable(name) for name in others.NAMES},
         "none": None,
     }
+
+
+def runnable_detectors() -> list[str]:
+    """Names of the detectors that can run here."""
+    return [name for name, reason in available_detectors().items() if reason is None]
