@@ -226,6 +226,11 @@ class FaceOptions:
     ] = 0.0
     detector: DetectorOption = "centerface"
 
+    def limits(self) -> dict[str, float]:
+        """--min-score and --min-size, where they are given."""
+        given = {"min_score": self.min_score, "min_size": self.min_size}
+        return {name: value for name, value in given.items() if value}
+
     @property
     def which(self) -> str | int:
         """--faces, see :func:`.parse.parse_faces`."""

@@ -26,8 +26,8 @@ from sadr_cli.cli.options import (
     complete_formats,
     complete_frame,
 )
-from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import parse_batch_size, parse_formats
+from sadr_cli.cli.output import Output, printable
+from sadr_cli.cli.parse import check_out, parse_batch_size, parse_formats, parse_layers
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
@@ -37,7 +37,25 @@ if TYPE_CHECKING:
     from sadr_cli.protocols import FaceDetector
     from sadr_cli.results.entry import Entry
 
+_DOING = "Reconstructing"
 _LISTED = 50  # failures in the closing summary; the manifest has them all
+
+
+@dataclass(frozen=True)
+class KeptFaceOptions(FaceOptions):
+    """Which faces of a photo, and which of the reconstructed ones."""
+
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave out reconstructed faces of a lower confidence, from 0 to 1.",
+            show_default=False,
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ class VideoOptions(SpanOptions):
 
 def reconstruct(
     inputs: InputOptions,
-    faces: FaceOptions,
+    faces: KeptFaceOptions,
     network: NetworkOptions,
     video: VideoOptions,
     messages: MessageOptions,
@@ -106,6 +124,17 @@ def reconstruct(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="LIST",
+            help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number. By "
+            "default all; asks for --overlay.",
+            show_default=False,
+            autocompletion=complete("mesh", "contours", "landmarks", "axes", "box", "number"),
+        ),
+    ] = None,
     index: Annotated[
         bool,
         typer.Option("--index/--no-index", help="Write index.html, a page to look at the results."),
@@ -158,8 +187,9 @@ def reconstruct(
     """  # fmt: skip
     say = messages.open()
     which, batch = faces.which, parse_batch_size(batch_size)
-    kinds = parse_formats(formats, frame, texture_size)
+    kinds, shown = parse_formats(formats, frame, texture_size), parse_layers(layers)
     video.check()
+    check_out(out)
     part = inputs.part
     if cluster is not None:
         from sadr_cli.pipeline.cluster import parse_address
@@ -168,7 +198,7 @@ def reconstruct(
     from sadr_cli.pipeline.inputs import peek
     from sadr_cli.sources.shard import take_shard
 
-    works = peek(take_shard(_works(inputs, boxes, say), part))
+    works = peek(take_shard(_works(inputs, boxes, faces, say), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
@@ -179,7 +209,9 @@ def reconstruct(
     reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
 
     def make_detector() -> FaceDetector:
-        return create_detector(faces.detector, str(reconstructor.device), which)
+        return create_detector(
+            faces.detector, str(reconstructor.device), which, faces.min_score, faces.min_size
+        )
 
     if boxes is None:
         make_detector()  # a detector that cannot run is said now, not once a photo
@@ -189,9 +221,11 @@ def reconstruct(
         formats=kinds,
         frame=frame,
         texture_size=texture_size,
-        overlay=overlay,
+        overlay=overlay or layers is not None,
+        layers=shown,
         index=index,
         faces=which,
+        min_confidence=faces.min_confidence,
         detector="boxes" if boxes is not None else faces.detector,
         two_pass=reconstructor.two_pass,
         batch_size=reconstructor.batch_size,
@@ -199,6 +233,7 @@ def reconstruct(
         overwrite=overwrite,
         max_pixels=inputs.limit,
         stall=60 * stall_minutes or None,
+        extra=faces.limits(),
         video=VideoSettings(
             video.start,
             video.end,
@@ -213,16 +248,29 @@ def reconstruct(
     if cluster is not None:
         info = reconstructor.info
         load = partial(
-            load_tools, info.path or None, info.sha256, network.device, batch, faces.detector, which
+            load_tools,
+            info.path or None,
+            info.sha256,
+            network.device,
+            batch,
+            faces.detector,
+            which,
+            faces.min_score,
+            faces.min_size,
         )
         machines = Cluster(cluster, load)
     stop = StopFlag()
-    with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
+    with say.progress(_DOING) as bar, stop.on_signals(say.warn):
 
         def on_entry(entry: Entry) -> None:
             say.emit(_record(entry))
             say.detail(_sentence(entry))
+            bar.update(label=_DOING)
             bar.advance()
+
+        def on_frame(name: str, frame: int, frames: int | None) -> None:
+            total = "" if frames is None else f" of {frames}"
+            bar.update(label=f"{_DOING} {printable(name)}, frame {frame}{total}")
 
         summary = run(
             bar.counting(works),
@@ -231,6 +279,7 @@ def reconstruct(
             settings,
             stop=stop,
             on_entry=on_entry,
+            on_frame=on_frame,
             cluster=machines,
         )
     if index and summary.inputs:
@@ -245,7 +294,9 @@ def reconstruct(
     )
 
 
-def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Work]:
+def _works(
+    inputs: InputOptions, boxes: str | None, faces: FaceOptions, say: Output
+) -> Iterator[Work]:
     """The run's inputs, from names or from the lines of ``--boxes``."""
     from sadr_cli.pipeline.inputs import works_from_boxes, works_from_sources
 
@@ -253,6 +304,8 @@ def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Wor
         return works_from_sources(inputs.sources(say.info))
     if inputs.inputs or inputs.from_file is not None:
         raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
+    if faces.limits():
+        raise UsageError("--min-score and --min-size are for detectors: leave lines out of --boxes")
     return works_from_boxes(boxes)
 
 
@@ -277,7 +330,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
     """The closing lines: what failed and why, then the counts."""
     _list(say, [f"{name}: {note}" for name, note in summary.notes], out)
     _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
-    _list(say, [f"{name}: no face found" for name in summary.faceless], out)
+    _list(say, [f"{name}: {reason}" for name, reason in summary.faceless], out)
     found = []
     photos, videos = summary.ok - summary.videos, summary.videos
     if photos or not videos:
@@ -288,6 +341,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
         found.append(f"{tracks} in {plural(videos, 'video')} of {frames}")
     counts = listed(
         ", ".join(found),
+        (summary.doubtful, "of low confidence"),
         (summary.no_face, "without a face"),
         (summary.failed, "failed"),
         (summary.skipped, "done before"),
