@@ -16,7 +16,7 @@ from sadr_cli.cli.options import (
     complete_frame,
 )
 from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import parse_formats
+from sadr_cli.cli.parse import check_out, parse_formats
 from sadr_cli.cli.words import listed
 from sadr_cli.errors import UsageError, exit_code
 
@@ -117,6 +117,7 @@ def export(
     if half or dynamic_batch:
         raise UsageError("--half and --dynamic-batch are for `sadr export model`")
     kinds = parse_formats(formats, frame or "image", texture_size)
+    check_out(out)
 
     from sadr_cli.export.convert import ExportSettings
     from sadr_cli.export.merge import find_people
