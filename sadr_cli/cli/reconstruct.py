@@ -83,7 +83,9 @@ class VideoOptions(SpanOptions):
     ] = None
     detect_every: Annotated[
         int,
-        typer.Option("--detect-every", min=1, metavar="N", help="Look for new faces so often."),
+        typer.Option(
+            "--detect-every", min=1, metavar="N", help="Look for new faces in every Nth frame."
+        ),
     ] = 30
 
     def check(self) -> None:
@@ -99,7 +101,8 @@ def reconstruct(
     video: VideoOptions,
     messages: MessageOptions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; is made.")
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made if needed."),
     ],
     formats: Annotated[
         str,
@@ -130,7 +133,7 @@ def reconstruct(
             "--layers",
             metavar="LIST",
             help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number. By "
-            "default all; asks for --overlay.",
+            "default all. Implies --overlay.",
             show_default=False,
             autocompletion=complete("mesh", "contours", "landmarks", "axes", "box", "number"),
         ),
