@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 
-import pdoc
-import pdoc.render
+try:
+    import pdoc
+    import pdoc.render
+except ModuleNotFoundError:
+    sys.exit("pdoc makes this page and is not installed: pip install -e '.[dev]'")
 
 import sadr_cli
 

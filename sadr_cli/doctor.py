@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sadr_cli.video.writer import VideoWriter
 
 OK, MISSING, FAILED = "ok", "missing", "failed"
+_PYTHONS = ((3, 10), (3, 14))  # oldest and newest, as in pyproject.toml
 _LIBRARIES = "apt-get install -y libgl1 libusb-1.0-0 libgomp1"  # Debian, Ubuntu
 
 # Module, distributions that may bring it, needed by the main job, command that brings it.
@@ -43,6 +44,8 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ),
     ("PIL", ("pillow",), True, "pip install pillow"),
     ("safetensors", ("safetensors",), True, "pip install safetensors"),
+    ("filelock", ("filelock",), True, "pip install filelock"),
+    ("jinja2", ("jinja2",), True, "pip install jinja2"),
     ("scipy", ("scipy",), False, "pip install scipy"),
     ("trimesh", ("trimesh",), False, "pip install trimesh"),
     ("open3d", ("open3d",), False, "pip install open3d"),
@@ -134,13 +137,14 @@ def _system() -> Iterator[Check]:
 
     yield Check("system", "sadr", OK, f"{__version__} in {Path(__file__).parent}")
     version = platform.python_version()
-    supported = (3, 10) <= sys.version_info[:2] < (3, 14)
+    oldest, newest = (f"{major}.{minor}" for major, minor in _PYTHONS)
+    supported = _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]
     yield Check(
         "system",
         "python",
         OK if supported else FAILED,
-        version if supported else f"{version}: made for 3.10 to 3.13",
-        "" if supported else "python3.13 -m venv .venv && .venv/bin/pip install sadr",
+        version if supported else f"{version}: made for {oldest} to {newest}",
+        "" if supported else f"python{newest} -m venv .venv && .venv/bin/pip install sadr",
     )
     cores = os.cpu_count() or 1
     kernel = f"{platform.system()} {platform.release()} {platform.machine()}"

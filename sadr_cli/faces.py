@@ -46,6 +46,10 @@ class Frame:
     time: float | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        number = "" if self.index is None else f", frame {self.index}"
+        return f"Frame({self.source!r}{number}, {self.width} x {self.height})"
+
     @property
     def width(self) -> int:
         """Pixels."""
@@ -72,6 +76,10 @@ class Detection:
     score: float = 1.0
     points: FloatArray | None = None
     detector: str = "landmarks"
+
+    def __repr__(self) -> str:
+        x0, y0, x1, y1 = (round(float(v), 1) for v in self.box)
+        return f"Detection({self.detector}, box {x0} {y0} {x1} {y1}, score {self.score:.2f})"
 
     @property
     def size(self) -> float:
@@ -128,6 +136,14 @@ class Face:
     detection: Detection | None = None
     confidence: float = 1.0
     warnings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        yaw, pitch, roll = self.euler
+        about = "".join(f", {text.split(':')[0]}" for text in self.warnings)
+        return (
+            f"Face({len(self.vertices)} vertices, yaw {yaw:.1f}, pitch {pitch:.1f}, "
+            f"roll {roll:.1f}, confidence {self.confidence:.2f}{about})"
+        )
 
     @property
     def euler(self) -> tuple[float, float, float]:

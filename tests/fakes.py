@@ -34,6 +34,8 @@ def photo_with(
 class FakeDetector:
     """White squares, best score for the largest."""
 
+    name = "fake"
+
     def detect(self, image):
         white = (image.min(-1) > 200).astype(np.uint8)
         count, _, stats, _ = cv2.connectedComponentsWithStats(white)

@@ -17,6 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 from shell import ROOT
 
+from sadr_cli import doctor
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -50,6 +52,7 @@ def test_every_admitted_python_is_tested_and_named() -> None:
     assert matrix["python"] == pythons()
     named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
     assert named == pythons()
+    assert [f"{major}.{minor}" for major, minor in doctor._PYTHONS] == [named[0], named[-1]]
     for page in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
         assert f"Python {pythons()[0]} to {pythons()[-1]}" in text, page

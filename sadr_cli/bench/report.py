@@ -22,14 +22,15 @@ class Row:
         digits = 0 if abs(self.value) >= 1000 else 1 if abs(self.value) >= 10 else 3
         ratio = "" if self.ratio is None else f"{self.ratio:.3f}"
         value = f"{self.value:,.{digits}f} {self.unit}"
-        return [self.group, self.what, value, ratio, self.aim, self.note]
+        wanted = f"wanted: {self.aim}" if self.aim else ""
+        return [self.group, self.what, value, ratio, "; ".join(filter(None, (self.note, wanted)))]
 
 
-HEAD = ("", "What", "Measured", "Ratio", "Aim", "")
+HEAD = ("", "What", "Measured", "Ratio", "")
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|---|---|"]
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|---|"]
     lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
     return "\n".join(lines)

@@ -144,6 +144,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
         return int(error.exit_code), str(error)
     if isinstance(error, _USAGE_ERRORS):
         return int(ExitCode.USAGE), _usage(error)
+    if isinstance(error, ImportError) and not (error.name or "").startswith("sadr_cli"):
+        return int(ExitCode.MISSING), f"{_first_line(error)}: sadr doctor says what brings it"
     return int(ExitCode.INTERNAL), _unexpected(error)
 
 
@@ -158,9 +160,13 @@ def _usage(error: Any) -> str:
 
 
 def _unexpected(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    text = _first_line(error)
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"internal error, {reason} (SADR_DEBUG=1 shows the traceback)"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def new_app(**settings: Any) -> typer.Typer:

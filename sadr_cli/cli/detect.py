@@ -16,7 +16,7 @@ from sadr_cli.cli.options import (
     MessageOptions,
     SpanOptions,
 )
-from sadr_cli.cli.output import Output
+from sadr_cli.cli.output import Output, printable
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import exit_code
 from sadr_cli.process import leave_interrupted
@@ -84,6 +84,8 @@ def detect(
     with out.progress("Detecting") as bar, stop.on_signals(out.warn):
 
         def on_frame(frame: Frame, detections: list[Detection]) -> None:
+            if frame.index is not None:
+                bar.update(label=f"Detecting {printable(frame.source)}, frame {frame.index}")
             _tell(out, frame, detections)
             for number, detection in enumerate(detections):
                 out.emit(detection_to_record(detection, frame, number))
@@ -95,6 +97,7 @@ def detect(
             elif not found:
                 out.warn(f"{source.label}: no face found")
                 out.emit({"file": source.label, "faces": 0})
+            bar.update(label="Detecting")
             bar.advance()
 
         count = finder.run(bar.counting(sources), on_frame, on_source)

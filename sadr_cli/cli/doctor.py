@@ -12,7 +12,7 @@ def doctor(network: NetworkOptions, messages: MessageOptions) -> None:
     formats, and one crop through the network. Nothing is downloaded. The exit code is 0 when
     photos can be reconstructed, otherwise 5.
 
-    Example: sadr doctor --json | jq -c 'select(.status != "ok") | {name, detail, fix}'
+    Example: sadr doctor --json | jq -c 'select(.status == "missing") | {name, detail, fix}'
     """
     from sadr_cli.doctor import OK, examine
     from sadr_cli.errors import MissingDataError

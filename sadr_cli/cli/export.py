@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sadr_cli.cli.options import (
+    MESH_HELP,
     MessageOptions,
     TextureSizeOption,
     WeightsOption,
-    complete_formats,
+    complete_all_formats,
+    complete_frame,
 )
 from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import parse_formats
+from sadr_cli.cli.parse import check_out, parse_formats
 from sadr_cli.cli.words import listed
 from sadr_cli.errors import UsageError, exit_code
 
@@ -41,10 +43,8 @@ def export(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="By commas. Meshes: obj, ply, glb, usdz, stl, npz. Also: pts, csv, camera, "
-            "texture, uvmap, attention, visibility, depth, normals, pncc. For model: onnx, "
-            "torchscript or safetensors.",
-            autocompletion=complete_formats,
+            help=f"{MESH_HELP} For model: onnx, torchscript or safetensors.",
+            autocompletion=complete_all_formats,
         ),
     ],
     messages: MessageOptions,
@@ -55,6 +55,7 @@ def export(
             metavar="NAME",
             help="image, metric or canonical; by default that of the source.",
             show_default=False,
+            autocompletion=complete_frame,
         ),
     ] = None,
     texture_size: TextureSizeOption = None,
@@ -116,6 +117,7 @@ def export(
     if half or dynamic_batch:
         raise UsageError("--half and --dynamic-batch are for `sadr export model`")
     kinds = parse_formats(formats, frame or "image", texture_size)
+    check_out(out)
 
     from sadr_cli.export.convert import ExportSettings
     from sadr_cli.export.merge import find_people

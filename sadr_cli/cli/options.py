@@ -34,10 +34,24 @@ def complete(*words: str) -> Callable[[str], list[str]]:
     return matching
 
 
-complete_formats = complete(
+_FORMATS = (
     *("glb", "obj", "ply", "usdz", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
     *("attention", "visibility", "depth", "normals", "pncc"),
 )
+complete_formats = complete(*_FORMATS)
+complete_all_formats = complete(*_FORMATS, "onnx", "torchscript", "safetensors")
+MESH_HELP = (
+    "By commas. Meshes: glb (its colours show everywhere), obj, ply, usdz, stl, npz. Also: pts, "
+    "csv, camera, texture, uvmap, attention, visibility, depth, normals, pncc."
+)
+complete_frame = complete("image", "metric", "canonical")
+
+
+def complete_detectors(incomplete: str) -> list[str]:
+    """The detectors that can run here."""
+    from sadr_cli.detection import runnable_detectors
+
+    return [name for name in runnable_detectors() if name.startswith(incomplete)]
 
 
 def complete_weights(incomplete: str) -> list[str]:
@@ -75,8 +89,8 @@ DetectorOption = Annotated[
     typer.Option(
         "--detector",
         metavar="NAME",
-        help="centerface, sfd, blazeface, yunet, retinaface or none.",
-        autocompletion=complete("centerface", "sfd", "blazeface", "yunet", "retinaface", "none"),
+        help="centerface, none (the photo is the face), or another that `sadr doctor` lists.",
+        autocompletion=complete_detectors,
     ),
 ]
 TextureSizeOption = Annotated[
@@ -211,6 +225,11 @@ class FaceOptions:
         ),
     ] = 0.0
     detector: DetectorOption = "centerface"
+
+    def limits(self) -> dict[str, float]:
+        """--min-score and --min-size, where they are given."""
+        given = {"min_score": self.min_score, "min_size": self.min_size}
+        return {name: value for name, value in given.items() if value}
 
     @property
     def which(self) -> str | int:

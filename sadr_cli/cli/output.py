@@ -138,11 +138,6 @@ class Output:
         """A message in any case: something was skipped or failed, the run goes on."""
         print_warning(text)
 
-    def print(self, renderable: Any) -> None:
-        """A rich table or the like on standard error, unless --quiet."""
-        if not self.quiet:
-            console().print(renderable)
-
     def result(self, text: str, style: str = "") -> None:
         """A line of results; nothing with --json, whose lines say the same.
 
@@ -177,10 +172,11 @@ class Output:
 
     def _write(self, line: str, marked: Text | None = None) -> None:
         """marked: the line with colours, for terminals."""
-        if sys.stdout.isatty() and (marked is not None or isinstance(self._bar, TerminalBar)):
+        shares = isinstance(self._bar, TerminalBar)
+        if sys.stdout.isatty() and (marked is not None or shares):
             # A bar and results on one terminal: by the bar's console, which prints above it.
-            stream = _make_console(sys.stdout) if self._bar is None else console()
-            stream.print(line if marked is None else marked, markup=False)
+            stream = console() if shares else _make_console(sys.stdout)
+            stream.print(marked or _styled(line))
             return
         try:
             sys.stdout.write(line + "\n")
@@ -197,7 +193,8 @@ class Output:
         Messages and results printed meanwhile stay above the bar.
         """
         bar = ProgressBar(label, total, unit)
-        if not self.quiet and console().is_terminal:
+        # FORCE_COLOR is for colours: a log takes no bar.
+        if not self.quiet and console().is_terminal and sys.stderr.isatty():
             bar = TerminalBar(console(), label, total, unit)
         elif not self.quiet:
             bar = LinesBar(_say, label, total, unit)
@@ -209,7 +206,7 @@ class Output:
                 self._bar = None
 
 
-def _styled(line: str, style: str) -> Text:
+def _styled(line: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(line, style)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sadr_cli.errors import UsageError
 
 
@@ -35,6 +37,30 @@ def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tup
     if not names:
         raise UsageError("--format needs at least one format, such as glb")
     return tuple(dict.fromkeys(create_writer(name).format for name in names))
+
+
+def parse_layers(text: str | None) -> tuple[str, ...]:
+    """Layers of overlays in the order in which they are drawn; None: all."""
+    from sadr_cli.render.overlay import LAYERS
+
+    if text is None:
+        return LAYERS
+    asked = {part.strip() for part in text.split(",") if part.strip()}
+    if not asked or asked - set(LAYERS):
+        raise UsageError(f"--layers takes any of {', '.join(LAYERS)}, by commas, not {text!r}")
+    return tuple(layer for layer in LAYERS if layer in asked)
+
+
+def check_out(out: Path) -> None:
+    """UsageError for a folder that is named like the one file somebody wants."""
+    from sadr_cli.writers import MESH_FORMATS
+
+    kind = out.suffix[1:].lower()
+    if kind in MESH_FORMATS and not out.is_dir():
+        raise UsageError(
+            f"--out names a folder for all results: for {out.name} use --out {out.stem} "
+            f"--format {kind}"
+        )
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sadr_cli.cli.options import (
+    MESH_HELP,
     BatchSizeOption,
     FaceOptions,
     FailOnNoFaceOption,
@@ -23,9 +24,10 @@ from sadr_cli.cli.options import (
     TextureSizeOption,
     complete,
     complete_formats,
+    complete_frame,
 )
-from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import parse_batch_size, parse_formats
+from sadr_cli.cli.output import Output, printable
+from sadr_cli.cli.parse import check_out, parse_batch_size, parse_formats, parse_layers
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
@@ -35,7 +37,25 @@ if TYPE_CHECKING:
     from sadr_cli.protocols import FaceDetector
     from sadr_cli.results.entry import Entry
 
+_DOING = "Reconstructing"
 _LISTED = 50  # failures in the closing summary; the manifest has them all
+
+
+@dataclass(frozen=True)
+class KeptFaceOptions(FaceOptions):
+    """Which faces of a photo, and which of the reconstructed ones."""
+
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave out reconstructed faces of a lower confidence, from 0 to 1.",
+            show_default=False,
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,9 @@ class VideoOptions(SpanOptions):
     ] = None
     detect_every: Annotated[
         int,
-        typer.Option("--detect-every", min=1, metavar="N", help="Look for new faces so often."),
+        typer.Option(
+            "--detect-every", min=1, metavar="N", help="Look for new faces in every Nth frame."
+        ),
     ] = 30
 
     def check(self) -> None:
@@ -74,20 +96,20 @@ class VideoOptions(SpanOptions):
 
 def reconstruct(
     inputs: InputOptions,
-    faces: FaceOptions,
+    faces: KeptFaceOptions,
     network: NetworkOptions,
     video: VideoOptions,
     messages: MessageOptions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; is made.")
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made if needed."),
     ],
     formats: Annotated[
         str,
         typer.Option(
             "--format",
             metavar="LIST",
-            help="By commas. Meshes: obj, ply, glb, usdz, stl, npz. Also: pts, csv, camera, "
-            "texture, uvmap, attention, visibility, depth, normals, pncc.",
+            help=MESH_HELP,
             autocompletion=complete_formats,
         ),
     ] = "obj",
@@ -98,13 +120,24 @@ def reconstruct(
             metavar="NAME",
             help="image: photo pixels, y up; metric: millimetres of the model's prior, turned as "
             "in the photo; canonical: frontal, without pose.",
-            autocompletion=complete("image", "metric", "canonical"),
+            autocompletion=complete_frame,
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="LIST",
+            help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number. By "
+            "default all. Implies --overlay.",
+            show_default=False,
+            autocompletion=complete("mesh", "contours", "landmarks", "axes", "box", "number"),
+        ),
+    ] = None,
     index: Annotated[
         bool,
         typer.Option("--index/--no-index", help="Write index.html, a page to look at the results."),
@@ -157,8 +190,9 @@ def reconstruct(
     """  # fmt: skip
     say = messages.open()
     which, batch = faces.which, parse_batch_size(batch_size)
-    kinds = parse_formats(formats, frame, texture_size)
+    kinds, shown = parse_formats(formats, frame, texture_size), parse_layers(layers)
     video.check()
+    check_out(out)
     part = inputs.part
     if cluster is not None:
         from sadr_cli.pipeline.cluster import parse_address
@@ -167,7 +201,7 @@ def reconstruct(
     from sadr_cli.pipeline.inputs import peek
     from sadr_cli.sources.shard import take_shard
 
-    works = peek(take_shard(_works(inputs, boxes, say), part))
+    works = peek(take_shard(_works(inputs, boxes, faces, say), part))
 
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
@@ -178,7 +212,9 @@ def reconstruct(
     reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
 
     def make_detector() -> FaceDetector:
-        return create_detector(faces.detector, str(reconstructor.device), which)
+        return create_detector(
+            faces.detector, str(reconstructor.device), which, faces.min_score, faces.min_size
+        )
 
     if boxes is None:
         make_detector()  # a detector that cannot run is said now, not once a photo
@@ -188,9 +224,11 @@ def reconstruct(
         formats=kinds,
         frame=frame,
         texture_size=texture_size,
-        overlay=overlay,
+        overlay=overlay or layers is not None,
+        layers=shown,
         index=index,
         faces=which,
+        min_confidence=faces.min_confidence,
         detector="boxes" if boxes is not None else faces.detector,
         two_pass=reconstructor.two_pass,
         batch_size=reconstructor.batch_size,
@@ -198,6 +236,7 @@ def reconstruct(
         overwrite=overwrite,
         max_pixels=inputs.limit,
         stall=60 * stall_minutes or None,
+        extra=faces.limits(),
         video=VideoSettings(
             video.start,
             video.end,
@@ -212,16 +251,29 @@ def reconstruct(
     if cluster is not None:
         info = reconstructor.info
         load = partial(
-            load_tools, info.path or None, info.sha256, network.device, batch, faces.detector, which
+            load_tools,
+            info.path or None,
+            info.sha256,
+            network.device,
+            batch,
+            faces.detector,
+            which,
+            faces.min_score,
+            faces.min_size,
         )
         machines = Cluster(cluster, load)
     stop = StopFlag()
-    with say.progress("Reconstructing") as bar, stop.on_signals(say.warn):
+    with say.progress(_DOING) as bar, stop.on_signals(say.warn):
 
         def on_entry(entry: Entry) -> None:
             say.emit(_record(entry))
             say.detail(_sentence(entry))
+            bar.update(label=_DOING)
             bar.advance()
+
+        def on_frame(name: str, frame: int, frames: int | None) -> None:
+            total = "" if frames is None else f" of {frames}"
+            bar.update(label=f"{_DOING} {printable(name)}, frame {frame}{total}")
 
         summary = run(
             bar.counting(works),
@@ -230,6 +282,7 @@ def reconstruct(
             settings,
             stop=stop,
             on_entry=on_entry,
+            on_frame=on_frame,
             cluster=machines,
         )
     if index and summary.inputs:
@@ -244,7 +297,9 @@ def reconstruct(
     )
 
 
-def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Work]:
+def _works(
+    inputs: InputOptions, boxes: str | None, faces: FaceOptions, say: Output
+) -> Iterator[Work]:
     """The run's inputs, from names or from the lines of ``--boxes``."""
     from sadr_cli.pipeline.inputs import works_from_boxes, works_from_sources
 
@@ -252,6 +307,8 @@ def _works(inputs: InputOptions, boxes: str | None, say: Output) -> Iterator[Wor
         return works_from_sources(inputs.sources(say.info))
     if inputs.inputs or inputs.from_file is not None:
         raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
+    if faces.limits():
+        raise UsageError("--min-score and --min-size are for detectors: leave lines out of --boxes")
     return works_from_boxes(boxes)
 
 
@@ -276,7 +333,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
     """The closing lines: what failed and why, then the counts."""
     _list(say, [f"{name}: {note}" for name, note in summary.notes], out)
     _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
-    _list(say, [f"{name}: no face found" for name in summary.faceless], out)
+    _list(say, [f"{name}: {reason}" for name, reason in summary.faceless], out)
     found = []
     photos, videos = summary.ok - summary.videos, summary.videos
     if photos or not videos:
@@ -287,6 +344,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
         found.append(f"{tracks} in {plural(videos, 'video')} of {frames}")
     counts = listed(
         ", ".join(found),
+        (summary.doubtful, "of low confidence"),
         (summary.no_face, "without a face"),
         (summary.failed, "failed"),
         (summary.skipped, "done before"),

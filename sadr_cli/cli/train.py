@@ -10,6 +10,7 @@ import typer
 
 from sadr_cli.cli.options import DeviceOption, MessageOptions, complete
 from sadr_cli.errors import UsageError
+from sadr_cli.process import leave_interrupted
 
 if TYPE_CHECKING:
     from sadr_cli.cli.output import Output
@@ -78,13 +79,14 @@ def train(
 ) -> None:
     """Train a network on photos with fitted face-model parameters.
 
-    A run that was interrupted continues from its folder with the same command. The settings in
+    Ctrl-C saves what was learned; the same command continues from the run's folder. The settings in
     force are saved as settings.toml beside the weights; --show lists them, benchmarks/training.md
     says what each does.
 
     Example: sadr train shards/ --face-model bfm_uv.npz --out runs/lite --preset lite --set
     max_hours=2
     """
+    from sadr_cli.pipeline.settings import StopFlag
     from sadr_cli.training import settings as file
     from sadr_cli.training.session import train as run
 
@@ -101,7 +103,8 @@ def train(
         raise UsageError("name what to train on, or set data.train")
     if settings.data.face_model is None:
         raise UsageError("give the face model with --face-model, or set data.face_model")
-    with output.progress("Training", 100, unit="%") as bar:
+    stop = StopFlag()
+    with output.progress("Training", 100, unit="%") as bar, stop.on_signals(output.warn):
         path = run(
             [Path(name) for name in settings.data.train],
             Path(settings.data.face_model),
@@ -114,8 +117,12 @@ def train(
             options=settings.run,
             observe=_Observer(output, bar, lambda: file.save(settings, out)),
             warn=output.warn,
+            stop=stop.__bool__,
         )
-    output.info(f"wrote {path}; use it with --weights {path}")
+    end = "; interrupted, run again to go on" if stop else ""
+    output.info(f"wrote {path}; use it with --weights {path}{end}")
+    if stop:
+        leave_interrupted()
 
 
 class _Observer:

@@ -11,7 +11,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from sadr_cli.detection.base import non_maximum_suppression, prominence, select_faces
+from sadr_cli.detection.base import (
+    SelectiveDetector,
+    non_maximum_suppression,
+    prominence,
+    select_faces,
+)
 from sadr_cli.detection.boxes import detection_to_record, merge_boxes, read_boxes
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.errors import UsageError
@@ -20,6 +25,7 @@ from sadr_cli.protocols import FaceDetector
 __all__ = [
     "DEFAULT_DETECTOR",
     "DETECTORS",
+    "SelectiveDetector",
     "available_detectors",
     "create_detector",
     "crop_for_detection",
@@ -28,6 +34,7 @@ __all__ = [
     "non_maximum_suppression",
     "prominence",
     "read_boxes",
+    "runnable_detectors",
     "select_faces",
 ]
 
@@ -36,15 +43,27 @@ DETECTORS = ("centerface", "sfd", "blazeface", "yunet", "retinaface", "none")
 
 
 def create_detector(
-    name: str = DEFAULT_DETECTOR, device: str = "cpu", faces: str | int = "all"
+    name: str = DEFAULT_DETECTOR,
+    device: str = "cpu",
+    faces: str | int = "all",
+    min_score: float = 0.0,
+    min_size: float = 0.0,
 ) -> FaceDetector:
     """The detector ``name``, ready to use.
 
     faces: as for :func:`select_faces`; where only the largest is wanted, centerface looks at fewer
     pixels, and may leave out the others.
     device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.
+    min_score, min_size: see ``SelectiveDetector``.
     Raises UsageError for an unknown name, MissingDataError when its weights are not there.
     """
+    detector = _create(name, device, faces)
+    if min_score or min_size:
+        return SelectiveDetector(detector, min_score, min_size)
+    return detector
+
+
+def _create(name: str, device: str, faces: str | int) -> FaceDetector:
     if name == "centerface":
         from sadr_cli.detection.centerface import CenterFace
 
@@ -57,7 +76,7 @@ def create_detector(
         from sadr_cli.detection.face_alignment import FaceAlignmentDetector
 
         return FaceAlignmentDetector(name, device)
-    raise UsageError(f"unknown detector {name!r}: choose one of {', '.join(DETECTORS)}")
+    raise UsageError(f"unknown detector {name!r}: choose one of {', '.join(runnable_detectors())}")
 
 
 def available_detectors() -> dict[str, str | None]:
@@ -69,3 +88,8 @@ def available_detectors() -> dict[str, str | None]:
         **{name: others.why_unavailable(name) for name in others.NAMES},
         "none": None,
     }
+
+
+def runnable_detectors() -> list[str]:
+    """Names of the detectors that can run here."""
+    return [name for name, reason in available_detectors().items() if reason is None]

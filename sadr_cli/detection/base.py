@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Detection
+from sadr_cli.protocols import FaceDetector
 
 RGBImage = NDArray[np.uint8]
 FloatArray = NDArray[np.floating[Any]]
@@ -34,6 +35,20 @@ def non_maximum_suppression(
     return np.asarray(keep, np.intp).reshape(-1)
 
 
+class SelectiveDetector:
+    """``detector`` without faces of a lower score or a smaller box (``Detection.size``, pixels)."""
+
+    def __init__(
+        self, detector: FaceDetector, min_score: float = 0.0, min_size: float = 0.0
+    ) -> None:
+        self.name = detector.name
+        self._detector, self._least = detector, (min_score, min_size)
+
+    def detect(self, image: RGBImage) -> list[Detection]:
+        score, size = self._least
+        return [d for d in self._detector.detect(image) if d.score >= score and d.size >= size]
+
+
 def prominence(detection: Detection, photo: tuple[int, int]) -> float:
     """How much a photo of ``photo`` (height, width) pixels is one of this face.
 
@@ -49,17 +64,12 @@ def select_faces(
     detections: Sequence[Detection],
     which: str | int,
     photo: tuple[int, int],
-    *,
-    min_score: float = 0.0,
-    min_size: float = 0.0,
 ) -> list[Detection]:
     """The faces a user asked for, the main person first: in the order of :func:`prominence`.
 
     which: ``all``, ``largest`` (the main person) or how many. photo: (height, width) in pixels.
-    min_score: least score; min_size: least side of the box in pixels.
     """
     count = {"all": len(detections), "largest": 1}.get(str(which), which)
     if not isinstance(count, int) or (count < 1 and which != "all"):
         raise ValueError(f"faces must be 'largest', 'all' or a number of at least 1, not {which!r}")
-    wanted = [d for d in detections if d.score >= min_score and d.size >= min_size]
-    return sorted(wanted, key=lambda d: (-prominence(d, photo), -d.score))[:count]
+    return sorted(detections, key=lambda d: (-prominence(d, photo), -d.score))[:count]

@@ -17,8 +17,8 @@ from sadr_cli.gallery import Strip, write_cards
 from sadr_cli.pipeline.clip_files import ClipDrawings, ClipTables
 from sadr_cli.pipeline.face_files import FaceFiles, write_face_files
 from sadr_cli.pipeline.feed import Feed
-from sadr_cli.pipeline.photo import Photo, Written, reason_of
-from sadr_cli.pipeline.settings import RunSettings, StopFlag
+from sadr_cli.pipeline.photo import Photo, Written, nobody, reason_of
+from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserved
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry, Span
 from sadr_cli.sources import iter_frames, probe_video
@@ -35,6 +35,7 @@ def run_clip(
     make_detector: Callable[[], FaceDetector],
     settings: RunSettings,
     stop: StopFlag,
+    on_frame: OnFrame = unobserved,
 ) -> Written | None:
     """Reconstruct a video; None when asked to stop before its end (nothing of it is kept then).
 
@@ -47,7 +48,7 @@ def run_clip(
     clip = _Clip(photo, reconstructor, settings)
     error: str | None = None
     try:
-        if not clip.follow(make_detector(), stop):
+        if not clip.follow(make_detector(), stop, on_frame):
             clip.forget()
             return None
     except OutputError:
@@ -77,12 +78,13 @@ class _Clip:
         self._written: list[FaceFiles] = []
         self._strips: dict[int, Strip] = {}
         self._notes: list[str] = []
+        self._doubtful: set[int] = set()  # tracks with frames left out for their confidence
         self._tables = ClipTables(settings.out, photo.name)
         self._drawings: ClipDrawings | None = None
         self._pool = ThreadPoolExecutor(max(settings.jobs, 1), "sadr-clip")
         self._jobs: deque[Future[list[str]]] = deque()
 
-    def follow(self, detector: FaceDetector, stop: StopFlag) -> bool:
+    def follow(self, detector: FaceDetector, stop: StopFlag, on_frame: OnFrame) -> bool:
         """All frames; False when asked to stop."""
         source, video = self.photo.work.source, self.settings.video
         info = probe_video(source)
@@ -107,8 +109,9 @@ class _Clip:
                     return False
                 frame = feed.take(timeout=0.2)
                 if frame is not None:
-                    self._frame(frame, tracker)
                     last = frame.index if frame.index is not None else last
+                    on_frame(source.label, last, info.frames)
+                    self._frame(frame, tracker)
         finally:
             feed.stop()
         if feed.error is not None:
@@ -152,9 +155,12 @@ class _Clip:
         self._frames += 1
         self._notes += frame.notes
         found = tracker.step(frame.image)
-        shown = []
+        shown = {}
         for item in found:
-            if item.new:
+            if item.face.confidence < self.settings.min_confidence:
+                self._doubtful.add(item.track)
+                continue
+            if item.track not in self._people:
                 self._people[item.track] = _Person(item.track)
             self._people[item.track].see(item.face, frame)
             face = self._smooth(item.track, item.face, seconds)
@@ -162,7 +168,7 @@ class _Clip:
             if self.settings.index:
                 strip = self._strips.setdefault(item.track, Strip())
                 strip.see(frame.image, face, self._uv, seconds)
-            shown.append(face)
+            shown[item.track] = face
             every = self.settings.video.mesh_every
             if every is not None and (self._frames - 1) % every == 0:
                 stem = f"{self.photo.name}_frame{frame.index:06d}_track{item.track}"
@@ -209,13 +215,14 @@ class _Clip:
         photo = self.photo
         written = sorted(self._written, key=lambda files: files.entry.face) if error is None else []
         status = "failed" if error is not None else "ok" if written else "no_face"
+        nothing = nobody(len(self._doubtful))
         entry = Entry(
             source=photo.work.source.label,
             key=photo.key,
             name=photo.name,
             kind="video",
             status=status,
-            reason=error or "; ".join(self._notes) or (None if written else "no face found"),
+            reason=error or "; ".join(self._notes) or (None if written else nothing),
             notes=tuple(self._notes),
             frames=self._frames,
             frames_detected=self._looked,

@@ -7,6 +7,7 @@ import io
 import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +100,15 @@ class ClipDrawings:
     ) -> None:
         self._draft = Draft(settings.out / OVERLAYS / f"{name}.mp4", root=settings.out)
         self.writer = VideoWriter(self._draft.temporary, rate)
-        self._uv, self._pool = uv, pool
+        self._uv, self._pool, self._layers = uv, pool, settings.layers
         self._ahead = 2 * max(settings.jobs, 1)
         self._drawn: deque[tuple[Future[NDArray[np.uint8]], float]] = deque()
 
-    def add(self, frame: Frame, faces: list[Face]) -> None:
-        future = self._pool.submit(render_overlay, frame.image, faces, self._uv)
+    def add(self, frame: Frame, faces: dict[int, Face]) -> None:
+        """The next frame; faces by track."""
+        labels = [f"track {number}" for number in faces]
+        draw = partial(render_overlay, layers=self._layers, labels=labels)
+        future = self._pool.submit(draw, frame.image, list(faces.values()), self._uv)
         self._drawn.append((future, frame.time or 0.0))
         while len(self._drawn) > self._ahead:
             self._write()

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,8 @@ def load_tools(
     batch_size: int | None,
     detector: str,
     faces: str | int = "all",
+    min_score: float = 0.0,
+    min_size: float = 0.0,
 ) -> Tools:
     """The network and detectors of a worker; MissingDataError when its weights are others."""
     from sadr_cli.detection import create_detector
@@ -210,4 +213,5 @@ def load_tools(
             f"a worker has other weights than this machine ({reconstructor.info.path}): install "
             "the same version everywhere, or name the file with --weights"
         )
-    return reconstructor, lambda: create_detector(detector, str(reconstructor.device), faces)
+    where = str(reconstructor.device)
+    return reconstructor, partial(create_detector, detector, where, faces, min_score, min_size)

@@ -32,8 +32,8 @@ Seen = tuple[Frame, list[Detection]]
 class DetectSettings:
     """How faces are looked for, and what is written.
 
-    faces, min_score, min_size: see ``detection.select_faces``. start, end: seconds of a video;
-    step: every step-th frame. jobs: threads that read and look.
+    faces, min_score, min_size: see ``detection.create_detector``. start, end: seconds of a
+    video; step: every step-th frame. jobs: threads that read and look.
     crops: folder for each face's 256 x 256 crop; overlay: folder for photos with their faces drawn.
     """
 
@@ -111,19 +111,15 @@ class FaceFinder:
         return bool(self._stop)
 
     def _create(self) -> Any:
-        return create_detector(self._settings.detector, self._settings.device, self._settings.faces)
+        s = self._settings
+        return create_detector(s.detector, s.device, s.faces, s.min_score, s.min_size)
 
     def _find(self, frame: Frame) -> list[Detection]:
         if not hasattr(self._local, "detector"):
             self._local.detector = self._create()
         s = self._settings
-        return select_faces(
-            self._local.detector.detect(frame.image),
-            s.faces,
-            (frame.height, frame.width),
-            min_score=s.min_score,
-            min_size=s.min_size,
-        )
+        found = self._local.detector.detect(frame.image)
+        return select_faces(found, s.faces, (frame.height, frame.width))
 
     def _look(self, source: Source) -> Seen | InputError | None:
         """A photo, in a thread of its own; None for a video, whose frames come one by one."""

@@ -11,7 +11,7 @@ from sadr_cli.pipeline.cluster import Cluster, run_on_cluster
 from sadr_cli.pipeline.flow import Flow
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Work
-from sadr_cli.pipeline.settings import RunSettings, StopFlag, Summary
+from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, Summary, unobserved
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress, watch
@@ -25,13 +25,15 @@ def run(
     *,
     stop: StopFlag | None = None,
     on_entry: Callable[[Entry], None] | None = None,
+    on_frame: OnFrame = unobserved,
     cluster: Cluster | None = None,
 ) -> Summary:
     """Reconstruct every face of ``works`` and write the results to ``settings.out``.
 
     make_detector: called once in every reading thread.
     on_entry: called with the manifest's entry of each input, in input order; entries that an
-        earlier run had finished carry ``skipped``.
+        earlier run had finished carry ``skipped``. on_frame: called at each frame of a video,
+        except on a cluster.
     cluster: where to run; None: here.
     With ``settings.stall`` a run that stands still ends the process (see ``watchdog``).
     Raises OutputError when the output cannot be written (the run can be resumed), and what
@@ -50,8 +52,9 @@ def run(
             if cluster is not None:
                 run_on_cluster(cluster, works, ledger, settings, stop)
             else:
+                admit, settle = ledger.admit, ledger.settle
                 Flow(
-                    works, ledger.admit, ledger.settle, reconstructor, make_detector, settings, stop
+                    works, admit, settle, reconstructor, make_detector, settings, stop, on_frame
                 ).run()
             state = "interrupted" if stop else "finished"
         finally:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 _END = object()
 NAME = "sadr-listing"
+# Inputs listed ahead, about 1 KB each: up to so many, the total is known while the first are done.
+LISTED = 20_000
 
 
 class Feed(Generic[T]):
@@ -70,10 +72,12 @@ def ordered_map(
 ) -> Iterator[tuple[T, R]]:
     """(item, ``work(item)``) in order, from ``jobs`` threads, at most ``jobs`` + 2 in flight.
 
+    Up to :data:`LISTED` items are taken ahead of that: they should be small.
+
     Once ``stop()`` is true nothing new is begun and what is in flight comes out. Raises what
     ``items`` raised, after what came before, and what ``work`` raises.
     """
-    feed = Feed(items, jobs + 2)
+    feed = Feed(items, LISTED)
     flight: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(jobs) as pool:
         try:

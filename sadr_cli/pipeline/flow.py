@@ -15,9 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from sadr_cli.pipeline.batches import BatchRunner
 from sadr_cli.pipeline.face_files import FaceFiles
-from sadr_cli.pipeline.feed import Feed
+from sadr_cli.pipeline.feed import LISTED, Feed
 from sadr_cli.pipeline.photo import Photo, Preparer, Written, finish_photo, write_face
-from sadr_cli.pipeline.settings import RunSettings, StopFlag
+from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserved
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress
@@ -41,9 +41,11 @@ class Flow(Generic[T]):
         make_detector: Callable[[], FaceDetector],
         settings: RunSettings,
         stop: StopFlag,
+        on_frame: OnFrame = unobserved,
     ) -> None:
         self.settings = settings
         self.stop = stop
+        self._on_frame = on_frame
         self._admit_item, self._settle = admit, settle
         self._reconstructor, self._make_detector = reconstructor, make_detector
         self._uv = reconstructor.uv
@@ -65,7 +67,7 @@ class Flow(Generic[T]):
         self._ahead = 2 * (self._batches.size + self._jobs)
         self._readers = ThreadPoolExecutor(self._jobs, "sadr-read")
         self._writers = ThreadPoolExecutor(self._jobs, "sadr-write")
-        self.feed = Feed(items, self._ahead)
+        self.feed = Feed(items, max(self._ahead, LISTED))
 
     def run(self) -> None:
         """Until everything is settled; raises OutputError when the output cannot be written,
@@ -171,7 +173,10 @@ class Flow(Generic[T]):
             if isinstance(face, str):
                 photo.error = photo.error or face
             else:
-                photo.faces[index] = face
+                kept = face.confidence >= self.settings.min_confidence
+                photo.doubtful += not kept
+                photo.faces[index] = face if kept else None
+            if photo.faces[index] is not None:
                 job = self._writers.submit(write_face, photo, index, self._uv, self.settings)
                 self._files.setdefault(id(photo), []).append(job)
                 self._face_jobs.append(job)
@@ -200,9 +205,8 @@ class Flow(Generic[T]):
         """A video, from its first frame to its last, in this thread."""
         from sadr_cli.pipeline.clip import run_clip
 
-        written = run_clip(
-            photo, self._reconstructor, self._make_detector, self.settings, self.stop
-        )
+        tools = self._reconstructor, self._make_detector
+        written = run_clip(photo, *tools, self.settings, self.stop, self._on_frame)
         if written is None:  # asked to stop: to be done again
             del self._slots[self._slot(photo)]
         else:

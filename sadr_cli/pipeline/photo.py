@@ -67,6 +67,7 @@ class Photo:
     crops: list[Crop] = field(default_factory=list)
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     faces: list[Face | None] = field(default_factory=list)
+    doubtful: int = 0  # faces left out for their confidence
     error: str | None = None
     notes: tuple[str, ...] = ()
     decoded: int = 0  # bytes of the decoded photo
@@ -204,13 +205,13 @@ def finish_photo(
         raise
     except Exception as error:
         photo.error = photo.error or f"{type(error).__name__}: {error}"
-    status = "failed" if photo.error is not None else "ok" if photo.detections else "no_face"
+    status = "failed" if photo.error is not None else "ok" if done else "no_face"
     entry = Entry(
         source=photo.work.source.label,
         key=photo.key,
         name=photo.name,
         status=status,
-        reason=photo.error if photo.error is not None else _REASONS.get(status),
+        reason=photo.error or (None if done else nobody(photo.doubtful)),
         notes=photo.notes,
         outputs=tuple(outputs),
         faces=tuple(face.entry for face in done),
@@ -221,13 +222,17 @@ def finish_photo(
     return Written(entry, [face.row for face in done])
 
 
-_REASONS = {"no_face": "no face found"}
+def nobody(doubtful: int) -> str:
+    """Why there is no face; ``doubtful`` ones were left out for their confidence."""
+    return f"no face found but {doubtful} of too low a confidence" if doubtful else "no face found"
 
 
 def _write_overlay(photo: Photo, frame: Frame, uv: UVLayout, settings: RunSettings) -> str:
     """Draw all faces of the photo; returns the file's name in the output folder."""
-    faces = [face for face in photo.faces if face is not None]
-    picture = render_overlay(frame.image, faces, uv)
+    shown = [(photo.work.number(k), face) for k, face in enumerate(photo.faces) if face is not None]
+    labels = [str(number) for number, _ in shown] if len(photo.faces) > 1 else []
+    faces = [face for _, face in shown]
+    picture = render_overlay(frame.image, faces, uv, settings.layers, labels=labels)
     path = settings.out / OVERLAYS / f"{photo.name}.jpg"
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     data = cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes()

@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from sadr_cli.errors import ExitCode
+from sadr_cli.faces import LOW_CONFIDENCE
+from sadr_cli.render.overlay import LAYERS
 from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import OneShot
 from sadr_cli.writers.compose import Look
+
+# Called with a video's name, the number of its frame that is being done, and how many there are.
+OnFrame = Callable[[str, int, int | None], None]
+
+
+def unobserved(_name: str, _frame: int, _frames: int | None) -> None:
+    """Nobody looks on."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class RunSettings:
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
     index: keep what ``sadr_cli.gallery`` makes index.html of.
-    faces: ``largest``, ``all`` or how many of the largest faces of a photo.
+    layers: what overlays show, of ``render.overlay.LAYERS``.
+    faces: see ``detection.select_faces``; min_confidence: faces below it are left out.
     two_pass: crop again around the first pass's landmarks.
     batch_size: faces the network sees at once; jobs: threads that read, and that write.
     memory: bytes of decoded photos in flight.
@@ -54,8 +64,10 @@ class RunSettings:
     formats: tuple[str, ...] = ("obj",)
     frame: str = "image"
     overlay: bool = False
+    layers: tuple[str, ...] = LAYERS
     index: bool = False
     faces: str | int = "all"
+    min_confidence: float = 0.0
     detector: str = "centerface"
     two_pass: bool = True
     batch_size: int = 8
@@ -83,6 +95,8 @@ class RunSettings:
             "faces": self.faces,
             "detector": self.detector,
             "two_pass": self.two_pass,
+            **({"layers": sorted(self.layers)} if self.overlay and self.layers != LAYERS else {}),
+            **({"min_confidence": self.min_confidence} if self.min_confidence else {}),
             **self.extra,
         }
 
@@ -92,8 +106,9 @@ class Summary:
     """Counts of a run.
 
     ok: inputs with a face, of which ``videos`` are videos, with ``frames`` frames in all; faces:
-    of photos, and the ``tracks`` of videos. failures: (input, reason) of what failed; notes:
-    (input, phrase) of what went through and should be looked at.
+    of photos, and the ``tracks`` of videos; doubtful: those of low confidence. failures: (input,
+    reason) of what failed, faceless: of what shows no face; notes: (input, phrase) of what went
+    through and should be looked at.
     """
 
     inputs: int = 0
@@ -102,13 +117,14 @@ class Summary:
     failed: int = 0
     skipped: int = 0
     faces: int = 0
+    doubtful: int = 0
     videos: int = 0
     frames: int = 0
     tracks: int = 0
     seconds: float = 0.0
     interrupted: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
-    faceless: list[str] = field(default_factory=list)
+    faceless: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, entry: Entry) -> None:
@@ -119,6 +135,7 @@ class Summary:
             self.notes += [(entry.source, note) for note in entry.notes]
         self.ok += entry.status == "ok"
         self.faces += len(entry.faces)
+        self.doubtful += sum((f.confidence or 0.0) < LOW_CONFIDENCE for f in entry.faces)
         if entry.kind == "video" and entry.status == "ok":
             self.videos += 1
             self.frames += entry.frames or 0
@@ -128,11 +145,11 @@ class Summary:
             self.failures.append((entry.source, entry.reason or ""))
         elif entry.status == "no_face":
             self.no_face += 1
-            self.faceless.append(entry.source)
+            self.faceless.append((entry.source, entry.reason or "no face found"))
 
     def counts(self) -> dict[str, Any]:
         """The numbers, for the manifest and JSON."""
-        names = ["inputs", "ok", "no_face", "failed", "skipped", "faces", "interrupted"]
+        names = ["inputs", "ok", "no_face", "failed", "skipped", "faces", "doubtful", "interrupted"]
         if self.videos:
             names += ["videos", "frames", "tracks"]
         return {**{n: getattr(self, n) for n in names}, "seconds": round(self.seconds, 3)}

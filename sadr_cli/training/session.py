@@ -186,6 +186,7 @@ def train(
     options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train and return the checkpoint's path; an interrupted run continues where it was saved.
 
@@ -194,6 +195,7 @@ def train(
         differ in what follows it.
     encoder_from: ONNX file with a pretrained MobileNet encoder that a new run begins with.
     human_points: landmarks that people marked, see ``dataset.add_human_points``.
+    stop: asked after every step; once it is true, the run is saved and returns.
     labels: fits that replace those of the data, see ``dataset.replace_labels``.
     """
     began = time.monotonic()
@@ -296,7 +298,7 @@ def train(
         if step % options.save_every == 0:
             figures, saved_at = save(), step
         observe(Progress(step, trainer.samples, trainer.progress, means, figures))
-        if step % 10 == 0 and late():
+        if stop() or (step % 10 == 0 and late()):
             break
     if saved_at != trainer.step:
         figures = save()

@@ -3,6 +3,7 @@ containers and pipes leave them."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -199,3 +200,15 @@ def test_a_hangup_stops_a_run_like_ctrl_c() -> None:
             time.sleep(0.01)
         assert stop
     assert said[0].startswith("stopping") and signal.getsignal(signal.SIGHUP) is before
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_leaves_a_run_that_goes_on(tmp_path: Path, photos: Path) -> None:
+    run = f"SADR reconstruct '{photos}' --out '{tmp_path}/o' --json"
+    done = shell(f"({run}; echo $? >'{tmp_path}/code') | head -1")
+    assert json.loads(done.stdout)["status"] == "ok" and done.stderr.count("error") == 0
+    assert (tmp_path / "code").read_text() == "141\n"
+    again = shell(f"SADR reconstruct '{photos}' --out '{tmp_path}/o'")
+    assert again.returncode == 0 and "done before" in again.stderr
+    rows = (tmp_path / "o" / "poses.csv").read_text().splitlines()[1:]
+    assert len(rows) == len(set(rows)) == len(list((tmp_path / "o").glob("*.obj")))

@@ -39,6 +39,21 @@ def test_what_nobody_expected_is_one_line_and_code_1(monkeypatch) -> None:
     assert "internal error, RuntimeError (" in CliRunner().invoke(app, ["doctor"]).stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'cv2'", name="cv2"),
+        ImportError("libGL.so.1: cannot open shared object file\nmore", name="cv2"),
+    ],
+)
+def test_what_is_not_installed_is_no_internal_error(monkeypatch, error) -> None:
+    failing(monkeypatch, error)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 5
+    line = str(error).splitlines()[0]
+    assert result.stderr == f"error: {line}: sadr doctor says what brings it\n"
+
+
 def test_the_traceback_comes_when_asked_for(monkeypatch) -> None:
     failing(monkeypatch, RuntimeError("no idea"))
     monkeypatch.setenv("SADR_DEBUG", "1")
@@ -171,6 +186,35 @@ def test_the_bar_counts_and_is_drawn_on_terminals() -> None:
     silent.advance(2)
     silent.update(total=9)
     assert silent.completed == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("results", [io.StringIO, Terminal])
+@pytest.mark.parametrize("messages", [io.StringIO, Terminal])
+def test_results_are_where_they_were_sent_while_a_bar_is_drawn(
+    results, messages, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", results())
+    monkeypatch.setattr(sys, "stderr", messages())
+    monkeypatch.setenv("TERM", "xterm")
+    out = Output(json=True)
+    with out.progress("Detecting", 2) as bar:
+        out.emit({"file": "a.jpg"})
+        bar.advance()
+    text = Output()
+    with text.progress("Detecting", 2):
+        text.result("a:smile: [bold].jpg: 1 face")
+        text.table([("group", "ok", "fine")], ["green"])
+    both = results is Terminal and messages is Terminal  # then it is drawn above the bar
+    shown = (sys.stderr if both else sys.stdout).getvalue()
+    assert '{"file": "a.jpg"}' in shown and "a:smile: [bold].jpg: 1 face" in shown
+    assert "group" in shown and "fine" in shown
+    if not both:
+        assert "Detecting" not in shown and "file" not in sys.stderr.getvalue()
 
 
 def test_without_a_terminal_lines_say_how_far_how_fast_and_how_long() -> None:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import FakeDetector, FakeReconstructor, photo_with
+from PIL import Image
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
+from sadr_cli.detection import SelectiveDetector
 
 
 @pytest.fixture
@@ -21,7 +25,10 @@ def sadr(monkeypatch):
         return fake
 
     monkeypatch.setattr("sadr_cli.reconstructor.Reconstructor", make)
-    monkeypatch.setattr("sadr_cli.detection.create_detector", lambda *a: FakeDetector())
+    monkeypatch.setattr(
+        "sadr_cli.detection.create_detector",
+        lambda name, device, faces, *limits: SelectiveDetector(FakeDetector(), *limits),
+    )
 
     def call(*arguments, input=None):
         return CliRunner().invoke(app, ["reconstruct", *map(str, arguments)], input=input)
@@ -213,3 +220,78 @@ def test_a_pipe_in_which_nothing_comes(photos, tmp_path, command):
         rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130, errors
     assert json.loads(rest.splitlines()[-1])["summary"]["interrupted"] and "Fatal" not in errors
+
+
+def test_small_and_doubtful_faces_are_left_out(sadr, photos, tmp_path):
+    photo_with(photos / "c.png", [(20, 30, 20)])
+    out = tmp_path / "small"
+    result = sadr(photos, "--out", out, "--min-size", 50, "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [len(line["faces"]) for line in lines[:-1]] == [0, 1, 0]
+    assert lines[0]["status"] == "no_face" and lines[0]["reason"] == "no face found"
+    # Other limits, other files: what was done before is done again.
+    again = sadr(photos, "--out", out, "--min-score", 0.6)
+    assert "3 faces in 2 photos, 1 without a face" in again.stderr
+    assert sadr(photos, "--out", out, "--min-score", 0.6).stderr.count("done before") == 1
+
+
+def test_faces_of_low_confidence_are_counted_or_left_out(sadr, photos, tmp_path, monkeypatch):
+    real = FakeReconstructor._face
+
+    def doubtful(self, crop, detection):
+        sure = 0.9 if crop.size > 80 else 0.5
+        return replace(real(self, crop, detection), confidence=sure)
+
+    monkeypatch.setattr(FakeReconstructor, "_face", doubtful)
+    result = sadr(photos, "--out", tmp_path / "all", "--json")
+    assert "3 faces in 2 photos, 2 of low confidence" in result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["summary"]["doubtful"] == 2
+    out = tmp_path / "sure"
+    result = sadr(photos, "--out", out, "--min-confidence", 0.6, "--json", "--overlay")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [len(line["faces"]) for line in lines[:-1]] == [0, 1]
+    assert lines[0]["reason"] == "no face found but 1 of too low a confidence"
+    assert "a.png: no face found but 1 of too low a confidence" in result.stderr
+    assert {p.name for p in out.glob("*.obj")} == {"b.obj"}
+    assert {p.name for p in (out / "overlays").iterdir()} == {"b.jpg"}
+    assert len((out / "poses.csv").read_text().splitlines()) == 2
+
+
+def test_overlays_show_the_layers_that_were_asked_for(sadr, photos, tmp_path):
+    def overlay(name, *options):
+        assert sadr(photos, "--out", tmp_path / name, *options).exit_code == 0
+        path = tmp_path / name / "overlays" / "b.jpg"
+        return np.asarray(Image.open(path)).astype(int) if path.is_file() else None
+
+    plain = np.asarray(Image.open(photos / "b.png")).astype(int)
+    everything, box = overlay("1", "--overlay"), overlay("2", "--layers", "box")
+    assert overlay("3") is None
+    changed = [(np.abs(picture - plain).max(-1) > 60).mean() for picture in (box, everything)]
+    assert 0 < changed[0] < 0.1 < changed[1]
+    # The numbers are above the faces, where nothing else is drawn.
+    numbers = overlay("4", "--layers", "number")
+    rows, _ = np.nonzero(np.abs(numbers - plain).max(-1) > 60)
+    assert rows.size and rows.max() < 70
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layers", "mesh,hair"], "--layers takes any of mesh, contours"),
+        (["--layers", " "], "--layers takes any of"),
+        (["--min-score", "2"], "--min-score"),
+        (["--min-confidence", "-1"], "--min-confidence"),
+        (["--boxes", "-", "--min-size", "5"], "leave lines out of --boxes"),
+    ],
+)
+def test_wrong_choices_are_named(sadr, tmp_path, arguments, words):
+    inputs = [] if "--boxes" in arguments else ["photo.jpg"]
+    result = sadr(*inputs, "--out", tmp_path / "o", *arguments)
+    assert result.exit_code == 2 and words in result.stderr and not (tmp_path / "o").exists()
+
+
+def test_a_folder_named_like_a_mesh_is_taken_for_a_mistake(sadr, photos, tmp_path):
+    result = sadr(photos, "--out", tmp_path / "face.glb")
+    assert result.exit_code == 2 and "use --out face --format glb" in result.stderr
+    (tmp_path / "face.glb").mkdir()
+    assert sadr(photos, "--out", tmp_path / "face.glb").exit_code == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,18 @@ def test_missing_data_is_exit_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = CliRunner().invoke(app, command)
     assert result.exit_code == MissingDataError.exit_code
     assert result.stderr.startswith("error: ") and not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch) -> None:
+    def train(data, face_model, out, config, *, stop, **_):
+        signal.raise_signal(signal.SIGINT)
+        deadline = time.monotonic() + 30
+        while not stop() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return out / "trained.safetensors"
+
+    monkeypatch.setattr("sadr_cli.training.session.train", train)
+    command = ["train", "shards", "--face-model", "model.npz", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 130
+    assert "stopping" in result.stderr and "interrupted, run again to go on" in result.stderr

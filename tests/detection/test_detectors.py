@@ -13,6 +13,7 @@ from sadr_cli import compiled
 from sadr_cli.crop import box_iou
 from sadr_cli.detection import (
     DETECTORS,
+    SelectiveDetector,
     available_detectors,
     create_detector,
     crop_for_detection,
@@ -266,9 +267,18 @@ class TestShared:
         faces = [
             Detection(np.array([0, 0, s, s], float), c) for s, c in ((50, 0.4), (30, 0.9), (9, 0.9))
         ]
-        kept = select_faces(faces, "all", (100, 100), min_score=0.5, min_size=10)
-        assert [f.size for f in kept] == [30]
-        assert select_faces(faces, 1, (100, 100), min_size=60) == []
+        image = np.zeros((100, 100, 3), np.uint8)
+
+        class Given:
+            name = "given"
+
+            def detect(self, image):
+                return faces
+
+        kept = SelectiveDetector(Given(), min_score=0.5, min_size=10)
+        assert [f.size for f in kept.detect(image)] == [30] and kept.name == "given"
+        assert SelectiveDetector(Given(), min_size=60).detect(image) == []
+        assert len(SelectiveDetector(Given()).detect(image)) == 3
 
     def test_drawing_leaves_the_photo_alone(self, detector, astronaut) -> None:
         before = astronaut.copy()

@@ -230,6 +230,18 @@ def test_a_paused_run_goes_on(model_file, shard, tmp_path: Path) -> None:
     assert 10 in steps
 
 
+def test_a_stopped_run_loses_nothing(model_file, shard, tmp_path: Path) -> None:
+    config = replace(TINY, steps=40, batch_size=2)
+    steps: list[int] = []
+    for wanted in (3, 5):
+        train([shard], model_file, tmp_path / "run", config, device="cpu",
+              observe=lambda p: steps.append(p.step),
+              stop=lambda wanted=wanted: steps[-1:] == [wanted])  # fmt: skip
+    # The last step of each is saved, and the second goes on where the first stopped.
+    assert steps == [1, 2, 3, 3, 4, 5, 5]
+    assert read_state(tmp_path / "run" / "state.pt", CPU)["step"] == 5
+
+
 def test_divergence_keeps_the_last_good_state(model_file, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=50, batch_size=2, lr=1e30, warmup_steps=0)
     with pytest.raises(TrainingError, match="diverged"):
