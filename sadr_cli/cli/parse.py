@@ -37,6 +37,15 @@ def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tup
     return tuple(dict.fromkeys(create_writer(name).format for name in names))
 
 
+def parse_jaw(text: str) -> str:
+    """One of ``landmarks.JAWS``."""
+    from sadr_cli.landmarks import JAWS
+
+    if text in JAWS:
+        return text
+    raise UsageError(f"--jaw takes {' or '.join(JAWS)}, not {text!r}")
+
+
 def parse_shard(text: str | None) -> tuple[int, int]:
     """``3/16`` -> (2, 16): every 16th input from the third on; None: all."""
     if text is None:

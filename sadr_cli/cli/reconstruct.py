@@ -25,7 +25,7 @@ from sadr_cli.cli.options import (
     complete_formats,
 )
 from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import parse_batch_size, parse_formats
+from sadr_cli.cli.parse import parse_batch_size, parse_formats, parse_jaw
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
@@ -102,6 +102,16 @@ def reconstruct(
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
+    jaw: Annotated[
+        str,
+        typer.Option(
+            "--jaw",
+            metavar="surface|contour",
+            help="contour: landmarks also with the jaw on the outline that the photo shows, as 2-D "
+            "data sets have it; for pts, csv, JSON and pictures.",
+            autocompletion=complete("surface", "contour"),
+        ),
+    ] = "surface",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
@@ -188,6 +198,7 @@ def reconstruct(
         formats=kinds,
         frame=frame,
         texture_size=texture_size,
+        jaw=parse_jaw(jaw),
         overlay=overlay,
         index=index,
         faces=which,

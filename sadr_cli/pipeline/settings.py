@@ -42,6 +42,7 @@ class RunSettings:
     """How a run works and what it writes.
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
+    jaw: of ``landmarks.JAWS``; contour: every face gets its ``Face.contour``.
     index: keep what ``sadr_cli.gallery`` makes index.html of.
     faces: ``largest``, ``all`` or how many of the largest faces of a photo.
     two_pass: crop again around the first pass's landmarks.
@@ -65,6 +66,7 @@ class RunSettings:
     memory: int = 256 * 1024**2
     stall: float | None = None
     texture_size: int | None = None
+    jaw: str = "surface"
     video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,6 +85,7 @@ class RunSettings:
             "faces": self.faces,
             "detector": self.detector,
             "two_pass": self.two_pass,
+            **({} if self.jaw == "surface" else {"jaw": self.jaw}),
             **self.extra,
         }
 
