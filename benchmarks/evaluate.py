@@ -10,7 +10,6 @@ and an interrupted run goes on where it stopped. What the figures mean: docs/eva
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,16 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tables import YAW_COLUMNS, head, row, yaw_cells
+
 from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.benchmarks import florence
 from sadr_cli.evaluation.data import aflw2000, lm300w
-from sadr_cli.evaluation.measures.metrics import BIN_NAMES
 from sadr_cli.evaluation.report import published
 from sadr_cli.evaluation.report.files import write_files
 from sadr_cli.evaluation.report.record import Report, citation
 from sadr_cli.evaluation.run import Settings, evaluate
 
-YAW_COLUMNS = [*BIN_NAMES, "balanced", "mean"]
 # Row name -> key in the results; G is the final face, P the one before self-alignment.
 ROWS = {
     "G, 2D 68": "nme_2d",
@@ -124,19 +123,19 @@ def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     results = [r.entries[0].scores.results for r in (truth, found)]
     missed = results[1]["nme_2d"]["fitted"]["missing"]
     yield f"### AFLW2000-3D, {len(truth.benchmark)} images: NME (%) by yaw\n"
-    yield from _head("", *YAW_COLUMNS)
+    yield from head("", *YAW_COLUMNS)
     yield from _by_yaw(results[0], "truth crop")
     yield from _by_yaw(results[1], f"{options.detector} crop, {missed} missed")
     if icp:
         figures = icp.entries[0].scores.results["reconstruction"]
-        yield _row("reconstruction after rigid ICP, truth crop", *_yaw_cells(figures["fitted"]))
+        yield row("reconstruction after rigid ICP, truth crop", *yaw_cells(figures["fitted"]))
     if "noise_floor" in results[0]:
         floor = results[0]["noise_floor"]["fitted"]
-        yield _row("noise floor: re-annotated against original truth", *_yaw_cells(floor))
-    for row in published.ALIGNMENT:
-        if row.method == "SADRNet":
-            cells = [row.values.get(f"2d_{c}") for c in YAW_COLUMNS]
-            yield _row(f"SADRNet, 2D 68, as published, {published.AFLW2000_IMAGES} images", *cells)
+        yield row("noise floor: re-annotated against original truth", *yaw_cells(floor))
+    for paper in published.ALIGNMENT:
+        if paper.method == "SADRNet":
+            cells = [paper.values.get(f"2d_{c}") for c in YAW_COLUMNS]
+            yield row(f"SADRNet, 2D 68, as published, {published.AFLW2000_IMAGES} images", *cells)
     counts = results[0]["nme_2d"]["fitted"]["counts"]
     bins = ", ".join(f"{n} at {name}" for name, n in counts.items())
     yield f"\nBins by the yaw of Pose_Para: {bins}. Balanced: mean of the three bins."
@@ -145,15 +144,15 @@ def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
         yield f"Dense and reconstruction: {dense}."
     yield "\n### Head pose, mean absolute error (degrees)\n"
     columns = ("yaw", "pitch", "roll", "mean", "geodesic", "count", "excluded")
-    yield from _head("", *columns)
+    yield from head("", *columns)
     for crop, r in zip(("truth crop", f"{options.detector} crop"), results, strict=True):
         for kind, name in (("plain", crop), ("fix", f"{crop}, fix")):
-            yield _row(name, *(r["pose"][kind][c] for c in columns))
+            yield row(name, *(r["pose"][kind][c] for c in columns))
     occlusion = truth.extras["occlusion"]
     yield "\n### Synthetic occlusion\n"
-    yield from _head("", "value")
+    yield from head("", "value")
     for name, value in occlusion["figures"].items():
-        yield _row(name, f"{value:.3f}")
+        yield row(name, f"{value:.3f}")
     yield f"\n{occlusion['protocol']}\n"
     yield from _citations(truth, found)
 
@@ -161,17 +160,13 @@ def _aflw2000(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
 def _by_yaw(results: dict[str, Any], crop: str) -> Iterator[str]:
     for name, key in ROWS.items():
         if key in results:
-            yield _row(f"{name}, {crop}", *_yaw_cells(results[key]["fitted"]))
-
-
-def _yaw_cells(figures: dict[str, Any]) -> list[float]:
-    return [*(figures["bins"][name] for name in BIN_NAMES), figures["balanced"], figures["mean"]]
+            yield row(f"{name}, {crop}", *yaw_cells(results[key]["fitted"]))
 
 
 def _300w(reports: list[Report[Any]]) -> Iterator[str]:
     yield f"\n### 300-W, {len(reports[0].benchmark)} images: NME (%), 68 points in 2-D\n"
     columns = ("mean", "median", "auc", "failure_rate", "count", "missing")
-    yield from _head("", "mean", "median", "AUC@8 %", "failures %", "images", "missed")
+    yield from head("", "mean", "median", "AUC@8 %", "failures %", "images", "missed")
     for report in reports:
         entry = report.entries[0]
         for key in ("nme_box", "nme_inter_ocular", "nme_inter_pupil"):
@@ -179,7 +174,7 @@ def _300w(reports: list[Report[Any]]) -> Iterator[str]:
             name = (
                 f"{key.removeprefix('nme_').replace('_', '-')}, {entry.predictions.details['crop']}"
             )
-            yield _row(f"{name} crop", *(s[c] for c in columns))
+            yield row(f"{name} crop", *(s[c] for c in columns))
     yield ""
     yield from _citations(*reports)
 
@@ -188,11 +183,11 @@ def _florence(report: Report[Any]) -> Iterator[str]:
     results = report.entries[0].scores.results["reconstruction"]
     yield f"\n### Scans, {len(report.benchmark)} views: reconstruction error (%)\n"
     yaws = results["by yaw"]
-    yield from _head("", *(f"yaw {name}" for name in yaws), "mean")
+    yield from head("", *(f"yaw {name}" for name in yaws), "mean")
     every = [*yaws.values(), results["all"]["mean"]]
-    yield _row("all scans", *every)
+    yield row("all scans", *every)
     for name, value in results["by subject"].items():
-        yield _row(name, *([None] * len(yaws)), value)
+        yield row(name, *([None] * len(yaws)), value)
     yield ""
     yield from _citations(report)
 
@@ -200,21 +195,6 @@ def _florence(report: Report[Any]) -> Iterator[str]:
 def _citations(*reports: Report[Any]) -> Iterator[str]:
     for report in reports:
         yield f"- {citation(report, report.entries[0])}"
-
-
-def _head(*columns: str) -> Iterator[str]:
-    yield _row(*columns)
-    yield "|" + "---|" * len(columns)
-
-
-def _row(*cells: Any) -> str:
-    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.2f}" if math.isfinite(cell) else "-"
-    return "-" if cell is None else str(cell)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from sadr_cli.faces import Crop, Detection, Face, Frame
     from sadr_cli.reconstructor import Reconstructor, WeightsInfo
+    from sadr_cli.render.contour import contour_landmarks
     from sadr_cli.sources.images import read_image
     from sadr_cli.uv import UVLayout
     from sadr_cli.version import __version__
@@ -51,6 +52,7 @@ __all__ = [  # noqa: RUF022
     "WeightsInfo",
     "read_image",
     "save_mesh",
+    "contour_landmarks",
     "SadrError",
     "InputError",
     "MissingDataError",
@@ -69,6 +71,7 @@ _HOMES = {
     "UVLayout": "sadr_cli.uv",
     "read_image": "sadr_cli.sources.images",
     "save_mesh": "sadr_cli.writers.compose",
+    "contour_landmarks": "sadr_cli.render.contour",
     "__version__": "sadr_cli.version",
 }
 

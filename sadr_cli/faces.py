@@ -119,6 +119,8 @@ class Face:
     crop: the square it was computed from.
     detection: the detection it came from.
     confidence: one number in [0, 1] for the face, the agreement over all landmarks.
+    contour: (68, 3) landmarks whose jaw lies on the outline that the photo shows, where asked for
+        (``sadr_cli.contour_landmarks``); else None.
     """
 
     vertices: FloatArray
@@ -136,6 +138,12 @@ class Face:
     detection: Detection | None = None
     confidence: float = 1.0
     warnings: tuple[str, ...] = field(default=())
+    contour: FloatArray | None = None
+
+    @property
+    def shown_landmarks(self) -> FloatArray:
+        """(68, 3) what pictures and 2-D formats show: :attr:`contour` where there is one."""
+        return self.landmarks if self.contour is None else self.contour
 
     def __repr__(self) -> str:
         yaw, pitch, roll = self.euler

@@ -63,6 +63,15 @@ def check_out(out: Path) -> None:
         )
 
 
+def parse_jaw(text: str) -> str:
+    """One of ``landmarks.JAWS``."""
+    from sadr_cli.landmarks import JAWS
+
+    if text in JAWS:
+        return text
+    raise UsageError(f"--jaw takes {' or '.join(JAWS)}, not {text!r}")
+
+
 def parse_shard(text: str | None) -> tuple[int, int]:
     """``3/16`` -> (2, 16): every 16th input from the third on; None: all."""
     if text is None:

@@ -27,7 +27,13 @@ from sadr_cli.cli.options import (
     complete_frame,
 )
 from sadr_cli.cli.output import Output, printable
-from sadr_cli.cli.parse import check_out, parse_batch_size, parse_formats, parse_layers
+from sadr_cli.cli.parse import (
+    check_out,
+    parse_batch_size,
+    parse_formats,
+    parse_jaw,
+    parse_layers,
+)
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
@@ -124,6 +130,16 @@ def reconstruct(
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
+    jaw: Annotated[
+        str,
+        typer.Option(
+            "--jaw",
+            metavar="surface|contour",
+            help="contour: landmarks also with the jaw on the outline that the photo shows, as 2-D "
+            "data sets have it; for pts, csv, JSON and pictures.",
+            autocompletion=complete("surface", "contour"),
+        ),
+    ] = "surface",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
     ] = False,
@@ -226,6 +242,7 @@ def reconstruct(
         texture_size=texture_size,
         overlay=overlay or layers is not None,
         layers=shown,
+        jaw=parse_jaw(jaw),
         index=index,
         faces=which,
         min_confidence=faces.min_confidence,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sadr_cli.errors import UsageError
+from sadr_cli.landmarks import JAWS
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 
@@ -70,7 +71,7 @@ def check_settings(settings: Settings) -> None:
         "crop": ("truth", "detector"),
         "align": ("procrustes", "icp"),
         "y-flip": ("height", "height-1", "height+1"),
-        "jaw": ("surface", "contour"),
+        "jaw": JAWS,
     }
     for name, allowed in choices.items():
         value = getattr(settings, name.replace("-", "_"))

@@ -15,6 +15,7 @@ from sadr_cli.errors import InputError, MissingDataError, NothingToDoError, Usag
 from sadr_cli.export.read import SUFFIXES, MeshFile, is_face, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.folder import open_file
+from sadr_cli.landmarks import JAW
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.results import face_record, manifest
 from sadr_cli.results.entry import Stamp
@@ -229,6 +230,10 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
     if not apart < 0.02 * square.size + 0.1:
         raise InputError(f"{path}: does not belong to the record beside it")
     confidence = record["confidence"]
+    contour = None
+    if "contour_jaw" in marks:
+        contour = landmarks.copy()
+        contour[JAW] = marks["contour_jaw"]
     return Face(
         vertices=vertices,
         landmarks=landmarks,
@@ -244,4 +249,5 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
         crop=square,
         confidence=0.0 if confidence is None else float(confidence),
         warnings=tuple(record["warnings"]),
+        contour=contour,
     )

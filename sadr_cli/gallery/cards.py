@@ -201,6 +201,7 @@ def _thumbnail(
         face,
         vertices=image_to_crop(face.vertices, crop, side),
         landmarks=image_to_crop(face.landmarks, crop, side),
+        contour=None if face.contour is None else image_to_crop(face.contour, crop, side),
         scale=face.scale * side / crop.size,
     )
     grid = page_grid(uv)

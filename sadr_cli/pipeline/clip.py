@@ -15,7 +15,7 @@ from sadr_cli.faces import Face, FloatArray, Frame
 from sadr_cli.folder import remove_file
 from sadr_cli.gallery import Strip, write_cards
 from sadr_cli.pipeline.clip_files import ClipDrawings, ClipTables
-from sadr_cli.pipeline.face_files import FaceFiles, write_face_files
+from sadr_cli.pipeline.face_files import FaceFiles, as_asked, write_face_files
 from sadr_cli.pipeline.feed import Feed
 from sadr_cli.pipeline.photo import Photo, Written, nobody, reason_of
 from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserved
@@ -163,7 +163,8 @@ class _Clip:
             if item.track not in self._people:
                 self._people[item.track] = _Person(item.track)
             self._people[item.track].see(item.face, frame)
-            face = self._smooth(item.track, item.face, seconds)
+            smooth = self._smooth(item.track, item.face, seconds)
+            face = as_asked(smooth, self._uv, self.settings)
             self._tables.add(face, frame, item.track)
             if self.settings.index:
                 strip = self._strips.setdefault(item.track, Strip())
@@ -201,7 +202,8 @@ class _Clip:
         """Write the mean face of a track that has ended."""
         self._smoothers.pop(number, None)
         person = self._people.pop(number)
-        face, frame = person.mean(), replace(person.frame, name=self.photo.name)
+        face = as_asked(person.mean(), self._uv, self.settings)
+        frame = replace(person.frame, name=self.photo.name)
         stem = f"{self.photo.name}_track{number}"
         files = write_face_files(face, frame, stem, number, self._uv, self.settings, person.span())
         if files.card is not None:

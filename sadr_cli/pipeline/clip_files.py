@@ -20,7 +20,7 @@ from sadr_cli.pipeline.face_files import check_finite
 from sadr_cli.pipeline.settings import RunSettings
 from sadr_cli.render.overlay import render_overlay
 from sadr_cli.results.entry import OVERLAYS
-from sadr_cli.results.face_record import PHOTO_FRAME, POSE_CONVENTION, face_numbers
+from sadr_cli.results.face_record import PHOTO_FRAME, POSE_CONVENTION, contour_numbers, face_numbers
 from sadr_cli.results.poses_csv import COLUMNS, pose_row
 from sadr_cli.uv import UVLayout
 from sadr_cli.version import __version__
@@ -63,6 +63,7 @@ class ClipTables:
                 "confidence": numbers["confidence"],
                 **{k: numbers["pose"][k] for k in ("yaw", "pitch", "roll")},
                 "landmarks": rounded(face.landmarks, 3),
+                **contour_numbers(face),
                 "visibility": rounded(face.landmark_visibility, 3),
             }
         )

@@ -10,6 +10,7 @@ import numpy as np
 from sadr_cli.faces import Face, Frame
 from sadr_cli.gallery import Card, face_card
 from sadr_cli.pipeline.settings import RunSettings
+from sadr_cli.render.contour import with_contour
 from sadr_cli.results.entry import FaceEntry, Span
 from sadr_cli.results.face_record import face_json, write_face_json
 from sadr_cli.results.poses_csv import pose_row
@@ -68,6 +69,11 @@ def write_face_files(
     )
     row = pose_row(record)
     return FaceFiles([*outputs, document], row, entry, time.perf_counter() - began, card)
+
+
+def as_asked(face: Face, uv: UVLayout, settings: RunSettings) -> Face:
+    """``face`` with what ``settings`` want of it besides."""
+    return with_contour(face, uv) if settings.jaw == "contour" else face
 
 
 def check_finite(face: Face) -> None:

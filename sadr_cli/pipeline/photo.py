@@ -22,7 +22,7 @@ from sadr_cli.faces import Crop, Detection, Face, Frame
 from sadr_cli.files import atomic_write
 from sadr_cli.gallery import write_cards
 from sadr_cli.marks import marked
-from sadr_cli.pipeline.face_files import FaceFiles, without_shape, write_face_files
+from sadr_cli.pipeline.face_files import FaceFiles, as_asked, without_shape, write_face_files
 from sadr_cli.pipeline.settings import RunSettings
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.render.overlay import render_overlay
@@ -172,6 +172,7 @@ def write_face(photo: Photo, index: int, uv: UVLayout, settings: RunSettings) ->
     number = photo.work.number(index)
     named = replace(frame, name=photo.name)
     stem = face_name(photo.name, number)
+    face = as_asked(face, uv, settings)
     files = write_face_files(face, named, stem, number, uv, settings)
     photo.faces[index] = without_shape(face)
     progress()

@@ -51,6 +51,7 @@ class RunSettings:
     """How a run works and what it writes.
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
+    jaw: of ``landmarks.JAWS``; contour: every face gets its ``Face.contour``.
     index: keep what ``sadr_cli.gallery`` makes index.html of.
     layers: what overlays show, of ``render.overlay.LAYERS``.
     faces: see ``detection.select_faces``; min_confidence: faces below it are left out.
@@ -77,6 +78,7 @@ class RunSettings:
     memory: int = 256 * 1024**2
     stall: float | None = None
     texture_size: int | None = None
+    jaw: str = "surface"
     video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,6 +99,7 @@ class RunSettings:
             "two_pass": self.two_pass,
             **({"layers": sorted(self.layers)} if self.overlay and self.layers != LAYERS else {}),
             **({"min_confidence": self.min_confidence} if self.min_confidence else {}),
+            **({} if self.jaw == "surface" else {"jaw": self.jaw}),
             **self.extra,
         }
 

@@ -14,12 +14,14 @@ in those turned by more than 30 degrees 1.8 % and 4.8 %.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.faces import Face
 from sadr_cli.landmarks import JAW, LOWER_LIP, NOSE_BRIDGE
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import UVLayout
@@ -69,6 +71,11 @@ def contour_landmarks(vertices: NDArray[Any], uv: UVLayout) -> NDArray[np.float6
     ]
     out[JAW][rows] = ends[0] + step * (ends[1] - ends[0])
     return out
+
+
+def with_contour(face: Face, uv: UVLayout) -> Face:
+    """``face`` with its :attr:`~sadr_cli.faces.Face.contour`."""
+    return replace(face, contour=contour_landmarks(face.vertices, uv))
 
 
 @lru_cache(maxsize=2)

@@ -74,7 +74,7 @@ def render_overlay(
         for face in behind_first:
             draw_mesh(canvas, _scaled(face.vertices, ratio), uv, opacity)
     for face in behind_first:
-        _draw_lines(canvas, face, _scaled(face.landmarks, ratio), ratio, layers)
+        _draw_lines(canvas, face, _scaled(face.shown_landmarks, ratio), ratio, layers)
     if "number" in layers:
         for face, label in zip(faces, labels, strict=False):
             draw_number(canvas, _scaled(face.landmarks, ratio), label)
@@ -106,7 +106,9 @@ def _draw_lines(
 def visible_landmarks(face: Face) -> NDArray[np.bool_]:
     """(68,) which landmarks count as seen: half as visible as the face's best ones, or more."""
     seen = np.asarray(face.landmark_visibility, float)
-    return seen > _HIDDEN * float(np.percentile(seen, 90)) if seen.any() else seen > 0
+    visible = seen > _HIDDEN * float(np.percentile(seen, 90)) if seen.any() else seen > 0
+    # What has moved to the outline has come into sight.
+    return visible | (face.shown_landmarks != face.landmarks).any(1)
 
 
 def draw_mesh(

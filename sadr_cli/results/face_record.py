@@ -13,6 +13,7 @@ from sadr_cli.errors import InputError
 from sadr_cli.faces import Face, Frame
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import read_file
+from sadr_cli.landmarks import JAW
 from sadr_cli.results.fields import Damaged, Fields, count, matrix, number, text, texts
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers.mesh import Mesh
@@ -57,6 +58,7 @@ def face_json(
         "points": rounded(face.landmarks, 3),
         "visibility": rounded(face.landmark_visibility, 4),
         "confidence": rounded(face.landmark_confidence, 4),
+        **contour_numbers(face),
     }
     if mesh.landmarks is not None:
         marks["vertices"] = mesh.landmarks.tolist()
@@ -85,6 +87,13 @@ def face_json(
         "mesh": mesh.describe(),
         "files": dict(files or {}),
     }
+
+
+def contour_numbers(face: Face) -> dict[str, Any]:
+    """The jaw on the visible outline, points 0 to 16; nothing where it was not asked for."""
+    if face.contour is None:
+        return {}
+    return {"contour_jaw": rounded(face.contour[JAW], 3)}
 
 
 def face_numbers(face: Face) -> dict[str, Any]:
@@ -213,6 +222,7 @@ _PARTS: dict[str, _Checks] = {
     "crop": {"center_x": number, "center_y": number, "size": _positive},
 }
 _OPTIONAL: dict[str, _Checks] = {
+    "landmarks": {"contour_jaw": matrix(17, 3)},
     "image": {"index": count, "time": number},
     "mesh": {"vertices": count, "triangles": count, "to_photo": matrix(4, 4)},
 }

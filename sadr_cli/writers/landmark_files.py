@@ -18,13 +18,17 @@ from sadr_cli.writers.mesh import Mesh
 
 
 class PTSWriter:
-    """300-W's text format: x and y, counted from 1 at the top-left pixel as 300-W does."""
+    """300-W's text format: x and y, counted from 1 at the top-left pixel as 300-W does.
+
+    The jaw lies on the visible outline, as 300-W's does, where the face has one.
+    """
 
     format = "pts"
     suffix = ".pts"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        points = _landmarks(mesh, face)[:, :2] + 1
+        points = _landmarks(mesh, face) if face is None else face.shown_landmarks
+        points = np.asarray(points, np.float64)[:, :2] + 1
         rows = [f"{x:.4f} {y:.4f}" for x, y in points]
         text = "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""])
         atomic_write(path, text.encode())
@@ -46,6 +50,9 @@ class CSVWriter:
             head += ["visibility", "confidence"]
             columns.append([f"{v:.4f}" for v in face.landmark_visibility])
             columns.append([f"{v:.4f}" for v in face.landmark_confidence])
+            if face.contour is not None:
+                head += ["contour_x_px", "contour_y_px", "contour_z_px"]
+                columns += [[f"{v:.4f}" for v in axis] for axis in face.contour.T]
         if mesh.landmarks is not None:
             unit = {"pixels": "px", "millimetres": "mm"}.get(mesh.units, "")
             head += [f"{mesh.frame}_{axis}_{unit}".rstrip("_") for axis in "xyz"] + ["vertex"]

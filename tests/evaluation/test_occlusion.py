@@ -82,7 +82,7 @@ def test_the_seed_decides_about_the_occluder():
 def test_a_network_that_sees_everything_scores_one(setup, monkeypatch):
     benchmark, faces = setup
     network = Oracle(faces)
-    network.samples = [occlusion._sample(benchmark, i, network, None, 0) for i in range(5)]
+    network.samples = [occlusion.make_sample(benchmark, i, network, None, 0) for i in range(5)]
     figures = measure(benchmark, network)["figures"]
     # an occluder may by chance have a pixel's own colour
     assert figures["attention IoU, occluded"] > 0.95

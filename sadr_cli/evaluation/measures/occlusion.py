@@ -34,7 +34,9 @@ _DEPTH_SLACK = 0.02  # of the crop: nearer than this is the surface itself
 
 
 @dataclass(frozen=True, eq=False)
-class _Sample:
+class Sample:
+    """One face: its crop (n, n, 3) as it is and with either occluder, and what is true of it."""
+
     index: int
     crop: Crop
     clean: NDArray[np.uint8]
@@ -64,11 +66,11 @@ def measure(
     assert benchmark.dimensions == 3
     rows: list[dict[str, float]] = []
     visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-    todo: list[_Sample] = []
+    todo: list[Sample] = []
     skipped = 0
     for i in range(len(benchmark)):
         try:
-            todo.append(_sample(benchmark, i, network, truth, seed))
+            todo.append(make_sample(benchmark, i, network, truth, seed))
         except InputError as error:
             if not allow_missing:
                 raise InputError(f"{error}; {MISSING_HINT}") from error
@@ -156,9 +158,13 @@ def _texture(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.clip(picture + rng.normal(0, 4, (n, n, 1)), 0, 255).astype(np.uint8)
 
 
-def _sample(
+def make_sample(
     benchmark: Benchmark, index: int, network: Any, truth: DenseTruth | None, seed: int
-) -> _Sample:
+) -> Sample:
+    """The crop of image ``index`` with its occluders; InputError when it cannot be read.
+
+    network: its crop resolution is taken, and its mean template where there is no ``truth``.
+    """
     path = benchmark.images[index]
     if path is None:
         raise InputError(f"no picture of {benchmark.names[index]}")
@@ -188,7 +194,7 @@ def _sample(
     box = np.concatenate([own[:, :2].min(0), own[:, :2].max(0)])
     occluded, mask = add_occluder(clean, box, np.random.default_rng(key))
     third, mask3 = add_occluder(clean, box, np.random.default_rng([*key, 3]), face)
-    return _Sample(index, crop, clean, occluded, mask, third, mask3, face, own, ~(facing & front))
+    return Sample(index, crop, clean, occluded, mask, third, mask3, face, own, ~(facing & front))
 
 
 def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
@@ -202,7 +208,7 @@ def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
 def _score(
     benchmark: Benchmark,
     network: Any,
-    samples: list[_Sample],
+    samples: list[Sample],
     rows: list[dict[str, float]],
     visible: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]],
 ) -> None:
