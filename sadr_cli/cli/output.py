@@ -15,8 +15,6 @@ safe in every line. What cannot be said for want of a standard error is not said
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sadr_cli.cli.progress import LinesBar, ProgressBar, TerminalBar
+from sadr_cli.documents import compact, plain
 from sadr_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -248,20 +247,4 @@ def standard_output_error(error: OSError) -> OSError | OutputError:
 
 def json_line(record: dict[str, Any]) -> str:
     """``record`` as one line of strict JSON in ASCII (odd file names survive any encoding)."""
-    return json.dumps(_plain(record), allow_nan=False, separators=(", ", ": "))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (bool, int, str)) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):  # numpy and torch
-        return _plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+    return compact(plain(record)).decode()

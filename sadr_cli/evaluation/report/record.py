@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-import numpy as np
-
+from sadr_cli.documents import plain
 from sadr_cli.evaluation.data.benchmark import Array, Benchmark
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures.compare import paired_difference
@@ -170,8 +169,8 @@ class Report(Generic[B]):
                 **self.comparison,
             }
         record.update(self.extras)
-        plain: dict[str, Any] = clean(record)
-        return plain
+        cleaned: dict[str, Any] = plain(record)
+        return cleaned
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
         """Header and rows of per_image.csv: one row an image, or a method and image."""
@@ -212,16 +211,3 @@ def citation(report: Report[Any], entry: Entry) -> str:
     missed = f", {missing} faces missed and left out of the averages" if missing else ""
     doubtful = "".join(f" Doubtful: {text}." for text in entry.doubts)
     return f"{images}, {what}{crop}: {figures}{missed} ({by}).{doubtful}"
-
-
-def clean(value: Any) -> Any:
-    """Plain JSON types; NaN and infinity, which JSON lacks, as None."""
-    if isinstance(value, dict):
-        return {str(key): clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return clean(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, int | str | bool) or value is None else str(value)
