@@ -37,7 +37,8 @@ Arrays = list[NDArray[Any]]
 class Compiled:
     """A model on the CPU, in 32-bit floating point, for all threads of a process.
 
-    name: begins the cached file's name. identity: tells the model from every other one.
+    name: begins the cached file's name. identity: tells the model from every other one; "": it is
+        not kept.
     build: the model, given the module ``openvino``; called where it has not been compiled before.
     example: inputs for a first inference.
     Nothing is loaded before the first call or :meth:`load`. Raises ImportError where OpenVINO is
@@ -80,7 +81,11 @@ class Compiled:
         known = json.dumps([self._identity, openvino.__version__, processor, _OPTIONS])
         digest = hashlib.sha256(known.encode()).hexdigest()[:32]
         own = own_cache()
-        path = None if own is None else own / FOLDER / f"{self._name}-{digest}.blob"
+        path = (
+            None
+            if own is None or not self._identity
+            else own / FOLDER / f"{self._name}-{digest}.blob"
+        )
         if (data := _read(path)) is not None:
             with contextlib.suppress(Exception):  # of another build: compiled anew
                 return core.import_model(io.BytesIO(data), "CPU", options)

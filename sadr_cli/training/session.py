@@ -198,7 +198,7 @@ def train(
     """
     began = time.monotonic()
     options = options or RunOptions()
-    where = select_device(device)
+    where = torch.device(select_device(device))
     if where.type == "cuda":
         torch.backends.cudnn.benchmark = True
     model = load_face_model(face_model)
