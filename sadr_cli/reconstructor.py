@@ -253,7 +253,10 @@ class Reconstructor:
             agreement = np.exp(-gap / AGREEMENT)
             # crop_to_image in single precision, which the network's output has anyway
             single = corner.astype(np.float32)
-            vertices = np.ascontiguousarray(a["vertices"] * np.float32(step) + single)
+            places = a["vertices"], a["pose_face"]
+            vertices, pose_face = (np.multiply(p, np.float32(step), order="C") for p in places)
+            vertices += single
+            pose_face += single
             faces.append(
                 Face(
                     vertices=vertices,
@@ -266,7 +269,7 @@ class Reconstructor:
                     scale=float(a["scale"]) * step,
                     rotation=a["rotation"].astype(np.float64),
                     translation=corner * (1, -1, 1) + step * a["translation"].astype(np.float64),
-                    pose_face=np.ascontiguousarray(a["pose_face"] * np.float32(step) + single),
+                    pose_face=pose_face,
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),

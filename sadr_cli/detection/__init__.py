@@ -40,7 +40,7 @@ def create_detector(
 ) -> FaceDetector:
     """The detector ``name``, ready to use.
 
-    faces: as for :func:`select_faces`; where only the largest is wanted, centerface looks at fewer
+    faces: as for :func:`select_faces`; where only the main one is wanted, centerface looks at fewer
     pixels, and may leave out the others.
     device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.
     Raises UsageError for an unknown name, MissingDataError when its weights are not there.
@@ -48,7 +48,7 @@ def create_detector(
     if name == "centerface":
         from sadr_cli.detection.centerface import CenterFace
 
-        return CenterFace(largest=faces == "largest" or faces == 1)
+        return CenterFace(main=faces in ("largest", 1))
     if name == "none":
         from sadr_cli.detection.none import WholeImage
 

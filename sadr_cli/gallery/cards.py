@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import extract_crop, image_to_crop
+from sadr_cli.crop import crop_to_image, extract_crop, image_to_crop
 from sadr_cli.documents import parse
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write
@@ -197,7 +197,8 @@ def _thumbnail(
 ) -> NDArray[np.uint8]:
     crop = Crop(face.crop.center_x, face.crop.center_y, face.crop.size * _WIDER)
     part = extract_crop(image, crop, side)
-    draw_quickly(part, face, uv, crop, 0.5)
+    origin = crop_to_image(np.zeros(2), crop, side)
+    draw_quickly(part, face, uv, origin, crop.size / side, 0.5)
     local = replace(
         face,
         vertices=face.vertices[:0],

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import crop_to_image
-from sadr_cli.faces import Crop, Face, FloatArray
+from sadr_cli.faces import Face, FloatArray
 from sadr_cli.landmarks import CONTOURS, NOSE_TIP
 from sadr_cli.pixels import resized
 from sadr_cli.render.labels import draw_label, label_size
@@ -177,22 +176,26 @@ def _blend(part: NDArray[np.uint8], layer: NDArray[np.float32], opacity: float) 
 
 
 def draw_quickly(
-    canvas: NDArray[np.uint8], face: Face, uv: UVLayout, crop: Crop, opacity: float = _OPACITY
+    canvas: NDArray[np.uint8],
+    face: Face,
+    uv: UVLayout,
+    origin: FloatArray,
+    step: float,
+    opacity: float = _OPACITY,
 ) -> None:
-    """Blend the face, without its ears, into ``canvas`` (n, n, 3), a picture of ``crop``.
+    """Blend the face, without its ears, into ``canvas``, a part of its photo.
 
     For small pictures: from the surface that the face's colours need as well.
+    origin: (x, y) of the photo at the canvas's first pixel; step: photo pixels per pixel.
     """
     surface = surface_of(face, uv)
     edge = _small_edge(uv) * np.clip(1 + 8 * surface.normals[:, 2], 0, 1)
     values = (_shade(surface.normals) * edge, edge)
     layer = np.dstack([surface.interpolate(v, uv) for v in values])
-    side = len(canvas)
-    step = surface.scale * crop.size / side
-    start = crop_to_image(np.zeros(2), crop, side) * surface.scale + surface.shift
-    matrix = np.array([[step, 0, start[0]], [0, step, start[1]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    _blend(canvas, np.asarray(cv2.warpAffine(layer, matrix, (side, side), flags=flags)), opacity)
+    scale, start = step * surface.scale, origin * surface.scale + surface.shift
+    matrix = np.array([[scale, 0, start[0]], [0, scale, start[1]]])
+    size, flags = canvas.shape[1::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    _blend(canvas, np.asarray(cv2.warpAffine(layer, matrix, size, flags=flags)), opacity)
 
 
 @lru_cache(maxsize=2)
