@@ -32,6 +32,9 @@ _KEPT = 30 * 86_400  # seconds after their last use for which files are kept
 _OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
 
 Arrays = list[NDArray[Any]]
+# Models stay for good: OpenVINO gives the threads of one that is gone to the next, and in a forked
+# child, where there are no such threads, that one would wait for them for ever.
+_kept: list[Any] = []
 
 
 class Compiled:
@@ -70,6 +73,7 @@ class Compiled:
         streams = min(_processors(), _STREAMS)
         options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
         model = self._cached(openvino, core, options)
+        _kept.append(model)
         requests: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(2 * streams):
             requests.put(model.create_infer_request())
@@ -90,13 +94,10 @@ class Compiled:
             with contextlib.suppress(Exception):  # of another build: compiled anew
                 return core.import_model(io.BytesIO(data), "CPU", options)
         fresh = core.compile_model(self._build(openvino), "CPU", options)
-        try:
-            data = bytes(_exported(fresh))
-            _write(path, data)
-            # What is read back is used at once: this run computes what the next ones will.
-            return core.import_model(io.BytesIO(data), "CPU", options)
-        except Exception:  # a build that cannot do it: compiled anew every time
-            return fresh
+        if path is not None:
+            with contextlib.suppress(Exception):  # a build that cannot do it compiles every time
+                _write(path, bytes(_exported(fresh)))
+        return fresh
 
 
 def _infer(
@@ -158,10 +159,8 @@ def _read(path: Path | None) -> bytes | None:
     return body if hashlib.sha256(body).digest() == data[:32] else None
 
 
-def _write(path: Path | None, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Keep ``data`` for the next process, where that is possible; let go of what is old."""
-    if path is None:
-        return
     with contextlib.suppress(OutputError, OSError):
         make_folder(path.parent)
         atomic_write(path, hashlib.sha256(data).digest() + data)

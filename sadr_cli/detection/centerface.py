@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,7 @@ from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.detection.pieces import detect_in_pieces
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
-from sadr_cli.native import Native
+from sadr_cli.native import Lock, Native
 from sadr_cli.pixels import from_edge, to_edge
 
 _log = logging.getLogger(__name__)
@@ -252,7 +251,7 @@ class _Network:
 
 
 _networks: dict[Path, _Network] = {}
-_making = threading.Lock()
+_making = Lock()
 
 
 def _run_opencv(net: Any, blob: Any) -> list[NDArray[np.float32]]:

@@ -28,6 +28,9 @@ RUNTIMES = ("auto", "torch", "openvino")
 _GRAPH = 1  # counts changes of what is compiled of the same weights
 
 
+_shared: dict[str, Compiled] = {}  # one of the same weights for a whole process
+
+
 class OpenVINONetwork:
     """A checkpoint's network on the CPU, in 32-bit floating point.
 
@@ -46,7 +49,8 @@ class OpenVINONetwork:
 
         example = np.zeros((1, side, side, 3), np.uint8)
         known = checkpoint.sha256 and f"{checkpoint.sha256} {__version__} {_GRAPH}"
-        self._compiled = Compiled("network", known, build, [example])
+        compiled = Compiled("network", known, build, [example])
+        self._compiled = _shared.setdefault(known, compiled) if known else compiled
         try:
             self._compiled.load()
         except ImportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
+from sadr_cli.native import Lock
 from sadr_cli.render.rasterize import Covered, bounds, covered, vertex_normals
 from sadr_cli.uv import UVLayout, grid_triangles
 
@@ -93,7 +93,7 @@ def _surface(face: Face, uv: UVLayout) -> Surface:
 
 
 _memory: weakref.WeakKeyDictionary[Face, dict[str, Any]] = weakref.WeakKeyDictionary()
-_remembering = threading.Lock()
+_remembering = Lock()
 
 
 def remembered(face: Face, what: str, compute: Callable[[], T]) -> T:

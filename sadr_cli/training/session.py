@@ -93,7 +93,7 @@ class Validation:
 
     def __call__(self, checkpoint: Checkpoint, device: str) -> dict[str, float]:
         """Balanced and mean 2-D NME (percent) of P and of G."""
-        reconstructor = Reconstructor(checkpoint, device=device, batch_size=32)
+        reconstructor = Reconstructor(checkpoint, device=device, batch_size=32, runtime="torch")
         side = reconstructor.crop_resolution
         index = checkpoint.uv.landmark_indices
         points: dict[str, list[NDArray[Any]]] = {"P": [], "G": []}

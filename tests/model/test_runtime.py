@@ -122,7 +122,12 @@ def test_what_was_compiled_once_is_read_and_says_the_same(made, tmp_path, monkey
     path = tmp_path / "small.safetensors"
     save_checkpoint(made(CONFIGS[0]), path)
     crops = pixels(2)
-    first = OpenVINONetwork(open_checkpoint(path))(crops)
+
+    def fresh_process() -> NetworkOutput:
+        monkeypatch.setattr("sadr_cli.model.runtime._shared", {})
+        return OpenVINONetwork(open_checkpoint(path))(crops)
+
+    first = fresh_process()
     (blob,) = (tmp_path / "compiled").iterdir()
 
     def build(*_):
@@ -130,12 +135,11 @@ def test_what_was_compiled_once_is_read_and_says_the_same(made, tmp_path, monkey
 
     with monkeypatch.context() as inside:
         inside.setattr("sadr_cli.model.folding.openvino_model", build)
-        again = OpenVINONetwork(open_checkpoint(path))(crops)
+        again = fresh_process()
     for a, b in zip(first, again, strict=True):
         assert (a is None and b is None) or np.array_equal(a, b)
     blob.write_bytes(blob.read_bytes()[:-1])  # damaged: compiled again
-    damaged = OpenVINONetwork(open_checkpoint(path))(crops)
-    assert np.array_equal(damaged.pose_map, first.pose_map)
+    assert np.array_equal(fresh_process().pose_map, first.pose_map)
 
 
 def test_a_cache_that_cannot_be_written_changes_nothing(made, tmp_path, monkeypatch):
