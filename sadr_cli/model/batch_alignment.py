@@ -100,6 +100,9 @@ class BatchAligner:
     def _maps(self, output: NetworkOutput) -> Maps:
         """P and S at 256 x 256, attention and pose, in crop pixels and shape units."""
         scaling = self._checkpoint.scaling
+        device = self._mask.device
+        known = (None if v is None else torch.as_tensor(v, device=device) for v in output)
+        output = NetworkOutput(*known)  # type: ignore[arg-type]
         pose_face = upsample(output.pose_map.float() * scaling.position)
         shape = upsample(output.shape_map.float() * scaling.shape)
         if self._checkpoint.config.deformation:
