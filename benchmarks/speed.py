@@ -1,36 +1,158 @@
 """Speed and memory as one Markdown table, everything in one run:
 
-    python benchmarks/speed.py > speed.md [--photos 500] [--memory 5000] [--weights lite]
+    python benchmarks/speed.py > speed.md [--photos 500] [--memory 5000] [--weights mobile]
 
 The same as ``sadr bench examples/photos --everything --markdown`` with the numbers of photos that
-the aims name; takes most of an hour on two cores.
+the aims name; takes most of an hour on two cores. With an older version in a virtual environment of
+its own, whole runs of both in turn, and the stages of a face:
+
+    python benchmarks/speed.py --against /path/to/venv --inputs photos [--photos 200] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
-PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
+import psutil
+
+HERE = Path(__file__).parent
+PHOTOS = HERE.parent / "examples" / "photos"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+RUNS = {
+    "OBJ and page": ["--faces", "largest"],
+    "landmarks alone": ["--faces", "largest", "--format", "pts", "--no-index"],
+}
+STAGE_PHOTOS = 44  # of which the first four warm up
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--memory", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="without compile and ONNX Runtime")
+    parser.add_argument("--against", metavar="VENV", type=Path, help="compare with its sadr")
+    parser.add_argument("--inputs", metavar="DIR", type=Path, default=PHOTOS, help="with --against")
     args = parser.parse_args()
+    if args.against is not None:
+        compare(args.against, sorted(photos_in(args.inputs)), args.photos, args.rounds)
+        return
     command = [sys.executable, "-m", "sadr_cli", "bench", str(PHOTOS), "--markdown", "-v"]
     command += ["--count", str(args.photos), "--memory", str(args.memory)]
     command += ["--rounds", str(args.rounds), "--device", args.device]
     command += [] if args.quick else ["--everything"]
     command += ["--weights", args.weights] if args.weights else []
     sys.exit(subprocess.run(command).returncode)
+
+
+def photos_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def python_of(venv: Path) -> Path:
+    """The interpreter of a virtual environment, or ``venv`` itself if it is a file."""
+    found = [venv / "bin" / "python", venv / "Scripts" / "python.exe"]
+    return next((path for path in found if path.exists()), venv)
+
+
+def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
+    """Print faces per second and CPU time per face of whole runs, and the stages of a face."""
+    if not photos:
+        sys.exit("error: --inputs holds no photo")
+    versions = {"before": python_of(venv), "now": Path(sys.executable)}
+    print(f"{count} photos of {len(photos)}, {rounds} rounds in turn, {os.cpu_count()} processors")
+    print("\n| run | | faces/s | CPU ms per face | most memory, MB |\n|---|---|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = enumerate(islice(cycle(photos), count))
+        names = [copy_of(photo, Path(folder), number) for number, photo in chosen]
+        for label, options in RUNS.items():
+            runs: dict[str, list[Figures]] = {name: [] for name in versions}
+            for _ in range(rounds):
+                for name, python in versions.items():
+                    runs[name].append(whole_run(python, names, options))
+            report(label, runs)
+    tables = {name: stages(python, photos) for name, python in versions.items()}
+    print("\n| stage | CPU ms per face, before | now |\n|---|--:|--:|")
+    for stage, before in tables["before"].items():
+        print(f"| {stage} | {before:.1f} | {tables['now'][stage]:.1f} |")
+    total = {name: sum(table.values()) for name, table in tables.items()}
+    print(f"| all | {total['before']:.1f} | {total['now']:.1f} |")
+
+
+class Figures(NamedTuple):
+    """Faces per second, CPU milliseconds per face, most megabytes."""
+
+    rate: float
+    cpu: float
+    memory: float
+
+
+def report(label: str, runs: dict[str, list[Figures]]) -> None:
+    """The medians of both versions, and their ratios."""
+    middle = {
+        name: Figures(*(median(column) for column in zip(*figures, strict=True)))
+        for name, figures in runs.items()
+    }
+    for name, (rate, cpu, memory) in middle.items():
+        print(f"| {label} | {name} | {rate:.1f} | {cpu:.1f} | {memory:.0f} |")
+    old, new = middle["before"], middle["now"]
+    ratios = (new.rate / old.rate, old.cpu / new.cpu, new.memory / old.memory)
+    print(f"| {label} | ratio | {' | '.join(f'{r:.2f}' for r in ratios)} |", flush=True)
+
+
+def copy_of(photo: Path, folder: Path, number: int) -> str:
+    """A name of its own for a photo that may come more than once."""
+    path = folder / f"{number:06}{photo.suffix}"
+    path.symlink_to(photo.resolve())
+    return str(path)
+
+
+def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
+    """One ``sadr reconstruct`` in a process of its own, its start included."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed, out = Path(folder) / "photos.txt", Path(folder) / "out"
+        listed.write_text("\n".join(photos))
+        command = [str(python), "-m", "sadr_cli", "reconstruct", "--from-file", str(listed)]
+        command += [*options, "--out", str(out), "--quiet"]
+        began, before, memory = time.perf_counter(), os.times(), 0
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            try:
+                memory = max(memory, process.memory_info().rss)
+            except psutil.Error:
+                break
+            time.sleep(0.1)
+        process.wait()
+        seconds, after = time.perf_counter() - began, os.times()
+        faces = len((out / "poses.csv").read_text(errors="surrogateescape").splitlines()) - 1
+    used = after.children_user - before.children_user
+    used += after.children_system - before.children_system
+    return Figures(faces / seconds, 1000 * used / faces, memory / 1e6)
+
+
+def stages(python: Path, photos: list[Path]) -> dict[str, float]:
+    """CPU milliseconds per face of every stage, see ``stages.py``."""
+    chosen = [str(photo) for photo in islice(cycle(photos), STAGE_PHOTOS)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(python), str(HERE / "stages.py"), *chosen],
+        env=environment, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    table: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return table
 
 
 if __name__ == "__main__":

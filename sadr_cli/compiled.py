@@ -32,12 +32,16 @@ _KEPT = 30 * 86_400  # seconds after their last use for which files are kept
 _OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
 
 Arrays = list[NDArray[Any]]
+# Models stay for good: OpenVINO gives the threads of one that is gone to the next, and in a forked
+# child, where there are no such threads, that one would wait for them for ever.
+_kept: list[Any] = []
 
 
 class Compiled:
     """A model on the CPU, in 32-bit floating point, for all threads of a process.
 
-    name: begins the cached file's name. identity: tells the model from every other one.
+    name: begins the cached file's name. identity: tells the model from every other one; "": it is
+        not kept.
     build: the model, given the module ``openvino``; called where it has not been compiled before.
     example: inputs for a first inference.
     Nothing is loaded before the first call or :meth:`load`. Raises ImportError where OpenVINO is
@@ -69,6 +73,7 @@ class Compiled:
         streams = min(_processors(), _STREAMS)
         options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
         model = self._cached(openvino, core, options)
+        _kept.append(model)
         requests: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(2 * streams):
             requests.put(model.create_infer_request())
@@ -80,18 +85,19 @@ class Compiled:
         known = json.dumps([self._identity, openvino.__version__, processor, _OPTIONS])
         digest = hashlib.sha256(known.encode()).hexdigest()[:32]
         own = own_cache()
-        path = None if own is None else own / FOLDER / f"{self._name}-{digest}.blob"
+        path = (
+            None
+            if own is None or not self._identity
+            else own / FOLDER / f"{self._name}-{digest}.blob"
+        )
         if (data := _read(path)) is not None:
             with contextlib.suppress(Exception):  # of another build: compiled anew
                 return core.import_model(io.BytesIO(data), "CPU", options)
         fresh = core.compile_model(self._build(openvino), "CPU", options)
-        try:
-            data = bytes(_exported(fresh))
-            _write(path, data)
-            # What is read back is used at once: this run computes what the next ones will.
-            return core.import_model(io.BytesIO(data), "CPU", options)
-        except Exception:  # a build that cannot do it: compiled anew every time
-            return fresh
+        if path is not None:
+            with contextlib.suppress(Exception):  # a build that cannot do it compiles every time
+                _write(path, bytes(_exported(fresh)))
+        return fresh
 
 
 def _infer(
@@ -153,10 +159,8 @@ def _read(path: Path | None) -> bytes | None:
     return body if hashlib.sha256(body).digest() == data[:32] else None
 
 
-def _write(path: Path | None, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Keep ``data`` for the next process, where that is possible; let go of what is old."""
-    if path is None:
-        return
     with contextlib.suppress(OutputError, OSError):
         make_folder(path.parent)
         atomic_write(path, hashlib.sha256(data).digest() + data)

@@ -244,14 +244,13 @@ def _weights_file(name: str, path: Path, default: bool, fix: str) -> Check:
         listed = listed_digest(path)
     except SadrError as error:
         return Check("weights", name, FAILED, str(error), fix, default)
-    config = checkpoint.network.config
-    parameters = sum(p.numel() for p in checkpoint.network.parameters())
+    config = checkpoint.config
     known = "as listed" if listed else "in no list of checksums"
     return Check(
         "weights",
         name,
         OK,
-        f"{parameters / 1e6:.1f} million parameters, {config.input_size}-pixel crops, "
+        f"{checkpoint.parameters / 1e6:.1f} million parameters, {config.input_size}-pixel crops, "
         f"SHA-256 {checkpoint.sha256[:12]} {known}",
         required=default,
         data={

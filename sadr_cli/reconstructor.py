@@ -8,33 +8,31 @@ faces[0].vertices, faces[0].landmarks, faces[0].euler
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from sadr_cli.crop import crop_to_image, extract_crop
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
-from sadr_cli.model import alignment
-from sadr_cli.model.alignment import MODES, SELF_ALIGNMENTS, UVSurface
-from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint
+from sadr_cli.model.aligner import FaceAligner
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, open_checkpoint
+from sadr_cli.model.config import MODES, SELF_ALIGNMENTS, NetworkOutput
 from sadr_cli.model.device import MAX_BATCH, check_process, out_of_memory, select_device
-from sadr_cli.model.network import NetworkOutput
 from sadr_cli.model.runtime import RUNTIMES, Runner
-from sadr_cli.model.uvgrid import upsample
 from sadr_cli.passes import second_pass
-from sadr_cli.pixels import from_edge
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sadr_cli.model.batch_alignment import BatchAligner
+    from sadr_cli.model.network import SADRNet
     from sadr_cli.protocols import FaceDetector
 
 
@@ -49,19 +47,6 @@ class WeightsInfo:
     parameters: int
     alignment: str
     license: str
-
-
-class Maps(NamedTuple):
-    """A network's output in pixels of a 256-pixel crop and shape units, at 256 x 256.
-
-    pose_face, shape: (B, 3, 256, 256) P and S; attention: (B, 1, a, a) in [0, 1] or None;
-    pose: (B, 3, 4) f R and t of the y-up crop frame, if the network regresses it.
-    """
-
-    pose_face: Tensor
-    shape: Tensor
-    attention: Tensor | None
-    pose: Tensor | None
 
 
 class Reconstructor:
@@ -101,7 +86,7 @@ class Reconstructor:
         if isinstance(weights, Checkpoint):
             self.checkpoint = weights
         else:
-            self.checkpoint = load_checkpoint(find_weights(weights))
+            self.checkpoint = open_checkpoint(find_weights(weights))
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"the batch size must be at least 1: {batch_size}")
         mode = alignment or self.checkpoint.alignment
@@ -115,17 +100,7 @@ class Reconstructor:
         self.detector_name = detector
         self.two_pass = two_pass
         self.flip = flip
-        network = self.checkpoint.network.to(self.device).eval()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.runner = Runner(self.network, self.device, "torch" if self.half else runtime)
-        uv = self.checkpoint.uv
-        mean = np.moveaxis(uv.to_map(uv.mean_shape), 2, 0)[None]
-        self._mean = torch.from_numpy(np.ascontiguousarray(mean)).to(self.device)
-        self._kpt = torch.from_numpy(uv.kpt.astype(np.int64)).to(self.device)
-        self._mask = torch.from_numpy(uv.mask).to(self.device)
-        self._surface = UVSurface(self._mask)
-        index = uv.landmark_indices.astype(np.int64)
-        self._landmarks = torch.from_numpy(index).to(self.device)
+        self.runner = Runner(self.checkpoint, self.device, runtime, self.half)
 
     @property
     def uv(self) -> UVLayout:
@@ -135,7 +110,12 @@ class Reconstructor:
     @property
     def crop_resolution(self) -> int:
         """Side in pixels of the crops the network takes."""
-        return self.network.config.input_size
+        return self.checkpoint.config.input_size
+
+    @property
+    def network(self) -> SADRNet:
+        """The network itself, in PyTorch on the device."""
+        return self.checkpoint.network.to(self.device).eval()
 
     @cached_property
     def info(self) -> WeightsInfo:
@@ -146,7 +126,7 @@ class Reconstructor:
             path=str(c.path or ""),
             sha256=c.sha256,
             input_size=self.crop_resolution,
-            parameters=sum(p.numel() for p in self.network.parameters()),
+            parameters=c.parameters,
             alignment=self.alignment,
             license=c.license,
         )
@@ -219,97 +199,46 @@ class Reconstructor:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 if self.device.type == "cuda":
+                    import torch
+
                     torch.cuda.empty_cache()
                 continue
             faces.extend(self._faces(arrays, crops[start:stop], sources[start:stop]))
             start = stop
         return faces
 
-    @torch.inference_mode()
-    def _run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def _run(self, batch: NDArray[np.uint8]) -> dict[str, Sequence[Any]]:
         """One forward pass and alignment of (B, n, n, 3) crops, as arrays in crop pixels."""
         check_process(self._process, self.device)
-        x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
-        x = self.network.normalize(x)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            output = self.runner(x)
-            mirrored = self.runner(x.flip(3)) if self.flip else None
-        result = self.align(output, mirrored)
-        return {k: v.float().cpu().numpy() for k, v in result.items()}
+        output = self.runner(batch)
+        mirrored = self.runner(batch[:, :, ::-1]) if self.flip else None
+        return self._align(output, mirrored)
+
+    @cached_property
+    def _align(self) -> Callable[..., dict[str, Sequence[Any]]]:
+        """The way from a network's outputs to arrays of faces that is fastest on the device."""
+        if self.device.type == "cpu" and self.alignment == "paper":
+            c = self.checkpoint
+            return FaceAligner(c.uv, c.scaling, c.config)
+        return lambda *outputs: {
+            key: values.float().cpu().numpy() for key, values in self.align(*outputs).items()
+        }
 
     def align(
         self, output: NetworkOutput, mirrored: NetworkOutput | None = None
     ) -> dict[str, Tensor]:
-        """Self-alignment of a network's output; see the keys below.
+        """Self-alignment of a network's output, as tensors; see ``BatchAligner``."""
+        return self._batch_aligner(output, mirrored)
 
-        vertices, pose_face, shape: (B, V, 3); landmarks_p: (B, 68, 3); visibility: (B, V);
-        attention: (B, a, a); scale, rotation, translation: pose in the y-up crop frame.
-        Positions are pixels of a 256-pixel crop, y down. ``mirrored``: the output for the
-        mirrored crops, averaged with the other before the alignment.
-        """
-        maps = self._maps(output)
-        if mirrored is not None:
-            maps = mean_of_mirrored(maps, self._maps(mirrored))
-        pose_map, shape_map, attention, pose = maps
-        if self.alignment == "direct":
-            placed, shape_map = alignment.take_direct(
-                pose_map, self._mean, attention, self._kpt, size=SIZE, mask=self._mask
-            )
-        elif self.alignment == "regressed":
-            if pose is None:
-                raise UsageError(f"{self.checkpoint.name} regresses no pose: its alignment is off")
-            placed = alignment.take_regressed(pose, shape_map)
-            pose_map = placed.face
-        surface = self._surface
-        if self.alignment in SELF_ALIGNMENTS:
-            weights = None
-            if self.alignment == "official":
-                there = alignment.gather_points(pose_map, self._kpt)
-                weights = alignment.official_weights(pose_map, there, attention, self._kpt, SIZE)
-            placed, facing = alignment.self_align_vertices(
-                pose_map, shape_map, attention, self._landmarks, surface,
-                size=SIZE, weights=weights, mode=self.alignment,
-            )  # fmt: skip
-        else:
-            facing = surface.facing(placed.face[:, :2])
-            placed = placed._replace(face=surface.gather(placed.face))
-        vertices = placed.face.transpose(1, 2)
-        seen = alignment.seen_where_facing(vertices, facing, attention, SIZE)
-        if attention is None:
-            attention = torch.ones(len(vertices), 1, 1, 1, device=self.device)
-        return {
-            "vertices": vertices,
-            "pose_face": surface.gather(pose_map).transpose(1, 2),
-            "shape": surface.gather(shape_map).transpose(1, 2),
-            "visibility": seen,
-            "attention": attention[:, 0],
-            "scale": placed.scale,
-            "rotation": placed.rotation,
-            "translation": placed.translation,
-        }
+    @cached_property
+    def _batch_aligner(self) -> BatchAligner:
+        from sadr_cli.model.batch_alignment import BatchAligner
 
-    def _maps(self, output: NetworkOutput) -> Maps:
-        """P and S at 256 x 256, attention and pose, in crop pixels and shape units."""
-        scaling = self.checkpoint.scaling
-        pose_face = upsample(output.pose_map.float() * scaling.position)
-        shape = upsample(output.shape_map.float() * scaling.shape)
-        if self.network.config.deformation:
-            shape = shape + self._mean
-        attention = None
-        if output.attention is not None:
-            attention = torch.sigmoid(output.attention.float())
-        pose = None
-        if output.pose is not None:
-            pose = output.pose.float() * scaling.position
-            middle = from_edge(SIZE / 2)
-            pose = torch.cat(
-                [pose[:, :, :3], pose[:, :, 3:] + pose.new_tensor([[middle], [-middle], [0]])], 2
-            )
-        return Maps(pose_face, shape, attention, pose)
+        return BatchAligner(self.checkpoint, self.alignment, self.device)
 
     def _faces(
         self,
-        arrays: dict[str, NDArray[Any]],
+        arrays: dict[str, Sequence[Any]],
         crops: Sequence[Crop],
         detections: Sequence[Detection | None],
     ) -> list[Face]:
@@ -324,7 +253,10 @@ class Reconstructor:
             agreement = np.exp(-gap / AGREEMENT)
             # crop_to_image in single precision, which the network's output has anyway
             single = corner.astype(np.float32)
-            vertices = np.ascontiguousarray(a["vertices"] * np.float32(step) + single)
+            places = a["vertices"], a["pose_face"]
+            vertices, pose_face = (np.multiply(p, np.float32(step), order="C") for p in places)
+            vertices += single
+            pose_face += single
             faces.append(
                 Face(
                     vertices=vertices,
@@ -337,33 +269,13 @@ class Reconstructor:
                     scale=float(a["scale"]) * step,
                     rotation=a["rotation"].astype(np.float64),
                     translation=corner * (1, -1, 1) + step * a["translation"].astype(np.float64),
-                    pose_face=np.ascontiguousarray(a["pose_face"] * np.float32(step) + single),
+                    pose_face=pose_face,
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),
                 )
             )
         return [replace(f, warnings=_warnings(f)) for f in faces]
-
-
-def mean_of_mirrored(maps: Maps, mirrored: Maps) -> Maps:
-    """The mean of what was seen in a crop and in its mirror image.
-
-    Mirroring swaps the two halves of the UV map and turns x around: in the crop's pixels
-    255 - x, in the shape frame -x.
-    """
-    sign = maps.pose_face.new_tensor([-1.0, 1.0, 1.0])
-    there = maps.pose_face.new_tensor([SIZE - 1.0, 0.0, 0.0])
-    across = sign[:, None, None]
-    face = mirrored.pose_face.flip(3) * across + there[:, None, None]
-    shape = mirrored.shape.flip(3) * across
-    attention, pose = maps.attention, maps.pose
-    if attention is not None and mirrored.attention is not None:
-        attention = (attention + mirrored.attention.flip(3)) / 2
-    if pose is not None and mirrored.pose is not None:
-        flipped = mirrored.pose * sign[:, None] * torch.cat([sign, sign.new_ones(1)])
-        pose = (pose + flipped + F.pad(there[:, None], (3, 0))) / 2
-    return Maps((maps.pose_face + face) / 2, (maps.shape + shape) / 2, attention, pose)
 
 
 def _warnings(face: Face) -> tuple[str, ...]:

@@ -59,6 +59,11 @@ class UVLayout:
         return int(self.mask.sum())
 
     @cached_property
+    def pixels(self) -> NDArray[np.intp]:
+        """(V,) where each vertex lies in the flattened UV map."""
+        return np.flatnonzero(self.mask)
+
+    @cached_property
     def rows_columns(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Row (V,) and column (V,) of each vertex in the UV map."""
         rows, columns = np.nonzero(self.mask)
@@ -111,13 +116,13 @@ class UVLayout:
 
     def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Values per vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
-        out = np.full((SIZE, SIZE, *values.shape[1:]), fill, values.dtype)
-        out[self.mask] = values
-        return out
+        row = np.full((1, *values.shape[1:]), fill, values.dtype)
+        rows = np.concatenate([values, row])  # the last one for what is no face
+        return np.take(rows, self.index_map, axis=0)
 
     def from_map(self, uv_map: NDArray[Any]) -> NDArray[Any]:
         """Map (256, 256, ...) -> values per vertex (V, ...)."""
-        return uv_map[self.mask]
+        return np.take(uv_map.reshape(SIZE * SIZE, *uv_map.shape[2:]), self.pixels, axis=0)
 
 
 def grid_triangles(index: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -19,12 +19,10 @@ SCRIPT = f"""
 import os, signal, sys
 import numpy as np
 from sadr_cli import Reconstructor, read_image
-from sadr_cli.model import runtime
 image = read_image({str(PHOTO)!r})
 reconstructor = Reconstructor(device="cpu")
 before = []
 if sys.argv[1] == "used":
-    runtime.CONVERT_AFTER = 1  # OpenVINO runs in the parent as well
     before = [reconstructor.reconstruct(image) for _ in range(2)]
     assert reconstructor.runner.name == "openvino" or "openvino" not in sys.modules
 child = os.fork()
@@ -68,17 +66,15 @@ def test_what_is_native_is_made_anew_in_a_child_and_locks_are_free() -> None:
 
 
 def test_on_a_gpu_a_child_says_what_to_do() -> None:
-    import torch
-
-    from sadr_cli.model.device import check_process
+    from sadr_cli.model.device import Device, check_process
 
     here = os.getpid()
-    check_process(here, torch.device("cuda"))
-    assert in_child(lambda: check_process(here, torch.device("cpu")) is None)
+    check_process(here, Device("cuda"))
+    assert in_child(lambda: check_process(here, Device("cpu")) is None)
 
     def refused() -> bool:
         try:
-            check_process(here, torch.device("cuda"))
+            check_process(here, Device("cuda"))
         except UsageError as error:
             return "make it after the fork" in str(error)
         return False

@@ -45,15 +45,16 @@ image = np.random.default_rng(0).integers(0, 255, (320, 320, 3), np.uint8)
 calls = [lambda: create_detector().detect(image)] * 4
 """
 DETECTORS_AND_NETWORK = f"""{DETECTORS}
-import torch
 from sadr_cli.model.network import NetworkConfig, SADRNet
-from sadr_cli.model.runtime import OpenVINONetwork, fold_batch_norm
-folded = fold_batch_norm(SADRNet(NetworkConfig(64, width=0.25)))
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_layout
+from sadr_cli.model.runtime import OpenVINONetwork
+network = SADRNet(NetworkConfig(64, width=0.25)).eval()
+checkpoint = Checkpoint(network, load_layout(find_weights()))
 made = []
 def network():
     if not made:
-        made.append(OpenVINONetwork(folded, 1))
-    made[0](torch.zeros(1, 3, 64, 64))
+        made.append(OpenVINONetwork(checkpoint))
+    made[0](np.zeros((1, 64, 64, 3), np.uint8))
 calls[0] = network
 """
 

@@ -23,7 +23,7 @@ def small(uv: UVLayout) -> Checkpoint:
 
 @pytest.fixture
 def reconstructor(small: Checkpoint) -> Reconstructor:
-    return Reconstructor(small, device="cpu", batch_size=3)
+    return Reconstructor(small, device="cpu", batch_size=3, runtime="torch")
 
 
 def crops(count: int, side: int = 64) -> list[np.ndarray]:
@@ -97,10 +97,11 @@ def test_records_are_complete_and_consistent(reconstructor: Reconstructor, uv: U
 
 def test_batches_change_nothing(small: Checkpoint) -> None:
     images = crops(7)
-    one = Reconstructor(small, device="cpu", batch_size=1).reconstruct_crops(images, PLACES)
-    many = Reconstructor(small, device="cpu", batch_size=4).reconstruct_crops(images, PLACES)
+    one = Reconstructor(small, "cpu", 1, runtime="torch").reconstruct_crops(images, PLACES)
+    many = Reconstructor(small, "cpu", 4, runtime="torch").reconstruct_crops(images, PLACES)
     for a, b in zip(one, many, strict=True):
         assert np.abs(a.vertices - b.vertices).max() < 1e-2
+        np.testing.assert_array_equal(a.vertices, b.vertices)
 
 
 def test_memory_running_out_halves_the_batch_and_loses_nothing(
@@ -143,7 +144,7 @@ def test_second_pass_crops_from_the_first_passes_landmarks(
     monkeypatch.setattr(reconstructor, "runner", _Constant(exact_output(uv, 0), reconstructor))
     photo = np.zeros((300, 400, 3), np.uint8)
     given = Detection(np.array([100.0, 100, 180, 200]))
-    first = Reconstructor(reconstructor.checkpoint, device="cpu", two_pass=False)
+    first = Reconstructor(reconstructor.checkpoint, device="cpu", two_pass=False, runtime="torch")
     monkeypatch.setattr(first, "runner", reconstructor.runner)
     landmarks = first.reconstruct(photo, [given])[0].landmarks
     face = reconstructor.reconstruct(photo, [given])[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,8 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from sadr_cli.bench.report import Row
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Crop
+from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_layout
+from sadr_cli.model.folding import fold_batch_norm
 from sadr_cli.model.network import NetworkConfig, SADRNet
-from sadr_cli.model.runtime import OpenVINONetwork, Runner, fold_batch_norm
+from sadr_cli.model.runtime import OpenVINONetwork, Runner
 from sadr_cli.native import Native, library
 from sadr_cli.reconstructor import Reconstructor
 
@@ -61,9 +64,9 @@ def network_times(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            calls = {YARDSTICK: _call(_full(), batch)}
+            calls = {YARDSTICK: _eager(_full().network, batch, 256)}
             calls |= _candidates("full network", _full(), batch, threads, everything)
-            own = reconstructor.checkpoint.network
+            own = reconstructor.checkpoint
             calls |= _candidates(f"{reconstructor.info.name} weights", own, batch, threads, False)
             times = in_turn(calls, rounds)
     finally:
@@ -79,37 +82,43 @@ def network_times(
     return rows
 
 
-def _full() -> SADRNet:
+def _full() -> Checkpoint:
     """The paper's network; the time does not depend on the weights, if they are ordinary."""
     torch.manual_seed(0)
-    return SADRNet(NetworkConfig()).eval()
+    return Checkpoint(SADRNet(NetworkConfig()).eval(), load_layout(find_weights()))
 
 
-def _call(network: Callable[[torch.Tensor], Any], batch: int, side: int = 256) -> Call:
+def _pixels(batch: int, side: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+
+
+def _eager(network: Callable[..., Any], batch: int, side: int) -> Call:
+    """A network in PyTorch as it comes, for crops that are normalised already."""
     x = torch.randn(batch, 3, side, side)
     return lambda: network(x)
 
 
 def _candidates(
-    label: str, network: SADRNet, batch: int, threads: int, everything: bool
+    label: str, checkpoint: Checkpoint, batch: int, threads: int, everything: bool
 ) -> dict[str, Call]:
-    side, cpu = network.config.input_size, torch.device("cpu")
-    network = network.to("cpu")
-    calls = {}
+    network = checkpoint.network.to("cpu")
+    side = network.config.input_size
+    crops = _pixels(batch, side)
+    calls: dict[str, Call] = {}
+    plain = fold_batch_norm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if everything:
-        plain = fold_batch_norm(network)
-        calls[f"{label}, folded"] = _call(plain, batch, side)
-        if onnx := _onnx_runtime(plain, side, threads):
-            calls[f"{label}, ONNX Runtime"] = _call(onnx, batch, side)
-    calls[f"{label}, folded, channels-last"] = _call(Runner(network, cpu, "torch"), batch, side)
+        calls[f"{label}, folded"] = _eager(fold_batch_norm(network), batch, side)
+        if onnx := _onnx_runtime(fold_batch_norm(network), side, threads):
+            x = torch.randn(batch, 3, side, side)
+            calls[f"{label}, ONNX Runtime"] = lambda: onnx(x)
+    calls[f"{label}, folded, channels-last"] = _eager(plain, batch, side)
     if everything:
-        fast: Any = torch.compile(fold_batch_norm(network).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-        calls[f"{label}, torch.compile"] = _call(fast, batch, side)
+        calls[f"{label}, torch.compile"] = _eager(torch.compile(plain), batch, side)
     try:
-        best = OpenVINONetwork(fold_batch_norm(network), threads)
+        best = OpenVINONetwork(checkpoint)
     except MissingDataError:
         return calls
-    return {**calls, f"{label}, OpenVINO": _call(best, batch, side)}
+    return {**calls, f"{label}, OpenVINO": lambda: best(crops)}
 
 
 def _onnx_runtime(network: nn.Module, side: int, threads: int) -> Callable[[Any], Any] | None:
@@ -142,18 +151,13 @@ def _onnx_session(network: nn.Module, example: Tensor, threads: int) -> Any:
 def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 9) -> list[Row]:
     """What the steps after the network take, of the network's own time."""
     side, device = reconstructor.crop_resolution, reconstructor.device
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
-    x = reconstructor.network.normalize(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
+    x = _pixels(batch, side)
     crops = [Crop(100.0, 100.0, 150.0)] * batch
     full = Runner(_full(), device, "auto")
-    big = torch.randn(batch, 3, 256, 256, device=device)
+    big = _pixels(batch, 256)
     with torch.inference_mode():
-        for _ in range(-(-40 // batch)):  # past the point where a CPU changes its runtime
-            full(big)
-            reconstructor.runner(x)
         output = reconstructor.runner(x)
-        arrays = {k: v.float().cpu().numpy() for k, v in reconstructor.align(output).items()}
+        arrays = reconstructor._align(output)
 
         def wait(call: Call) -> Call:
             def waited() -> None:
@@ -167,7 +171,7 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
             {
                 "full": wait(lambda: full(big)),
                 "own": wait(lambda: reconstructor.runner(x)),
-                "alignment": wait(lambda: reconstructor.align(output)),
+                "alignment": wait(lambda: reconstructor._align(output)),
                 "faces": lambda: reconstructor._faces(arrays, crops, [None] * batch),
             },
             rounds,
@@ -244,7 +248,7 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
     """
     device, side = reconstructor.device, reconstructor.crop_resolution
     operations, a_face, a_batch = counted_work(reconstructor.network)
-    product, copy = card_limits(device)
+    product, copy = card_limits(torch.device(device))
     rows = [
         Row("gpu", "operations per face", operations / 1e9, "GFLOP"),
         Row("gpu", "read and written per face", 2 * a_face / 1e6, "MB", note="16 bits per number"),
@@ -252,13 +256,11 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
         Row("gpu", "the card: copy", copy / 1e12, "TB/s"),
     ]
     for batch in (1, 8, 32, 64, 128, 256):
-        x = torch.randn(batch, 3, side, side, device=device)
+        x = torch.from_numpy(_pixels(batch, side)).to(device)
 
         def once(x: torch.Tensor = x) -> None:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-                output = reconstructor.runner(x)
             with torch.inference_mode():
-                reconstructor.align(output)
+                reconstructor.align(reconstructor.runner(x))
 
         for _ in range(3):
             once()

@@ -96,10 +96,10 @@ def import_weights(
         SUFFIX,
         cache_folder,
         find_weights,
-        import_public_file,
         load_checkpoint,
         save_checkpoint,
     )
+    from sadr_cli.model.public import import_public_file
 
     if Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name takes a plain name, not {name!r}")

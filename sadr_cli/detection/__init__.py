@@ -51,7 +51,7 @@ def create_detector(
 ) -> FaceDetector:
     """The detector ``name``, ready to use.
 
-    faces: as for :func:`select_faces`; where only the largest is wanted, centerface looks at fewer
+    faces: as for :func:`select_faces`; where only the main one is wanted, centerface looks at fewer
     pixels, and may leave out the others.
     device: where sfd, blazeface and retinaface run ("cpu", "cuda", "mps"); the others use the CPU.
     min_score, min_size: see ``SelectiveDetector``.
@@ -67,7 +67,7 @@ def _create(name: str, device: str, faces: str | int) -> FaceDetector:
     if name == "centerface":
         from sadr_cli.detection.centerface import CenterFace
 
-        return CenterFace(largest=faces == "largest" or faces == 1)
+        return CenterFace(main=faces in ("largest", 1))
     if name == "none":
         from sadr_cli.detection.none import WholeImage
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +21,12 @@ from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
 from sadr_cli.crop import box_iou
-from sadr_cli.detection.base import RGBImage, non_maximum_suppression
+from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominence
 from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.detection.pieces import detect_in_pieces
 from sadr_cli.errors import MissingDataError
 from sadr_cli.faces import Detection
-from sadr_cli.native import Native
+from sadr_cli.native import Lock, Native
 from sadr_cli.pixels import from_edge, to_edge
 
 _log = logging.getLogger(__name__)
@@ -84,8 +83,8 @@ class CenterFaceSettings:
         the first look at few.
     large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
         take a part of a face for a face.
-    largest_sides: looks that come before ``sides`` where only the largest face is wanted. One
-        suffices when that face is sure, at least ``sized`` pixels large, and nothing larger is
+    main_sides: looks that come before ``sides`` where only the main face is wanted. One suffices
+        when that face is sure, at least ``sized`` pixels large, and nothing more prominent is
         hinted at (``hint_score``) elsewhere.
     """
 
@@ -98,7 +97,7 @@ class CenterFaceSettings:
     sides: tuple[int, ...] = (320, 640, 1280, 2560)
     small: float = 40.0
     large: float = 320.0
-    largest_sides: tuple[int, ...] = (128, 224)
+    main_sides: tuple[int, ...] = (128, 224)
     sized: float = 45.0
 
 
@@ -111,9 +110,9 @@ class CenterFace:
         self,
         weights: Path | None = None,
         settings: CenterFaceSettings | None = None,
-        largest: bool = False,
+        main: bool = False,
     ) -> None:
-        """largest: only the largest face is wanted; the others may be missing."""
+        """main: only the main face is wanted, see ``prominence``; the others may be missing."""
         path = weights or find_weights()
         if path is None:
             raise MissingDataError(why_unavailable() or "")
@@ -122,7 +121,7 @@ class CenterFace:
                 _networks[path] = _Network(path)
         self._forward = _networks[path]
         self.settings = settings or CenterFaceSettings()
-        self._only_largest = largest
+        self._only_main = main
 
     def detect(self, image: RGBImage) -> list[Detection]:
         return detect_in_pieces(self._detect, image)
@@ -139,7 +138,9 @@ class CenterFace:
                 fits = _sizes(boxes) * scale < largest
                 boxes, scores, points = boxes[fits], scores[fits], points[fits]
             found.append((boxes, scores, points))
-            if (self._has_largest if self._only_largest else self._has_all)(found, scale):
+            if self._only_main and self._has_main(found, image.shape[:2], scale):
+                break
+            if not self._only_main and self._has_all(found, scale):
                 break
         boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
         keep = non_maximum_suppression(boxes, scores, settings.max_overlap)
@@ -157,23 +158,24 @@ class CenterFace:
         hints = boxes[_sizes(boxes) * scale < self.settings.small]
         return bool(len(sure) and _part_of(hints, sure).all())
 
-    def _has_largest(self, found: Sequence[_Faces], scale: float) -> bool:
-        """The same where only the largest face is wanted."""
+    def _has_main(self, found: Sequence[_Faces], photo: tuple[int, int], scale: float) -> bool:
+        """The same where only the main face of the ``photo`` (height, width) is wanted."""
         boxes, scores = (np.concatenate([f[k] for f in found]) for k in (0, 1))
-        sizes, sure = _sizes(boxes), scores >= self.settings.score
+        sure = scores >= self.settings.score
         if not sure.any():
             return False
-        best = int(np.argmax(np.where(sure, sizes, 0)))
-        rivals = boxes[~sure & (sizes > sizes[best]) & (scores >= self.settings.hint_score)]
+        ranks = np.array([prominence(Detection(box), photo) for box in boxes])
+        best = int(np.argmax(np.where(sure, ranks, 0)))
+        rivals = boxes[~sure & (ranks > ranks[best]) & (scores >= self.settings.hint_score)]
         limit = self.settings.max_overlap
         elsewhere = any(box_iou(rival, boxes[best]) <= limit for rival in rivals)
-        return bool(sizes[best] * scale >= self.settings.sized and not elsewhere)
+        return bool(_sizes(boxes[best : best + 1]) * scale >= self.settings.sized and not elsewhere)
 
     def _sides(self, image: RGBImage) -> list[int]:
         """Scales to look at: each has at least a quarter more pixels per side than the last."""
         first, *larger = self.settings.sides
         have = max(*image.shape[:2], *self.settings.sides[:2])
-        sides = [*self.settings.largest_sides, first] if self._only_largest else [first]
+        sides = [*self.settings.main_sides, first] if self._only_main else [first]
         for side in (min(side, have) for side in larger):
             if side > 1.25 * sides[-1]:
                 sides.append(side)
@@ -188,7 +190,7 @@ class CenterFace:
         # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
         canvas = np.zeros((*(-(-n // _MULTIPLE) * _MULTIPLE for n in size[::-1]), 3), np.uint8)
         canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
-        first = side == self.settings.sides[0] and not self._only_largest
+        first = side == self.settings.sides[0] and not self._only_main
         threshold = self.settings.first_hint_score if first else self.settings.hint_score
         parts = []
         for rows, own in _strips(*canvas.shape[:2]):
@@ -249,7 +251,7 @@ class _Network:
 
 
 _networks: dict[Path, _Network] = {}
-_making = threading.Lock()
+_making = Lock()
 
 
 def _run_opencv(net: Any, blob: Any) -> list[NDArray[np.float32]]:

@@ -21,15 +21,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import extract_crop, image_to_crop
+from sadr_cli.crop import crop_to_image, extract_crop, image_to_crop
 from sadr_cli.documents import parse
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import file_size, read_file
-from sadr_cli.render.overlay import draw_surface, edge_opacity, render_overlay
-from sadr_cli.render.texture import bake_texture
+from sadr_cli.render.overlay import draw_quickly, render_overlay
+from sadr_cli.render.texture import color_map
 from sadr_cli.results.fields import Damaged, Fields, count, matrix, text
-from sadr_cli.uv import MM_PER_UNIT, UVLayout, extend_map, grid_triangles, without_ears
+from sadr_cli.uv import MM_PER_UNIT, UVLayout, grid_triangles, without_ears
 from sadr_cli.writers.mesh import Mesh
 
 FOLDER = ".cards"
@@ -130,7 +130,7 @@ def encode_mesh(face: Face, uv: UVLayout) -> str:
     steps = np.clip(np.rint(shape / QUANTUM_MM), -32768, 32767).astype(np.int16)
     delta = np.diff(steps.T, axis=1, prepend=np.int16(0)).astype("<i2")
     planes = delta.reshape(-1).view(np.uint8).reshape(-1, 2).T
-    return _text(zlib.compress(planes.tobytes(), 9))
+    return _text(zlib.compress(planes.tobytes(), 6))
 
 
 def is_mesh(text: str, uv: UVLayout) -> bool:
@@ -197,29 +197,24 @@ def _thumbnail(
 ) -> NDArray[np.uint8]:
     crop = Crop(face.crop.center_x, face.crop.center_y, face.crop.size * _WIDER)
     part = extract_crop(image, crop, side)
+    origin = crop_to_image(np.zeros(2), crop, side)
+    draw_quickly(part, face, uv, origin, crop.size / side, 0.5)
     local = replace(
         face,
-        vertices=image_to_crop(face.vertices, crop, side),
+        vertices=face.vertices[:0],
         landmarks=image_to_crop(face.landmarks, crop, side),
         contour=None if face.contour is None else image_to_crop(face.contour, crop, side),
         scale=face.scale * side / crop.size,
     )
-    grid = page_grid(uv)
-    edge = edge_opacity(uv)[grid.vertices]
-    draw_surface(part, local.vertices[grid.vertices], grid.triangles, edge, 0.5)
     return render_overlay(part, [local], uv, ("contours", "landmarks", "axes"))
 
 
 def _texture(
     image: NDArray[np.uint8], face: Face, uv: UVLayout, mesh: Mesh | None
 ) -> NDArray[np.uint8]:
-    size = (TEXTURE, TEXTURE)
-    if mesh is not None and mesh.texture is not None:
-        return cv2.resize(mesh.texture, size, interpolation=cv2.INTER_AREA)
-    if mesh is not None and mesh.colors is not None:
-        colors = extend_map(uv.to_map(mesh.colors), uv.mask)
-        return cv2.resize(colors, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return bake_texture(image, face, uv, TEXTURE).pixels
+    texture = None if mesh is None else mesh.texture
+    pixels = color_map(image, face, uv) if texture is None else texture
+    return cv2.resize(pixels, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> str:

@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.model.config import EPS_WEIGHT as EPS_WEIGHT
+from sadr_cli.model.config import MODES as MODES
+from sadr_cli.model.config import SELF_ALIGNMENTS as SELF_ALIGNMENTS
 from sadr_cli.pixels import to_edge
 
-EPS_WEIGHT = 0.1  # eps of Eq 11
 # (B, 3, 3) matrices, whether the rotation must be proper -> (B, 3, 3)
 NearestRotation = Callable[[Tensor, bool], Tensor]
-# Where G comes from: self-alignment as in the paper or in the public code, or, for networks of
-# the ablation (Fig. 9), P itself or a pose regressed from the features.
-MODES = ("paper", "official", "direct", "regressed")
-SELF_ALIGNMENTS = MODES[:2]
 
 
 class Alignment(NamedTuple):

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.model.config import NetworkConfig
 from sadr_cli.places import own_cache
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sadr_cli.model.network import NetworkConfig, SADRNet
+    from sadr_cli.model.network import SADRNet
 
 FORMAT_VERSION = 1
 DEFAULT_WEIGHTS = "mobile"
@@ -56,17 +56,42 @@ class Scaling:
             raise ValueError(f"scalings must be positive numbers: {self.position}, {self.shape}")
 
 
+@dataclass(frozen=True)
+class UnreadNetwork:
+    """What a checkpoint's file says of its network, and how it is read."""
+
+    config: NetworkConfig
+    parameters: int
+    read: Callable[[], SADRNet]
+
+
+class _Network:
+    """A network that is read when it is first asked for; needs PyTorch only then."""
+
+    def __get__(self, checkpoint: Checkpoint | None, _: type | None = None) -> SADRNet:
+        if checkpoint is None:
+            raise AttributeError  # the field has no default
+        known = checkpoint.__dict__["_network"]
+        if isinstance(known, UnreadNetwork):
+            known = checkpoint.__dict__["_network"] = known.read()
+        return known  # type: ignore[no-any-return]
+
+    def __set__(self, checkpoint: Checkpoint, network: SADRNet | UnreadNetwork) -> None:
+        checkpoint.__dict__["_network"] = network
+
+
 @dataclass
 class Checkpoint:
     """A network with all it needs; see :func:`load_checkpoint` and :func:`save_checkpoint`.
 
+    network: may be given unread.
     name: what users call it; alignment: the self-alignment it was trained with.
     provenance: how it was trained, free form; license: terms of the weights.
     path, sha256: of the file it came from, if it did.
     """
 
-    network: SADRNet
-    uv: UVLayout
+    network: _Network = _Network()
+    uv: UVLayout  # type: ignore[misc]  # a descriptor is no default
     name: str = "unnamed"
     scaling: Scaling = field(default_factory=Scaling)
     alignment: str = "paper"
@@ -74,6 +99,19 @@ class Checkpoint:
     license: str = ""
     path: Path | None = None
     sha256: str = ""
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Sizes and parts of the network."""
+        return self.__dict__["_network"].config  # type: ignore[no-any-return]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learnt."""
+        known = self.__dict__["_network"]
+        if isinstance(known, UnreadNetwork):
+            return known.parameters
+        return sum(p.numel() for p in known.parameters())
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = True) -> str:
@@ -94,8 +132,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
     document = {
         "format": FORMAT_VERSION,
         "name": checkpoint.name,
-        "network": checkpoint.network.config.to_dict(),
-        "input": _describe_input(checkpoint.network.config),
+        "network": checkpoint.config.to_dict(),
+        "input": _describe_input(checkpoint.config),
         "scaling": {"position": checkpoint.scaling.position, "shape": checkpoint.scaling.shape},
         "alignment": checkpoint.alignment,
         "uv": {
@@ -126,13 +164,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     MissingDataError when the file is missing, damaged, or not a checkpoint of this format.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    checkpoint = open_checkpoint(path)
+    checkpoint.network  # noqa: B018 - reads it
+    return checkpoint
 
-    from sadr_cli.model.encoders import create_network
-    from sadr_cli.model.network import NetworkConfig
 
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """As :func:`load_checkpoint`, without PyTorch: the network is read when it is asked for.
+
+    What is wrong with the network alone is raised only then.
+    """
     path = Path(path)
     if path.suffix in (".pth", ".pt"):
         raise MissingDataError(
@@ -145,9 +186,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
     _check_digest(path, data)
     try:
-        document = read_metadata(data)
-        tensors = load(data)
-    except (SafetensorError, *_NO_CHECKPOINT) as error:
+        header = _read_header(data)
+        document = _document(header)
+    except _NO_CHECKPOINT as error:
         raise MissingDataError(
             f"{path} is damaged or not a sadr checkpoint: install or copy it again"
         ) from error
@@ -156,6 +197,41 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} has checkpoint format {document.get('format')}, this version of sadr reads "
             f"{FORMAT_VERSION}: use the weights that belong to this version"
         )
+    try:
+        config = NetworkConfig(**document["network"])
+        scaling = Scaling(**document["scaling"])
+        provenance = dict(document.get("provenance", {}))
+        parameters = _count_parameters(header)
+    except _NO_CHECKPOINT as error:
+        raise _unfit(path) from error
+    return Checkpoint(
+        network=UnreadNetwork(config, parameters, partial(_read_network, path, config)),
+        uv=load_layout(path),
+        name=str(document.get("name", path.stem)),
+        scaling=scaling,
+        alignment=str(document.get("alignment", "paper")),
+        provenance=provenance,
+        license=str(document.get("license", "")),
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from sadr_cli.model.encoders import create_network
+
+    try:
+        tensors = load(path.read_bytes())
+    except OSError as error:
+        raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
+    except (SafetensorError, *_NO_CHECKPOINT) as error:
+        raise MissingDataError(
+            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
+        ) from error
     odd = next((key for key, value in tensors.items() if not value.float().isfinite().all()), None)
     if odd is not None:
         raise MissingDataError(
@@ -163,7 +239,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "file is damaged; use another one"
         )
     try:
-        network = create_network(NetworkConfig(**document["network"]))
+        network = create_network(config)
         state = {
             key.removeprefix("network."): value.float() if value.is_floating_point() else value
             for key, value in tensors.items()
@@ -175,25 +251,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             if k.endswith("num_batches_tracked")
         }
         network.load_state_dict({**counters, **state})
-        uv = UVLayout.from_arrays(
-            {k.removeprefix("uv."): v.numpy() for k, v in tensors.items() if k.startswith("uv.")}
-        )
-        scaling = Scaling(**document["scaling"])
-        provenance = dict(document.get("provenance", {}))
     except (*_NO_CHECKPOINT, RuntimeError) as error:
-        raise MissingDataError(
-            f"{path} does not fit the network it describes: install or copy it again"
-        ) from error
-    return Checkpoint(
-        network=network.eval(),
-        uv=uv,
-        name=str(document.get("name", path.stem)),
-        scaling=scaling,
-        alignment=str(document.get("alignment", "paper")),
-        provenance=provenance,
-        license=str(document.get("license", "")),
-        path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
+        raise _unfit(path) from error
+    return network.eval()
+
+
+def _unfit(path: Path) -> MissingDataError:
+    return MissingDataError(
+        f"{path} does not fit the network it describes: install or copy it again"
     )
 
 
@@ -216,13 +281,30 @@ def load_layout(path: str | Path) -> UVLayout:
 
 def read_metadata(data: bytes) -> dict[str, Any]:
     """The ``sadr`` document of a checkpoint's bytes; ValueError when there is none."""
+    return _document(_read_header(data))
+
+
+def _document(header: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(header["__metadata__"]["sadr"]))
+
+
+def _read_header(data: bytes) -> dict[str, Any]:
+    """The JSON at the start of a safetensors file: tensors, their shapes, metadata."""
     if len(data) < 8:
         raise ValueError("too short")
     (length,) = struct.unpack("<Q", data[:8])
     if length > min(len(data) - 8, 1 << 24):
         raise ValueError("bad header")
-    header = json.loads(data[8 : 8 + length])
-    return dict(json.loads(header["__metadata__"]["sadr"]))
+    return dict(json.loads(data[8 : 8 + length]))
+
+
+def _count_parameters(header: dict[str, Any]) -> int:
+    """Numbers that were learnt: not the statistics of norms, nor the constant ``pose_bias``."""
+    return sum(
+        math.prod(tensor["shape"])
+        for key, tensor in header.items()
+        if key.startswith("network.") and "running_" not in key and key != "network.pose_bias"
+    )
 
 
 # Where weights are found ----------------------------------------------------------------------
@@ -299,71 +381,3 @@ def _check_digest(path: Path, data: bytes) -> None:
             f"{path} is damaged (its SHA-256 is not the one in SHA256SUMS): reinstall sadr "
             "or copy the file again"
         )
-
-
-# The public checkpoint ------------------------------------------------------------------------
-
-MEAN_KEY = "rebuilder.mean_posmap_tensor"
-IGNORED_KEYS = ("rebuilder.revert_operator",)
-
-
-def import_public(state: Mapping[str, Tensor], uv: UVLayout, name: str = "official") -> Checkpoint:
-    """A checkpoint from the public state dict (``net_021.pth``), parameter for parameter.
-
-    uv: a layout with the same mask and landmarks, any checkpoint's; the mean template is
-    taken from the state dict. MissingDataError names the first key that does not fit.
-    """
-    import torch
-
-    from sadr_cli.model.network import NetworkConfig, SADRNet
-
-    network = SADRNet(NetworkConfig())
-    expected = network.state_dict()
-    missing = [k for k in expected if k not in state and k != "pose_bias"]
-    extra = [k for k in state if k not in expected and k != MEAN_KEY and k not in IGNORED_KEYS]
-    if missing or extra or MEAN_KEY not in state:
-        odd = (missing or extra or [MEAN_KEY])[0]
-        raise MissingDataError(
-            f"this is not the public SADRNet checkpoint: {odd} is "
-            f"{'unknown' if extra and not missing else 'missing'}"
-        )
-    for key, value in expected.items():
-        if key in state and tuple(state[key].shape) != tuple(value.shape):
-            raise MissingDataError(
-                f"this is not the public SADRNet checkpoint: {key} has shape "
-                f"{tuple(state[key].shape)}, not {tuple(value.shape)}"
-            )
-    own = {k: state[k].float() if state[k].is_floating_point() else state[k] for k in expected
-           if k in state}  # fmt: skip
-    size = network.config.uv_size
-    network.load_state_dict({**own, "pose_bias": torch.zeros(3, size, size)})
-    mean: NDArray[np.float32] = state[MEAN_KEY].float().cpu().numpy().transpose(1, 2, 0)
-    layout = UVLayout(uv.mask, uv.kpt, uv.region, np.ascontiguousarray(mean[uv.mask]))
-    return Checkpoint(
-        network=network.eval(),
-        uv=layout,
-        name=name,
-        alignment="official",
-        provenance={"source": "public SADRNet checkpoint, imported"},
-        license="as given by its authors",
-    )
-
-
-def import_public_file(path: str | Path, uv: UVLayout, name: str = "official") -> Checkpoint:
-    """:func:`import_public` from a ``.pth`` file, read by torch's weights-only loader."""
-    import torch
-
-    path = Path(path)
-    if not path.is_file():
-        raise MissingDataError(f"no file {path}: give the public checkpoint, net_021.pth")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises anything on arbitrary bytes
-        raise MissingDataError(
-            f"{path} is damaged or holds more than weights, and was not loaded"
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
-        raise MissingDataError(f"{path} is not a state dict: give the public checkpoint")
-    return import_public(state, uv, name)

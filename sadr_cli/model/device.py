@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import os
-
-import torch
+import sys
+from ctypes.util import find_library
+from pathlib import Path
 
 from sadr_cli.errors import UsageError
 
-# OpenMP's threads do not survive a fork: a child that used several would wait for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}  # crops per forward pass
+# Files that the drivers of graphics cards PyTorch knows make: NVIDIA's, its boards', WSL's, AMD's.
+_DRIVERS = ("nvidia*", "nvmap", "nvhost*", "dxg", "kfd")
 
 
-def select_device(device: str = "auto") -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; UsageError when the named one is not there."""
+def _after_fork() -> None:
+    """OpenMP's threads do not survive a fork: a child that used several would wait for ever."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Device(str):
+    """The name of a device, as PyTorch takes it: "cpu", "cuda", "cuda:1" or "mps"."""
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> str:
+        return self.partition(":")[0]
+
+
+def select_device(device: str = "auto") -> Device:
+    """``auto`` takes CUDA, then MPS, then the CPU; UsageError when the named one is not there.
+
+    PyTorch, which takes longest to import, is asked only where there may be something to find.
+    """
+    if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
+        return Device("cpu")
+    import torch
+
+    has_mps = hasattr(torch.backends, "mps") and torch.backends.mps.is_available()
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        mps = getattr(torch.backends, "mps", None)
-        return torch.device("mps" if mps is not None and mps.is_available() else "cpu")
+        return Device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -33,15 +57,24 @@ def select_device(device: str = "auto") -> torch.device:
                 f"no device {device!r}: PyTorch sees {count} CUDA devices here; use --device cpu"
             )
     elif chosen.type == "mps":
-        mps = getattr(torch.backends, "mps", None)
-        if mps is None or not mps.is_available():
+        if not has_mps:
             raise UsageError("no device 'mps' on this machine: use --device cpu")
     elif chosen.type != "cpu":
         raise UsageError(f"no device {device!r}: use auto, cpu, cuda, cuda:N or mps")
-    return chosen
+    return Device(str(chosen))
 
 
-def check_process(made_in: int, device: torch.device) -> None:
+def _may_have_accelerator() -> bool:
+    """False where there is no driver of any card: never where PyTorch would find one."""
+    if sys.platform == "linux":
+        folder = Path("/dev")
+        return any(next(folder.glob(pattern), None) is not None for pattern in _DRIVERS)
+    if sys.platform == "win32":
+        return find_library("nvcuda") is not None
+    return True
+
+
+def check_process(made_in: int, device: Device) -> None:
     """UsageError on a GPU in a child of process ``made_in``: drivers do not go with a fork."""
     if device.type != "cpu" and os.getpid() != made_in:
         raise UsageError(
@@ -52,5 +85,6 @@ def check_process(made_in: int, device: torch.device) -> None:
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether ``error`` says that the device has no memory left."""
-    kinds = (getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),)
-    return isinstance(error, kinds) or "out of memory" in str(error).lower()
+    torch = sys.modules.get("torch")  # where it is not imported, it has raised nothing
+    kind = getattr(torch, "OutOfMemoryError", None)
+    return (kind is not None and isinstance(error, kind)) or "out of memory" in str(error).lower()

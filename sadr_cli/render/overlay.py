@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -26,7 +27,8 @@ from sadr_cli.render.rasterize import (
     rasterize,
     vertex_normals,
 )
-from sadr_cli.uv import UVLayout
+from sadr_cli.render.surface import coarse_grid, surface_of
+from sadr_cli.uv import UVLayout, without_ears
 
 LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
@@ -148,7 +150,8 @@ def draw_surface(
     local[:, :2] = resized(vertices[:, :2] - (x0, y0), ratio)
     triangles = triangles[:, ::-1]
     # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
-    values = np.stack([_shade(vertices, triangles) * edge, edge], 1).astype(np.float32)
+    light = _shade(vertex_normals(vertices, triangles))
+    values = np.stack([light * edge, edge], 1).astype(np.float32)
     if len(triangles) * 12 > h * w:  # triangles of a few pixels need no shading inside
         index = nearest_triangles(local, triangles, h, w, cull_backfaces=True)
         table = np.zeros((len(triangles) + 1, 2), np.float32)  # the last row is for -1
@@ -163,10 +166,45 @@ def draw_surface(
     mode = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
     if size != (w, h):
         layer = cv2.resize(layer, size, interpolation=mode)
-    part = canvas[y0:y1, x0:x1]
-    light, alpha = layer[..., :1], layer[..., 1:]
-    blended = part * (1 - opacity * alpha) + opacity * light * _MESH
-    part[:] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+    _blend(canvas[y0:y1, x0:x1], layer, opacity)
+
+
+def _blend(part: NDArray[np.uint8], layer: NDArray[np.float32], opacity: float) -> None:
+    """``layer`` (h, w, 2), light times opacity and opacity, over ``part`` (h, w, 3) in place."""
+    light, alpha = (opacity * plane for plane in cv2.split(layer))
+    for k, color in enumerate(_MESH):
+        mixed = part[..., k] * (1 - alpha) + light * color
+        part[..., k] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def draw_quickly(
+    canvas: NDArray[np.uint8],
+    face: Face,
+    uv: UVLayout,
+    origin: FloatArray,
+    step: float,
+    opacity: float = _OPACITY,
+) -> None:
+    """Blend the face, without its ears, into ``canvas``, a part of its photo.
+
+    For small pictures: from the surface that the face's colours need as well.
+    origin: (x, y) of the photo at the canvas's first pixel; step: photo pixels per pixel.
+    """
+    surface = surface_of(face, uv)
+    edge = _small_edge(uv) * np.clip(1 + 8 * surface.normals[:, 2], 0, 1)
+    values = (_shade(surface.normals) * edge, edge)
+    layer = np.dstack([surface.interpolate(v, uv) for v in values])
+    scale, start = step * surface.scale, origin * surface.scale + surface.shift
+    matrix = np.array([[scale, 0, start[0]], [0, scale, start[1]]])
+    size, flags = canvas.shape[1::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    _blend(canvas, np.asarray(cv2.warpAffine(layer, matrix, size, flags=flags)), opacity)
+
+
+@lru_cache(maxsize=2)
+def _small_edge(uv: UVLayout) -> NDArray[np.float32]:
+    """(K,) ``edge_opacity`` of the coarse grid's vertices, 0 at the ears, whose rim is ragged."""
+    shown = edge_opacity(uv) * uv.from_map(without_ears(uv))
+    return np.take(shown, coarse_grid(uv).vertices)
 
 
 @lru_cache(maxsize=2)
@@ -188,13 +226,12 @@ def draw_landmarks(
     """Seen landmarks as discs, hidden ones as rings; ``unit`` is the face's size in pixels."""
     radius = max(unit * 0.011, 1.2)
     rim = max(0.4 * radius, 0.7)
-    for center, seen in zip(_drawable(landmarks), visible, strict=True):
-        if seen:
-            _disc(canvas, center, 0, radius + rim, _SHADOW, 0.8)
-            _disc(canvas, center, 0, radius, _POINT)
-        else:
-            _disc(canvas, center, radius - 0.2 * rim, radius + 1.4 * rim, _SHADOW, 0.7)
-            _disc(canvas, center, radius, radius + rim, _POINT)
+    points = _drawable(landmarks)
+    seen, hidden = points[visible], points[~visible]
+    _discs(canvas, seen, 0, radius + rim, _SHADOW, 0.8)
+    _discs(canvas, hidden, radius - 0.2 * rim, radius + 1.4 * rim, _SHADOW, 0.7)
+    _discs(canvas, seen, 0, radius, _POINT)
+    _discs(canvas, hidden, radius, radius + rim, _POINT)
 
 
 def draw_contours(
@@ -209,18 +246,25 @@ def draw_contours(
     part = canvas[y0 : max(high[1], 0), x0 : max(high[0], 0)]
     if part.size == 0:
         return
+    ends = np.array(_segments())
+    chosen = visible[ends].all(1)
+    lines = np.rint((points[ends] - (x0, y0)) * (1 << _SHIFT)).astype(np.int32)
     for seen, strength in ((False, 0.35), (True, 0.85)):
         drawn = part.copy()
-        for group, closed in CONTOURS:
-            chain = points[group]
-            ends = np.roll(chain, -1, 0) if closed else chain[1:]
-            shown = visible[group]
-            pair = shown & np.roll(shown, -1) if closed else shown[:-1] & shown[1:]
-            for a, b, both in zip(chain, ends, pair, strict=False):
-                if both == seen:
-                    ab = (_fixed(a[0] - x0, a[1] - y0), _fixed(b[0] - x0, b[1] - y0))
-                    cv2.line(drawn, *ab, _LINE, thickness, cv2.LINE_AA, _SHIFT)
+        some = list(lines[chosen == seen])
+        cv2.polylines(drawn, some, False, _LINE, thickness, cv2.LINE_AA, _SHIFT)
         part[:] = cv2.addWeighted(drawn, strength, part, 1 - strength, 0)
+
+
+@lru_cache(maxsize=1)
+def _segments() -> list[tuple[int, int]]:
+    """The landmarks at both ends of every line of the contours."""
+    out: list[tuple[int, int]] = []
+    for group, closed in CONTOURS:
+        chain = range(68)[group]
+        out += pairwise(chain)
+        out += [(chain[-1], chain[0])] if closed else []
+    return out
 
 
 def draw_axes(
@@ -263,9 +307,8 @@ def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> Non
                 cv2.line(canvas, b, c, color, width, cv2.LINE_AA, _SHIFT)
 
 
-def _shade(vertices: FloatArray, triangles: NDArray[Any]) -> NDArray[np.float32]:
+def _shade(normals: NDArray[np.float64]) -> NDArray[np.float32]:
     """(V,) brightness: two soft lights, ambient, and a rim light at the silhouette."""
-    normals = vertex_normals(vertices, triangles)
     out = np.full(len(normals), _AMBIENT)
     for direction, strength in _LIGHTS:
         d = np.array(direction) / np.linalg.norm(direction)
@@ -302,25 +345,29 @@ def _fixed(x: float, y: float) -> tuple[int, int]:
     return round(float(np.clip(x, -1e6, 1e6)) * one), round(float(np.clip(y, -1e6, 1e6)) * one)
 
 
-def _disc(
+def _discs(
     canvas: NDArray[np.uint8],
-    center: NDArray[np.float64],
+    centers: NDArray[np.float64],
     inner: float,
     outer: float,
     color: tuple[int, int, int],
     opacity: float = 1.0,
 ) -> None:
-    """A disc or ring between two radii, antialiased by its distance (OpenCV's small circles are
-    diamonds)."""
-    x, y = center
-    x0, y0 = max(int(x - outer - 1), 0), max(int(y - outer - 1), 0)
-    part = canvas[y0 : max(int(y + outer + 3), 0), x0 : max(int(x + outer + 3), 0)]
-    if part.size == 0:
-        return
-    rows, columns = np.ogrid[: part.shape[0], : part.shape[1]]
-    distance = np.hypot(columns + x0 - x, rows + y0 - y)
-    alpha = np.clip(outer - distance + 0.5, 0, 1)
+    """Discs or rings between two radii around ``centers`` (N, 2), antialiased by their distance
+    (OpenCV's small circles are diamonds)."""
+    height, width = canvas.shape[:2]
+    reach = np.arange(-int(outer) - 1, int(outer) + 3)
+    x, y = (np.floor(c).astype(np.int64)[:, None] + reach for c in centers.T)
+    from_x, from_y = x - centers[:, :1], y - centers[:, 1:]
+    distance = np.hypot(from_x[:, None, :], from_y[:, :, None])
+    alpha = np.clip(outer - distance + 0.5, 0, 1) * opacity
     if inner > 0:
         alpha *= np.clip(distance - inner + 0.5, 0, 1)
-    alpha = (alpha * opacity)[..., None]
-    part[:] = np.rint(part * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+    inside = ((x >= 0) & (x < width))[:, None, :] & ((y >= 0) & (y < height))[:, :, None]
+    some = inside & (alpha > 0)
+    places, number = np.unique((y[:, :, None] * width + x[:, None, :])[some], return_inverse=True)
+    clear = np.ones(len(places))
+    np.multiply.at(clear, number, 1 - alpha[some])
+    row, column = np.divmod(places, width)
+    mixed = canvas[row, column] * clear[:, None] + np.array(color) * (1 - clear)[:, None]
+    canvas[row, column] = np.rint(mixed).astype(np.uint8)

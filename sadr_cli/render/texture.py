@@ -9,6 +9,7 @@ and otherwise from a smooth continuation. No background is sampled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.pixels import from_edge, image_box, to_edge
-from sadr_cli.render.rasterize import bounds, coarse_triangles, rasterize, vertex_normals
+from sadr_cli.render.rasterize import bounds
+from sadr_cli.render.surface import STEP, Surface, coarse_grid, remembered, surface_of
 from sadr_cli.uv import SIZE, UVLayout, extend_map
 
 TEXTURE_SIZE = 512
@@ -29,7 +31,7 @@ _FACING_INSIDE = (
 )  # the same far from the silhouette and the background
 _INSIDE = (0.04, 0.09)  # of the face's size: distances from the silhouette
 _DETAIL = 16.0  # pixels of the UV map: finer detail is mirrored, coarser is this side's light
-_DEPTH_SIDE = 128  # pixels of the picture in which the face's self-occlusion is found
+_LIGHT_SIDE = 64  # pixels of the UV map in which light without detail is kept
 _DEPTH_SLACK = 0.02  # of the face's size: nearer than this is the surface itself
 
 
@@ -72,10 +74,20 @@ def sample_map(
 
 def vertex_colors(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
     """(V, 3) uint8 sRGB per vertex; ``image`` (H, W, 3) is the face's photo."""
-    colors = sample(image, face.vertices)
-    weight = seen_weight(face, uv, image.shape[0], image.shape[1])
-    filled = fill_hidden(uv.to_map(colors), uv.to_map(weight), uv)
-    return np.clip(np.rint(uv.from_map(filled)), 0, 255).astype(np.uint8)
+    return uv.from_map(color_map(image, face, uv))
+
+
+def color_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
+    """(256, 256, 3) the same at the vertices, continued smoothly beyond the face.
+
+    Kept as long as the face is, for the photo it was last asked for.
+    """
+    known: list[Any] = remembered(face, "colors", list)
+    if not known or known[0] is not image:
+        weight = _seen_map(face, uv, *image.shape[:2])
+        colors = uv.to_map(sample(image, face.vertices).astype(np.uint8))
+        known[:] = image, np.rint(fill_hidden(colors, weight, uv)).astype(np.uint8)
+    return known[1]  # type: ignore[no-any-return]
 
 
 def sample(
@@ -86,7 +98,7 @@ def sample(
     Where the face is more than ``across`` pixels large, the photo is averaged first: finer
     pixels would only be skipped.
     """
-    xy = np.asarray(vertices, np.float64)[:, :2]
+    xy = np.asarray(vertices, np.float32)[:, :2]
     lowest, highest = bounds(xy)
     low = np.clip(np.floor(lowest).astype(int) - 2, 0, None)
     high = np.ceil(highest).astype(int) + 3
@@ -110,9 +122,19 @@ def sample(
 
 def seen_weight(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np.float32]:
     """(V,) in [0, 1]: how well the photo of ``height`` x ``width`` shows each vertex."""
-    vertices = np.asarray(face.vertices, np.float64)
-    facing = vertex_normals(vertices, uv.triangles[:, ::-1])[:, 2]
-    hidden, inside = _self_occluded(vertices, uv)
+    return uv.from_map(_seen_map(face, uv, height, width))
+
+
+def _seen_map(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np.float32]:
+    """(256, 256) the same over the UV map, 0 beyond the face.
+
+    Computed at every second row and column: softening takes finer detail away.
+    """
+    cells, ids = _half_grid(uv)
+    vertices = np.take(np.asarray(face.vertices), ids, axis=0).astype(np.float64)
+    surface = surface_of(face, uv)
+    facing = np.take(_over_half_grid(surface.normals[:, 2], uv), cells)
+    hidden, inside = _self_occluded(vertices, surface)
     low, high = (a + (b - a) * inside for a, b in zip(_FACING, _FACING_INSIDE, strict=True))
     geometric = _ramp(facing, low, high)
     weight = geometric * ~hidden
@@ -123,12 +145,15 @@ def seen_weight(face: Face, uv: UVLayout, height: int, width: int) -> NDArray[np
     # face; a vertex is distrusted below half of that.
     shown = weight > 0.5
     if shown.any():
-        level = float(np.percentile(face.visibility[shown], 75))
+        visibility = np.take(np.asarray(face.visibility, np.float32), ids)
+        level = float(np.percentile(visibility[shown], 75))
         if level > 0:  # blurred: attention comes in coarse squares
-            weight = weight * _ramp(smooth_over_uv(face.visibility, uv) / level, 0.35, 0.65)
+            blurred = np.take(_blur(_half_map(visibility, uv), 1.5), cells) / _half_edge(uv)
+            weight = weight * _ramp(blurred / level, 0.35, 0.65)
     if weight.max() < 0.5:  # attention leaves nothing: trust the geometry alone
         weight = geometric
-    return weight.astype(np.float32)
+    known = uv.mask[::2, ::2]
+    return resize_map(_spread(_half_map(weight, uv), known), SIZE) * uv.mask
 
 
 def soften(weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,18 +171,30 @@ def fill_hidden(
 
     soft: ``soften(weight)``, where the caller has it.
     """
-    colors = np.asarray(colors, np.float32)
-    size = len(colors)
+    colors, size = np.asarray(colors, np.float32), len(colors)
     if soft is None:
         soft = soften(np.where(uv.mask, weight, 0).astype(np.float32))
-    coarse = resize_map(colors, SIZE)
-    smooth = resize_map(_blur(_pull_push(coarse, soft), _DETAIL), size)
+    smooth = _continued(colors, soft)
     # The layout is symmetric: column c mirrors to 255 - c. Its detail on top of this side's light.
     other_weight = soft[:, ::-1]
     fade = resize_map(other_weight * _blur(other_weight, 3.0), size)
-    filled = smooth + (colors - smooth)[:, ::-1] * fade[..., None]
-    alpha = resize_map(soft, size)[..., None]
-    return np.clip(alpha * colors + (1 - alpha) * filled, 0, 255)
+    alpha = resize_map(soft, size)
+    planes = []
+    for color, light in zip(cv2.split(colors), cv2.split(resize_map(smooth, size)), strict=True):
+        filled = light + (color - light)[:, ::-1] * fade
+        planes.append(np.clip(filled + alpha * (color - filled), 0, 255))
+    return np.asarray(cv2.merge(planes))
+
+
+def _continued(colors: NDArray[np.float32], soft: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(64, 64, 3) the light of ``colors`` (N, N, 3), without detail, continued to where ``soft``
+    (256, 256) is 0."""
+    weight = resize_map(soft, len(colors))
+    planes = [resize_map(plane * weight, _LIGHT_SIDE) for plane in cv2.split(colors)]
+    share = resize_map(soft, _LIGHT_SIDE)
+    known: Any = np.stack(planes, -1) / np.maximum(share, 1e-6)[..., None]
+    sums = np.minimum(share * (SIZE / _LIGHT_SIDE) ** 2, 1)
+    return _blur(_pull_push(known, sums), _DETAIL * _LIGHT_SIDE / SIZE)
 
 
 def smooth_over_uv(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> NDArray[np.float32]:
@@ -167,26 +204,60 @@ def smooth_over_uv(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> ND
 
 
 def _self_occluded(
-    vertices: NDArray[np.float64], uv: UVLayout
+    vertices: NDArray[np.float64], surface: Surface
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """(V,) where another part of the face lies clearly nearer, or the silhouette a pixel away;
-    and (V,) in [0, 1] how far from the silhouette a vertex appears."""
-    low, high = bounds(vertices[:, :2])
-    extent = float((high - low).max())
-    side = int(np.clip(extent, 32, _DEPTH_SIDE))
-    scale = (side - 3) / max(extent, 1e-6)
-    small = vertices * scale
-    small[:, :2] -= low * scale - 1
-    depth = rasterize(small, coarse_triangles(uv)[:, ::-1], side, side)[2]
-    column, row = np.rint(small[:, :2]).astype(int).clip(0, side - 1).T
-    covered = np.isfinite(depth)
+    """(K,) where another part of the face lies clearly nearer, or the silhouette a pixel away;
+    and (K,) in [0, 1] how far from the silhouette a vertex appears."""
+    side = surface.side
+    small = vertices[:, :2] * surface.scale + surface.shift
+    column, row = np.rint(small).astype(np.intp).clip(0, side - 1).T
+    covered = surface.picture(np.ones(1)).astype(np.uint8)
     # The farthest depth around the vertex: a steep surface must not hide itself.
     around = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(np.where(covered, depth, 1e9), around)
-    edge = cv2.erode(covered.astype(np.uint8), around) == 0
-    behind = small[:, 2] < nearest[row, column] - _DEPTH_SLACK * side
-    distance = cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, 3) / side
-    return behind | edge[row, column], _ramp(distance[row, column], *_INSIDE)
+    nearest = cv2.erode(surface.picture(surface.seen.depth, fill=1e9), around)
+    edge = cv2.erode(covered, around) == 0
+    place = row * side + column
+    behind = vertices[:, 2] * surface.scale < np.take(nearest, place) - _DEPTH_SLACK * side
+    distance = np.take(cv2.distanceTransform(covered, cv2.DIST_L2, 3), place) / side
+    return behind | np.take(edge, place), _ramp(distance, *_INSIDE)
+
+
+@lru_cache(maxsize=2)
+def _half_grid(uv: UVLayout) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Every second row and column of the layout: (K,) cells of the flattened (128, 128) map that
+    are face, and the vertex at each."""
+    index = uv.index_map[::2, ::2].reshape(-1)
+    cells = np.flatnonzero(index >= 0)
+    return cells, index[cells].astype(np.intp)
+
+
+def _half_map(values: NDArray[Any], uv: UVLayout) -> NDArray[np.float32]:
+    """(128, 128) of values (K,) of the half grid, 0 beyond the face."""
+    out = np.zeros((SIZE // 2) ** 2, np.float32)
+    out[_half_grid(uv)[0]] = values
+    return out.reshape(SIZE // 2, SIZE // 2)
+
+
+@lru_cache(maxsize=2)
+def _half_edge(uv: UVLayout) -> NDArray[np.float32]:
+    """(K,) what a blur of ``_half_map`` leaves of a constant near the face's edge."""
+    cells, _ = _half_grid(uv)
+    return np.take(_blur(_half_map(np.ones(len(cells)), uv), 1.5), cells)
+
+
+def _over_half_grid(values: NDArray[Any], uv: UVLayout) -> NDArray[np.float32]:
+    """(128, 128) of values (K,) of the coarse grid, continued a little beyond the face."""
+    side = SIZE // STEP
+    coarse, known = np.full(side**2, -1, np.float32), np.zeros(side**2, bool)
+    cells = coarse_grid(uv).cells
+    coarse[cells], known[cells] = values, True
+    spread = _spread(coarse.reshape(side, side), known.reshape(side, side))
+    return resize_map(spread, SIZE // 2)
+
+
+def _spread(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A map continued by a pixel to where it is not ``known``, so that resizing keeps its edge."""
+    return np.where(known, values, cv2.dilate(values, np.ones((3, 3), np.uint8)))
 
 
 def resize_map(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sadr_cli.model.batch_alignment import BatchAligner
 from sadr_cli.model.checkpoint import Checkpoint
-from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.synthesis import Batch
 from sadr_cli.uv import SIZE
@@ -19,7 +20,9 @@ class Teacher:
     """Says what a checkpoint makes of the same pictures, at the student's UV resolution."""
 
     def __init__(self, checkpoint: Checkpoint, grid: UVGrid, device: torch.device) -> None:
-        self.reconstructor = Reconstructor(checkpoint, device=str(device))
+        network: Any = checkpoint.network.to(device).eval()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.align = BatchAligner(checkpoint, checkpoint.alignment, str(device))
         self.grid = grid
         uv = checkpoint.uv
         self.vertices = torch.nonzero(torch.from_numpy(uv.mask).flatten())[:, 0].to(device)
@@ -27,16 +30,15 @@ class Teacher:
 
     @property
     def image_size(self) -> int:
-        return self.reconstructor.crop_resolution
+        return self.network.config.input_size
 
     @torch.no_grad()
     def __call__(self, batch: Batch, share: float, student_size: int) -> Batch:
         """The batch with ``share`` of its truth replaced and pictures of the student's size."""
-        r = self.reconstructor
-        x = r.network.normalize(batch.images).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=r.half):
-            output = r.network(x)
-        said = r.align(output)
+        x = self.network.normalize(batch.images).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+            output = self.network(x)
+        said = self.align(output)
         face = self._to_map(said["vertices"], batch.pose_map)
         shape = self._to_map(said["shape"], batch.shape_map)
         images = batch.images

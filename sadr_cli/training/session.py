@@ -93,7 +93,7 @@ class Validation:
 
     def __call__(self, checkpoint: Checkpoint, device: str) -> dict[str, float]:
         """Balanced and mean 2-D NME (percent) of P and of G."""
-        reconstructor = Reconstructor(checkpoint, device=device, batch_size=32)
+        reconstructor = Reconstructor(checkpoint, device=device, batch_size=32, runtime="torch")
         side = reconstructor.crop_resolution
         index = checkpoint.uv.landmark_indices
         points: dict[str, list[NDArray[Any]]] = {"P": [], "G": []}
@@ -200,7 +200,7 @@ def train(
     """
     began = time.monotonic()
     options = options or RunOptions()
-    where = select_device(device)
+    where = torch.device(select_device(device))
     if where.type == "cuda":
         torch.backends.cudnn.benchmark = True
     model = load_face_model(face_model)

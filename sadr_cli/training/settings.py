@@ -37,7 +37,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from sadr_cli.errors import UsageError
 from sadr_cli.files import atomic_write
 from sadr_cli.model.alignment import MODES
-from sadr_cli.model.network import ENCODERS
+from sadr_cli.model.config import ENCODERS
 from sadr_cli.text import decode
 from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
 from sadr_cli.training.session import RunOptions

@@ -134,7 +134,7 @@ def face_mesh(
     to_photo = np.eye(4)
     metric_origin = None
     if frame == "image":
-        vertices = np.array(face.vertices, np.float64)
+        vertices = np.array(face.vertices)
         vertices[:, 1] = image_height - 1 - vertices[:, 1]
         to_photo[1, 1], to_photo[1, 3] = -1, image_height - 1
         x, y, z = (float(c) for c in face.translation)  # y-up, zero at the top-left pixel
@@ -170,5 +170,6 @@ def vertex_confidence(face: Face) -> NDArray[np.float32]:
 
     The measure of :attr:`Face.landmark_confidence`, at every vertex.
     """
-    gap = np.linalg.norm(face.vertices - face.pose_face, axis=1) / face.crop.size
+    apart = face.vertices - face.pose_face
+    gap = np.sqrt(np.einsum("vk,vk->v", apart, apart)) / face.crop.size
     return (np.exp(-gap / AGREEMENT) * (0.5 + 0.5 * face.visibility)).astype(np.float32)

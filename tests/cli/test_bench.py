@@ -23,9 +23,12 @@ def small(monkeypatch):
 
     real = reconstructor.Reconstructor
     monkeypatch.setattr(
-        reconstructor, "Reconstructor", lambda weights=None, device="cpu": real(checkpoint, device)
+        reconstructor,
+        "Reconstructor",
+        lambda weights=None, device="cpu": real(checkpoint, device, runtime="torch"),
     )
-    monkeypatch.setattr(network, "_full", lambda: SADRNet(NetworkConfig(256, 64, 0.1)).eval())
+    tiny = SADRNet(NetworkConfig(256, 64, 0.1)).eval()
+    monkeypatch.setattr(network, "_full", lambda: Checkpoint(tiny, layout()))
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def crops(astronaut, group):
 @torch.inference_mode()
 def reference(checkpoint, crops):
     x = F.avg_pool2d(torch.from_numpy(crops).permute(0, 3, 1, 2).float(), 4)
-    reconstructor = Reconstructor(checkpoint, "cpu", half=False)
+    reconstructor = Reconstructor(checkpoint, "cpu", runtime="torch")
     out = reconstructor.align(checkpoint.network(checkpoint.network.normalize(x)))
     return {k: v.numpy() for k, v in out.items()}
 

@@ -11,6 +11,7 @@ from public import public_input, public_outputs, public_state
 
 from sadr_cli.errors import MissingDataError, OutputError
 from sadr_cli.model import checkpoint as cp
+from sadr_cli.model import public as public_checkpoint
 from sadr_cli.model.alignment import self_align
 from sadr_cli.model.network import NetworkConfig, SADRNet
 from sadr_cli.uv import UVLayout
@@ -206,7 +207,7 @@ def test_public_file_is_imported_parameter_for_parameter(uv: UVLayout, tmp_path:
     state = public_state(mean)
     file = tmp_path / "net_021.pth"
     torch.save(state, file)
-    imported = cp.import_public_file(file, uv)
+    imported = public_checkpoint.import_public_file(file, uv)
     path = tmp_path / "official.safetensors"
     cp.save_checkpoint(imported, path, half=False)
     back = cp.load_checkpoint(path)
@@ -223,7 +224,7 @@ def test_public_alignment_is_reproduced(shared_data: Path) -> None:
     with np.load(shared_data / "face_model" / "bfm_uv.npz") as file:
         uv = UVLayout(file["mask"], file["kpt"].astype(np.int64), file["region"], file["mean"])
     mean = np.moveaxis(uv.to_map(uv.mean_shape), 2, 0)
-    imported = cp.import_public(public_state(mean), uv)
+    imported = public_checkpoint.import_public(public_state(mean), uv)
     with torch.inference_mode():
         out = imported.network(public_input())
         aligned = self_align(
@@ -244,11 +245,11 @@ def test_other_state_dicts_are_refused_by_name(uv: UVLayout) -> None:
     state = public_state(np.zeros((3, 256, 256)))
     without = {k: v for k, v in state.items() if k != "block3.conv2.weight"}
     with pytest.raises(MissingDataError, match=r"block3\.conv2\.weight is missing"):
-        cp.import_public(without, uv)
+        public_checkpoint.import_public(without, uv)
     with pytest.raises(MissingDataError, match=r"extra\.weight is unknown"):
-        cp.import_public({**state, "extra.weight": torch.zeros(1)}, uv)
+        public_checkpoint.import_public({**state, "extra.weight": torch.zeros(1)}, uv)
     with pytest.raises(MissingDataError, match="has shape"):
-        cp.import_public({**state, "block1.conv1.weight": torch.zeros(2, 2)}, uv)
+        public_checkpoint.import_public({**state, "block1.conv1.weight": torch.zeros(2, 2)}, uv)
 
 
 class _Bomb:
@@ -263,10 +264,10 @@ def test_pickles_are_never_executed(uv: UVLayout, tmp_path: Path, monkeypatch) -
     torch.save({"a": _Bomb()}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(MissingDataError, match="was not loaded"):
-            cp.import_public_file(tmp_path / name, uv)
+            public_checkpoint.import_public_file(tmp_path / name, uv)
     assert not (tmp_path / "owned").exists()
     with pytest.raises(MissingDataError, match="no file"):
-        cp.import_public_file(tmp_path / "nothing.pth", uv)
+        public_checkpoint.import_public_file(tmp_path / "nothing.pth", uv)
     (tmp_path / "text.pth").write_text(json.dumps({}))
     with pytest.raises(MissingDataError):
-        cp.import_public_file(tmp_path / "text.pth", uv)
+        public_checkpoint.import_public_file(tmp_path / "text.pth", uv)

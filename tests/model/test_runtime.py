@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from shell import ROOT
 from torch import nn
 
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.model.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from sadr_cli.model.config import NetworkConfig, NetworkOutput
+from sadr_cli.model.device import Device
 from sadr_cli.model.encoders import create_network
+from sadr_cli.model.folding import fold_batch_norm
 from sadr_cli.model.mobilenet import PIXELS
-from sadr_cli.model.network import NetworkConfig, SADRNet
-from sadr_cli.model.runtime import CONVERT_AFTER, OpenVINONetwork, Runner, fold_batch_norm
+from sadr_cli.model.network import SADRNet
+from sadr_cli.model.runtime import OpenVINONetwork, Runner
 from sadr_cli.reconstructor import Reconstructor
 
 CONFIGS = [
@@ -45,21 +52,40 @@ def same(a, b, tolerance=2e-5):
             assert (x - y).abs().max() < tolerance * max(float(x.abs().max()), 1)
 
 
+def pixels(count: int, side: int = 64) -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def truth(network: SADRNet, crops: np.ndarray) -> NetworkOutput:
+    with torch.inference_mode():
+        return network(network.normalize(torch.from_numpy(crops).permute(0, 3, 1, 2)))
+
+
+@pytest.fixture(scope="module")
+def made(uv):
+    """Of a config: its network, in a checkpoint."""
+    return lambda config: Checkpoint(lively(config), uv, name="lively")
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
-def test_every_runtime_gives_what_the_network_gives(config, runtime):
+def test_every_runtime_gives_what_the_network_gives(made, config, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    network = lively(config)
+    checkpoint = made(config)
+    network = checkpoint.network
     before = copy.deepcopy(network.state_dict())
-    runner = Runner(network, torch.device("cpu"), runtime)
+    runner = Runner(checkpoint, Device("cpu"), runtime)
     assert runner.name == runtime
     for count in (1, 3):
-        x = torch.randn(count, 3, 64, 64)
-        with torch.inference_mode():
-            same(network(x), runner(x))
+        crops = pixels(count)
+        same(truth(network, crops), [as_tensor(a) for a in runner(crops)])
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])  # the network itself is left alone
+
+
+def as_tensor(values):
+    return None if values is None else torch.as_tensor(values)
 
 
 def test_folding_leaves_no_norm():
@@ -67,30 +93,100 @@ def test_folding_leaves_no_norm():
     assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def test_openvino_takes_over_when_it_pays_off(monkeypatch):
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_a_face_does_not_depend_on_those_beside_it(made, runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    runner = Runner(made(CONFIGS[0]), Device("cpu"), runtime)
+    crops = pixels(9)
+    whole = runner(crops)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(runner, [crops[:1], crops[1:4], crops[4:], crops[::-1]] * 3))
+    for k, output in enumerate(whole):
+        if output is not None:
+            output = np.asarray(output)
+            for start in range(0, 12, 4):
+                said = [np.asarray(part[k]) for part in parts[start : start + 4]]
+                np.testing.assert_array_equal(np.concatenate(said[:3]), output)
+                np.testing.assert_array_equal(said[3][::-1], output)
+
+
+def test_openvino_is_chosen_where_it_is_installed(made):
     pytest.importorskip("openvino")
-    runner = Runner(lively(CONFIGS[0]), torch.device("cpu"))
-    x = torch.randn(CONVERT_AFTER, 3, 64, 64)
-    with torch.inference_mode():
-        first = runner(x)
-        assert runner.name == "torch"
-        second = runner(x)
-        assert runner.name == "openvino"
-    same(first, second)
+    assert Runner(made(CONFIGS[0]), Device("cpu")).name == "openvino"
 
 
-def test_without_openvino_pytorch_goes_on(monkeypatch):
+def test_what_was_compiled_once_is_read_and_says_the_same(made, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("SADR_HOME", str(tmp_path))
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(made(CONFIGS[0]), path)
+    crops = pixels(2)
+
+    def fresh_process() -> NetworkOutput:
+        monkeypatch.setattr("sadr_cli.model.runtime._shared", {})
+        return OpenVINONetwork(open_checkpoint(path))(crops)
+
+    first = fresh_process()
+    (blob,) = (tmp_path / "compiled").iterdir()
+
+    def build(*_):
+        raise AssertionError("compiled again")
+
+    with monkeypatch.context() as inside:
+        inside.setattr("sadr_cli.model.folding.openvino_model", build)
+        again = fresh_process()
+    for a, b in zip(first, again, strict=True):
+        assert (a is None and b is None) or np.array_equal(a, b)
+    blob.write_bytes(blob.read_bytes()[:-1])  # damaged: compiled again
+    assert np.array_equal(fresh_process().pose_map, first.pose_map)
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(made, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    (tmp_path / "compiled").write_text("in the way")
+    monkeypatch.setenv("SADR_HOME", str(tmp_path))
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(made(CONFIGS[0]), path)
+    checkpoint = open_checkpoint(path)
+    crops = pixels(1)
+    same(truth(checkpoint.network, crops), map(as_tensor, OpenVINONetwork(checkpoint)(crops)))
+
+
+def test_without_openvino_pytorch_does_it(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    network = lively(CONFIGS[0])
-    runner = Runner(network, torch.device("cpu"))
-    x = torch.randn(CONVERT_AFTER, 3, 64, 64)
-    with torch.inference_mode():
-        same(runner(x), runner(x))
+    checkpoint = made(CONFIGS[0])
+    runner = Runner(checkpoint, Device("cpu"))
+    crops = pixels(3)
+    same(truth(checkpoint.network, crops), runner(crops))
     assert runner.name == "torch"
     with pytest.raises(MissingDataError, match="pip install openvino"):
-        OpenVINONetwork(fold_batch_norm(network), 1)
+        OpenVINONetwork(checkpoint)
     with pytest.raises(UsageError, match="runtime"):
         Reconstructor(runtime="tensorrt")
+
+
+def test_openvino_that_fails_is_named_and_pytorch_does_it(made, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+
+    def broken(*_):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr("sadr_cli.model.folding.openvino_model", broken)
+    assert Runner(made(CONFIGS[0]), Device("cpu")).name == "torch"
+    assert "PyTorch does: no such operation" in caplog.text
+
+
+def test_faces_come_without_pytorch_once_the_network_is_compiled():
+    pytest.importorskip("openvino")
+    code = (
+        "import sys; from sadr_cli import Reconstructor, read_image\n"
+        "faces = Reconstructor(device='cpu').reconstruct(read_image(sys.argv[1]))\n"
+        "assert len(faces) == 1 and 'torch' not in sys.modules"
+    )
+    Reconstructor(device="cpu")  # compiles it, if that is still to be done
+    photo = ROOT / "examples/photos/astronaut.jpg"
+    subprocess.run([sys.executable, "-c", code, str(photo)], check=True, cwd=ROOT)
 
 
 def test_faces_of_the_shipped_weights_are_the_same_to_a_thousandth_of_a_pixel(group):

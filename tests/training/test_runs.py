@@ -16,10 +16,11 @@ from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.faces import Crop
 from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model import alignment
+from sadr_cli.model.batch_alignment import Maps, mean_of_mirrored
 from sadr_cli.model.checkpoint import load_checkpoint
 from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
 from sadr_cli.pose import euler_to_matrix
-from sadr_cli.reconstructor import Maps, Reconstructor, mean_of_mirrored
+from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.config import PRESETS, VARIANTS, TrainConfig, with_variant
 from sadr_cli.training.dataset import load_shards
@@ -95,7 +96,7 @@ def test_every_variant_trains_and_its_checkpoint_runs(name, model_file, shard, t
     attention, deformation, mode = VARIANTS[name]
     assert (checkpoint.network.config.attention, checkpoint.alignment) == (attention, mode)
     assert checkpoint.network.config.deformation is deformation
-    reconstructor = Reconstructor(checkpoint, device="cpu")
+    reconstructor = Reconstructor(checkpoint, device="cpu", runtime="torch")
     crop = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     (face,) = reconstructor.reconstruct_crops([crop], [Crop(100, 80, 120)])
     assert np.isfinite(face.vertices).all()
@@ -327,7 +328,7 @@ def test_mean_with_the_mirror_image_of_a_consistent_network_changes_nothing(mode
 
 def test_flip_makes_results_symmetric(trained) -> None:
     crop = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    reconstructor = Reconstructor(load_checkpoint(trained), device="cpu", flip=True)
+    reconstructor = Reconstructor(load_checkpoint(trained), "cpu", flip=True, runtime="torch")
     where = Crop(31.5, 31.5, 64)
     a, b = reconstructor.reconstruct_crops([crop, crop[:, ::-1].copy()], [where] * 2)
     mirrored = b.pose_face * (-1, 1, 1) + (63, 0, 0)

@@ -1,0 +1,89 @@
+"""What a network is told, and what it says: records that need no PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Where G comes from: self-alignment as in the paper or in the public code, or, for networks of
+# the ablation (Fig. 9), P itself or a pose regressed from the features.
+MODES = ("paper", "official", "direct", "regressed")
+SELF_ALIGNMENTS = MODES[:2]
+EPS_WEIGHT = 0.1  # eps of Eq 11
+
+ENCODERS = ("residual", "mobilenet")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and parts of a network.
+
+    input_size: side of the square RGB crop, a multiple of 32.
+    uv_size: side of the UV maps, input_size / 4, / 2 or the same (0: the same); a head doubles
+        its maps as often as that needs.
+    width: factor on all channel counts (1 = the paper's; 3-channel layers stay).
+    attention: features are multiplied by exp(A) (Eq 9); off for the ablation.
+    deformation: the shape head gives D, S = mean + D (Eq 3); off: it gives S itself.
+    pose_head: a linear layer regresses the pose from the deepest features (Fig. 9b).
+    encoder: "residual", the paper's, or "mobilenet" (see ``mobilenet``), whose own channel counts
+        ``width`` leaves as they are.
+    attention_channels: of the attention branch; 0: the paper's 256 at this width.
+    color, pixel_mean, pixel_scale: the network's input is (x - pixel_mean) / pixel_scale of
+        pixels x in [0, 255], channels in the order of ``color``, "RGB" or "BGR"; scale 0: each
+        image and channel by its own statistics, as the public code does.
+    """
+
+    input_size: int = 256
+    uv_size: int = 0
+    width: float = 1.0
+    attention: bool = True
+    deformation: bool = True
+    pose_head: bool = False
+    encoder: str = "residual"
+    attention_channels: int = 0
+    color: str = "RGB"
+    pixel_mean: float = 0.0
+    pixel_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.input_size < 64 or self.input_size % 32:
+            raise ValueError(f"input_size must be a multiple of 32, at least 64: {self.input_size}")
+        if self.uv_size == 0:
+            object.__setattr__(self, "uv_size", self.input_size)
+        if self.input_size not in (self.uv_size, 2 * self.uv_size, 4 * self.uv_size):
+            raise ValueError(f"uv_size must be input_size / 1, 2 or 4: {self.uv_size}")
+        if not 0 < self.width <= 4:
+            raise ValueError(f"width must lie in (0, 4]: {self.width}")
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"encoder must be {' or '.join(ENCODERS)}: {self.encoder}")
+        if self.color not in ("RGB", "BGR") or not self.pixel_scale >= 0:
+            raise ValueError(f"pixels are RGB or BGR over a positive scale: {self.color}")
+
+    def channels(self, n: int) -> int:
+        """``n`` channels of the paper at this width, a multiple of 8."""
+        return n if n <= 3 else max(8, round(n * self.width / 8) * 8)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class NetworkOutput(NamedTuple):
+    """What one forward pass gives; maps are (B, 3, U, U), U = uv_size, in the network's scalings.
+
+    pose_map: P, x right and y down from the crop's top-left corner, divided by the position
+        scale (``Scaling.position``).
+    shape_map: D (or S without ``deformation``) in shape units.
+    attention: (B, 1, H / 8, H / 8) logits; None without attention.
+    features: (B, C, H / 32, H / 32) deepest features.
+    pose: (B, 3, 4) f R and t that place S, y up, from the crop's centre, divided by the position
+        scale; None without ``pose_head``.
+    """
+
+    pose_map: Tensor
+    shape_map: Tensor
+    attention: Tensor | None
+    features: Tensor
+    pose: Tensor | None = None

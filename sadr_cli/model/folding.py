@@ -1,0 +1,130 @@
+"""The network as PyTorch and OpenVINO run it fastest: batch norms folded into convolutions."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sadr_cli.model.config import NetworkOutput
+from sadr_cli.model.mobilenet import ConvBnRelu
+from sadr_cli.model.network import ConvNormAct, ResidualBlock, SADRNet, TransposedConvNormAct
+from sadr_cli.native import library
+
+
+def fold_batch_norm(network: SADRNet) -> SADRNet:
+    """A copy for inference whose convolutions do what their batch norms did."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, ConvNormAct):
+            module.pipe[0] = _fold(module.pipe[0], module.pipe[1])
+            module.pipe[1] = nn.Identity()
+        elif isinstance(module, ResidualBlock):
+            for k in (1, 2, 3):
+                folded = _fold(getattr(module, f"conv{k}"), getattr(module, f"bn{k}"))
+                setattr(module, f"conv{k}", folded)
+                setattr(module, f"bn{k}", nn.Identity())
+            if isinstance(module.shortcut, nn.Sequential):
+                module.shortcut = _fold(*module.shortcut)
+        elif isinstance(module, ConvBnRelu):
+            module.conv = _fold(module.conv, module.bn)
+            module.bn = nn.Identity()
+        elif isinstance(module, TransposedConvNormAct):
+            module.deconv = _fold(module.deconv, module.BN_AC[0], transpose=True)
+            module.BN_AC[0] = nn.Identity()
+    return network
+
+
+def _fold(conv: Any, norm: Any, transpose: bool = False) -> Any:
+    return fuse_conv_bn_eval(conv, norm, transpose=transpose)
+
+
+class _PlainConv(nn.Module):
+    """A transposed convolution without stride is a convolution with the kernel turned around;
+    its cropped first row and column become the padding."""
+
+    def __init__(self, block: TransposedConvNormAct) -> None:
+        super().__init__()
+        deconv = block.deconv
+        size = deconv.kernel_size[0]
+        self.conv = nn.Conv2d(deconv.in_channels, deconv.out_channels, size)
+        self.conv.weight.data = deconv.weight.data.transpose(0, 1).flip(2, 3).contiguous()
+        if deconv.bias is None or self.conv.bias is None:
+            raise ValueError("fold the batch norms first")
+        self.conv.bias.data = deconv.bias.data
+        before = size - 1 - int(deconv.padding[0]) - 1
+        self.pad = (before, size - 1 - before, before, size - 1 - before)
+        self.after = block.BN_AC
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.conv(F.pad(x, self.pad)))
+
+
+class TorchNetwork:
+    """A network on ``device`` for crops of pixels; half: in bfloat16.
+
+    On a CPU it takes the crops one by one, so that a face does not depend on those beside it.
+    """
+
+    def __init__(self, network: SADRNet, device: str, half: bool = False) -> None:
+        folded = fold_batch_norm(network).to(device)
+        self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device, self._half = torch.device(device), half
+
+    @torch.inference_mode()
+    def __call__(self, crops: NDArray[Any] | Tensor) -> NetworkOutput:
+        """(B, H, H, 3) uint8 RGB -> outputs, on the device."""
+        if not isinstance(crops, Tensor):
+            crops = torch.from_numpy(np.ascontiguousarray(crops))
+        pixels = crops.to(self._device).permute(0, 3, 1, 2)
+        if self._device.type != "cpu":
+            return self._run(pixels)
+        parts = zip(*(self._run(one) for one in pixels.split(1)), strict=True)
+        return NetworkOutput(*(None if p[0] is None else torch.cat(p) for p in parts))  # type: ignore
+
+    def _run(self, pixels: Tensor) -> NetworkOutput:
+        x = self._network.normalize(pixels).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            return self._network(x)
+
+
+class _OfPixels(nn.Module):
+    """Crops (1, H, H, 3) uint8 RGB -> the network's outputs as a tuple, those that it has."""
+
+    def __init__(self, network: SADRNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        x = self.network.normalize(crops.permute(0, 3, 1, 2))
+        return tuple(t for t in self.network(x) if t is not None)
+
+
+def openvino_model(network: SADRNet, openvino: Any) -> Any:
+    """The model of OpenVINO for one crop (1, H, H, 3) uint8 RGB; outputs as ``NetworkOutput``,
+    those that the network has."""
+    network = fold_batch_norm(network).cpu().float()
+    for decoder in (network.decoder_low, network.decoder_kpt, network.decoder_offset):
+        for k, block in enumerate(decoder):
+            if isinstance(block, TransposedConvNormAct) and block.deconv.stride[0] == 1:
+                decoder[k] = _PlainConv(block)
+    side = network.config.input_size
+    example = (torch.zeros(1, side, side, 3, dtype=torch.uint8),)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch means to leave TorchScript some day
+        traced = torch.jit.trace(_OfPixels(network).eval(), example, check_trace=False)
+    # The frontend itself: openvino.convert_model would send telemetry.
+    frontend = library("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+    ts_decoder = library("openvino.frontend.pytorch.ts_decoder")
+    decoder = ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
+    model = frontend.convert(frontend.load(decoder))
+    model.inputs[0].get_node().set_partial_shape(openvino.PartialShape([1, side, side, 3]))
+    model.validate_nodes_and_infer_types()
+    return model
