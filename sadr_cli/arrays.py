@@ -1,8 +1,8 @@
 """Arrays of ``.npz`` and MATLAB files that others made, damaged or hostile ones included.
 
-Nothing is unpickled; nothing that unpacks to gigabytes, or that claims to, is unpacked; and a
-``.mat`` is looked through before SciPy reads it, which recurses into nested cells until the
-process dies.
+Nothing is unpickled, and nothing that unpacks to gigabytes, or claims to, is unpacked. ``.mat`` is
+read here because SciPy's reader takes the process down: it recurses into nested cells without end
+and reads behind its tables for an unknown type of numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import math
 import struct
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -26,9 +27,22 @@ _RATIO = 50  # of unpacked to packed bytes; real measurements are near 2
 
 _LARGEST_MAT = 4 << 30  # bytes
 
-# MATLAB's level 5 format: types of elements, classes of arrays, and the order of bytes.
-_FLAGS, _MATRIX, _COMPRESSED = 6, 14, 15
-_STRUCT, _NUMBERS = 2, range(6, 16)
+# MATLAB's level 5 format ("MAT-File Format", The MathWorks): elements, classes and flags of arrays,
+# types of numbers, and the order of bytes.
+_MATRIX, _COMPRESSED = 14, 15
+_STRUCT, _NUMBERS, _COMPLEX = 2, range(6, 16), 0x800
+_TYPES = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 _ORDERS = {b"IM": "<", b"MI": ">"}
 
 
@@ -64,7 +78,7 @@ def read_npz(
 
 
 def read_mat(path: Path, names: Sequence[str], struct_name: str = "") -> dict[str, NDArray[Any]]:
-    """Those of the arrays ``names`` that a MATLAB file holds, real numbers all.
+    """Those of the arrays ``names`` that a MATLAB file of level 5 holds, real numbers all.
 
     struct_name: where the file has a 1 x 1 struct of that name, its fields are read instead.
     MissingDataError says what is wrong with the file.
@@ -72,21 +86,17 @@ def read_mat(path: Path, names: Sequence[str], struct_name: str = "") -> dict[st
     if not path.is_file():
         raise MissingDataError(f"no file {path}")
     try:
-        _look_through(path, {*names}, struct_name)
-        from scipy.io import loadmat
-
-        raw = loadmat(str(path), variable_names=[*names, *([struct_name] if struct_name else [])])
-        if struct_name in raw:
-            fields = raw[struct_name]
-            raw = {name: fields[name][0, 0] for name in fields.dtype.names}
-        arrays = {name: np.asarray(raw[name]) for name in names if name in raw}
+        arrays: dict[str, NDArray[Any]] = {}
+        for element in _elements(path):
+            array = _Array.of(*element)
+            if array.name in names:
+                arrays[array.name] = array.numbers(path)
+            elif struct_name and array.name == struct_name:
+                arrays = array.fields(path, names)
     except MissingDataError:
         raise
-    except Exception as error:  # SciPy raises many types for damaged files
+    except Exception as error:  # also of zlib, struct and NumPy
         raise MissingDataError(f"{path} is damaged or no MATLAB file{_reason(error)}") from error
-    for name, values in arrays.items():
-        if values.dtype.kind not in "fiub":
-            raise MissingDataError(f"{path}: {name} must be real numbers")
     return arrays
 
 
@@ -120,8 +130,8 @@ def _check_header(file: Any, size: int) -> None:
         raise ValueError(f"an array of {shape} does not fill its {size} bytes")
 
 
-def _look_through(path: Path, names: set[str], struct_name: str) -> None:
-    """Refuse a ``.mat`` that unpacks to too much, or whose wanted variables are no numbers."""
+def _elements(path: Path) -> Iterator[tuple[memoryview, str]]:
+    """The body of every variable, unpacked, and the order of its bytes."""
     if path.stat().st_size > _LARGEST_MAT:
         raise MissingDataError(f"{path} is larger than {_LARGEST_MAT >> 30} GB: no MATLAB file is")
     data = memoryview(path.read_bytes())
@@ -133,8 +143,8 @@ def _look_through(path: Path, names: set[str], struct_name: str) -> None:
     limit = max(_SMALL, _RATIO * len(data))
     place = 128
     while place < len(data):
-        kind, length = struct.unpack_from(f"{order}2I", data, place)
-        body = data[place + 8 : place + 8 + length]
+        kind, length, rest = _tag(data[place:], order)
+        body = rest[:length]
         if len(body) < length:
             raise EOFError
         place += 8 + length
@@ -145,13 +155,7 @@ def _look_through(path: Path, names: set[str], struct_name: str) -> None:
                 _check_size(path, sys.maxsize)
             kind, _, body = _tag(memoryview(unpacked), order)
         if kind == _MATRIX:
-            array_class, sides, name, rest = _array_head(body, order)
-            if name in names and array_class not in _NUMBERS:
-                raise MissingDataError(f"{path}: {name} must be real numbers")
-            if name == struct_name and not (
-                array_class == _STRUCT and math.prod(sides) == 1 and _numbers_only(rest, order)
-            ):
-                raise MissingDataError(f"{path}: its {name} is no struct of numbers")
+            yield body, order
 
 
 def _tag(data: memoryview, order: str) -> tuple[int, int, memoryview]:
@@ -167,24 +171,45 @@ def _element(data: memoryview, order: str) -> tuple[int, memoryview, memoryview]
     return kind, rest[:length], rest[length + -length % 8 :]
 
 
-def _array_head(body: memoryview, order: str) -> tuple[int, list[int], str, memoryview]:
-    """Class, sides and name of an array, and what follows its name."""
-    kind, flags, rest = _element(body, order)
-    if kind != _FLAGS or len(flags) != 8:  # SciPy takes it for granted
-        raise ValueError("an array begins with something else than its flags")
-    array_class = struct.unpack_from(f"{order}I", flags)[0] & 0xFF
-    _, sides, rest = _element(rest, order)
-    _, name, rest = _element(rest, order)
-    shape = list(struct.unpack(f"{order}{len(sides) // 4}i", sides))
-    return array_class, shape, bytes(name).decode("latin-1"), rest
+@dataclass(frozen=True)
+class _Array:
+    """A MATLAB array: flags (its class in the low byte), sides, name, and its still packed body."""
 
+    flags: int
+    sides: tuple[int, ...]
+    name: str
+    body: memoryview
+    order: str
 
-def _numbers_only(rest: memoryview, order: str) -> bool:
-    """Whether as many arrays of numbers follow a struct's head as it has names of fields."""
-    _, longest, rest = _element(rest, order)
-    _, names, rest = _element(rest, order)
-    for _ in range(len(names) // max(struct.unpack(f"{order}i", longest)[0], 1)):
-        kind, field, rest = _element(rest, order)
-        if kind != _MATRIX or (len(field) and _array_head(field, order)[0] not in _NUMBERS):
-            return False
-    return not len(rest)
+    @classmethod
+    def of(cls, data: memoryview, order: str) -> _Array:
+        _, flags, rest = _element(data, order)
+        _, sides, rest = _element(rest, order)
+        _, name, rest = _element(rest, order)
+        shape = struct.unpack(f"{order}{len(sides) // 4}i", sides)
+        (value,) = struct.unpack_from(f"{order}I", flags)
+        return cls(value, shape, bytes(name).decode("latin-1"), rest, order)
+
+    def numbers(self, path: Path, name: str = "") -> NDArray[Any]:
+        """Its values; MissingDataError when they are no real numbers."""
+        if self.flags & 0xFF not in _NUMBERS or self.flags & _COMPLEX:
+            raise MissingDataError(f"{path}: {name or self.name} must be real numbers")
+        kind, data, _ = _element(self.body, self.order)
+        if kind not in _TYPES:
+            raise ValueError("numbers of an unknown type")
+        return np.frombuffer(data, self.order + _TYPES[kind]).reshape(self.sides, order="F")
+
+    def fields(self, path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Those of ``names`` among its fields; MissingDataError unless it is a 1 x 1 struct."""
+        if self.flags & 0xFF != _STRUCT or math.prod(self.sides) != 1:
+            raise MissingDataError(f"{path}: its {self.name} is no struct of numbers")
+        _, longest, rest = _element(self.body, self.order)
+        _, packed, rest = _element(rest, self.order)
+        width = struct.unpack(f"{self.order}i", longest)[0]
+        out = {}
+        for start in range(0, len(packed), max(width, 1)):
+            name = bytes(packed[start : start + width]).split(b"\0")[0].decode("latin-1")
+            _, field, rest = _element(rest, self.order)
+            if name in names:
+                out[name] = _Array.of(field, self.order).numbers(path, name)
+        return out

@@ -202,10 +202,7 @@ class Ledger:
     def _damage(self) -> list[tuple[str, str]]:
         """What of an earlier run's books could not be used, for the summary."""
         found = self._manifest.damage
-        said = [
-            (str(d.path), f"{d.part} is damaged: {d.reason}; what it was about is done again")
-            for d in found[:_SAID]
-        ]
+        said = [(str(d.path), f"{d.problem}; its input is done again") for d in found[:_SAID]]
         if len(found) > _SAID:
             said.append((str(found[0].path.parent), f"{len(found) - _SAID} more damaged entries"))
         return said

@@ -42,14 +42,13 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Damage:
-    """A part of the books that cannot be used: the file, which part of it, and why."""
+    """What of the books cannot be used: the file, and a phrase that says which part and why."""
 
     path: Path
-    part: str
-    reason: str
+    problem: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.part} is damaged: {self.reason}"
+        return f"{self.path}: {self.problem}"
 
 
 class ManifestReader:
@@ -124,7 +123,7 @@ def entry_or_damage(document: Any, path: Path, part: str) -> Entry | Damage:
     try:
         return Entry.from_json(document)
     except Damaged as error:
-        return Damage(path, part, str(error))
+        return Damage(path, f"{part} is damaged: {error}")
 
 
 def _is_whole(line: bytes) -> bool:
@@ -238,15 +237,15 @@ class Manifest:
         except FileNotFoundError:
             pass
         except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            self.damage.append(Damage(self.journal_path, "all of it", reason))
+            reason = error.strerror or str(error)
+            self.damage.append(Damage(self.journal_path, f"cannot be read: it {reason}"))
 
     def _journal_line(self, line: bytes, number: int) -> Entry | Damage:
         part = f"line {number}"
         try:
             return entry_or_damage(parse(line), self.journal_path, part)
         except ValueError:
-            return Damage(self.journal_path, part, "it is no JSON")
+            return Damage(self.journal_path, f"{part} is damaged: it is no JSON")
 
     def _take(self, found: Entry | Damage) -> None:
         if isinstance(found, Damage):
