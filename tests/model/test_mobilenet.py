@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sadr_cli.model.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint
+from sadr_cli.model.config import ENCODERS, NetworkConfig
 from sadr_cli.model.encoders import NETWORKS, create_network
 from sadr_cli.model.mobilenet import PIXELS, STAGES, MobileNetSADRNet
-from sadr_cli.model.network import ENCODERS, NetworkConfig
 
 SMALL = NetworkConfig(64, 32, 0.25, encoder="mobilenet", attention_channels=16, **PIXELS)
 

@@ -286,7 +286,7 @@ def test_a_teacher_takes_the_place_of_the_labels(model, shard, trained, monkeypa
     shape = torch.from_numpy(model.decode(np.random.default_rng(0).standard_normal((1, 50))))
     up = shape * 60 + torch.tensor([120.0, -130, 0])
     said = {"vertices": up * torch.tensor([1.0, -1, 1]), "shape": shape}
-    monkeypatch.setattr(teacher.reconstructor, "align", lambda output: said)
+    monkeypatch.setattr(teacher, "align", lambda output: said)
     batch = trainer.maker(torch.arange(1))
     taught = teacher(batch, 1.0, 32)
     assert taught.images.shape[-1] == 32
