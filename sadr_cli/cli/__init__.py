@@ -36,6 +36,7 @@ from sadr_cli.process import BROKEN_PIPE, check_working_folder, flush, prepare
 COMMANDS = (
     "detect",
     "reconstruct",
+    "live",
     "evaluate",
     "export",
     "train",

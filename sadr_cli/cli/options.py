@@ -17,6 +17,7 @@ import typer
 
 from sadr_cli.cli.output import Output, remember_verbosity
 from sadr_cli.cli.parse import check_span, parse_faces, parse_shard
+from sadr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,6 +258,49 @@ class SpanOptions:
     def check(self) -> None:
         """UsageError unless --end comes after --start."""
         check_span(self.start, self.end)
+
+
+@dataclass(frozen=True)
+class TrackOptions(SpanOptions):
+    """Which frames of a video, and how its faces are followed."""
+
+    smooth: Annotated[
+        str,
+        typer.Option(
+            "--smooth",
+            metavar="off|light|strong",
+            help="How much trembling is taken out.",
+            autocompletion=complete("off", "light", "strong"),
+        ),
+    ] = "light"
+    detect_every: Annotated[
+        int,
+        typer.Option(
+            "--detect-every", min=1, metavar="N", help="Look for new faces in every Nth frame."
+        ),
+    ] = 30
+
+    def check(self) -> None:
+        super().check()
+        if self.smooth not in ("off", "light", "strong"):
+            raise UsageError(f"--smooth takes off, light or strong, not {self.smooth!r}")
+
+
+@dataclass(frozen=True)
+class KeptFaceOptions(FaceOptions):
+    """Which faces of a photo, and which of the reconstructed ones."""
+
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence",
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave out reconstructed faces of a lower confidence, from 0 to 1.",
+            show_default=False,
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from sadr_cli.cli.options import (
     FailOnNoFaceOption,
     InputOptions,
     JobsOption,
+    KeptFaceOptions,
     MessageOptions,
     NetworkOptions,
-    SpanOptions,
     TextureSizeOption,
+    TrackOptions,
     complete,
     complete_formats,
     complete_frame,
@@ -48,35 +49,9 @@ _LISTED = 50  # failures in the closing summary; the manifest has them all
 
 
 @dataclass(frozen=True)
-class KeptFaceOptions(FaceOptions):
-    """Which faces of a photo, and which of the reconstructed ones."""
-
-    min_confidence: Annotated[
-        float,
-        typer.Option(
-            "--min-confidence",
-            min=0,
-            max=1,
-            metavar="X",
-            help="Leave out reconstructed faces of a lower confidence, from 0 to 1.",
-            show_default=False,
-        ),
-    ] = 0.0
-
-
-@dataclass(frozen=True)
-class VideoOptions(SpanOptions):
+class VideoOptions(TrackOptions):
     """How videos are read, followed and written."""
 
-    smooth: Annotated[
-        str,
-        typer.Option(
-            "--smooth",
-            metavar="off|light|strong",
-            help="How much trembling is taken out.",
-            autocompletion=complete("off", "light", "strong"),
-        ),
-    ] = "light"
     mesh_every: Annotated[
         int | None,
         typer.Option(
@@ -87,17 +62,6 @@ class VideoOptions(SpanOptions):
             show_default=False,
         ),
     ] = None
-    detect_every: Annotated[
-        int,
-        typer.Option(
-            "--detect-every", min=1, metavar="N", help="Look for new faces in every Nth frame."
-        ),
-    ] = 30
-
-    def check(self) -> None:
-        super().check()
-        if self.smooth not in ("off", "light", "strong"):
-            raise UsageError(f"--smooth takes off, light or strong, not {self.smooth!r}")
 
 
 def reconstruct(

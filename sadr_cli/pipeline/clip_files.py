@@ -9,6 +9,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,33 @@ from sadr_cli.video.writer import VideoWriter
 POSES, LANDMARKS = "_poses.csv", "_landmarks.jsonl"
 
 
+def landmarks_head() -> dict[str, Any]:
+    """The first of the JSON lines: how to read the others."""
+    return {
+        "format": "sadr-video-landmarks",
+        "schema": 1,
+        "version": __version__,
+        "frame": PHOTO_FRAME,
+        "landmarks": "300-W, 68 points: x, y, z",
+        "pose": {k: POSE_CONVENTION[k] for k in ("angles", "yaw", "pitch", "roll")},
+        "time": "seconds",
+    }
+
+
+def landmarks_of(face: Face, frame: Frame, track: int, numbers: dict[str, Any]) -> dict[str, Any]:
+    """A face of a frame as one of the JSON lines; ``numbers``: its ``face_numbers``."""
+    return {
+        "frame": frame.index,
+        "time": None if frame.time is None else rounded(frame.time, 4),
+        "track": track,
+        "confidence": numbers["confidence"],
+        **{k: numbers["pose"][k] for k in ("yaw", "pitch", "roll")},
+        "landmarks": rounded(face.landmarks, 3),
+        **contour_numbers(face),
+        "visibility": rounded(face.landmark_visibility, 3),
+    }
+
+
 class ClipTables:
     """NAME_poses.csv and NAME_landmarks.jsonl: a line a face and frame."""
 
@@ -36,17 +64,7 @@ class ClipTables:
         self._poses = Draft(folder / f"{name}{POSES}")
         self._landmarks = Draft(folder / f"{name}{LANDMARKS}")
         self._row("frame", "time_s", "track", *COLUMNS)
-        self._line(
-            {
-                "format": "sadr-video-landmarks",
-                "schema": 1,
-                "version": __version__,
-                "frame": PHOTO_FRAME,
-                "landmarks": "300-W, 68 points: x, y, z",
-                "pose": {k: POSE_CONVENTION[k] for k in ("angles", "yaw", "pitch", "roll")},
-                "time": "seconds",
-            }
-        )
+        self._line(landmarks_head())
 
     def add(self, face: Face, frame: Frame, track: int) -> None:
         """A face of a frame; ValueError when it is not finite, OutputError."""
@@ -55,18 +73,7 @@ class ClipTables:
         record = {**numbers, "source": frame.source, "name": frame.name, "face": track}
         seconds = "" if frame.time is None else f"{frame.time:.4f}"
         self._row(frame.index, seconds, track, *pose_row(record))
-        self._line(
-            {
-                "frame": frame.index,
-                "time": None if frame.time is None else rounded(frame.time, 4),
-                "track": track,
-                "confidence": numbers["confidence"],
-                **{k: numbers["pose"][k] for k in ("yaw", "pitch", "roll")},
-                "landmarks": rounded(face.landmarks, 3),
-                **contour_numbers(face),
-                "visibility": rounded(face.landmark_visibility, 3),
-            }
-        )
+        self._line(landmarks_of(face, frame, track, numbers))
 
     def finish(self) -> list[str]:
         """Put both in their places; returns their names."""

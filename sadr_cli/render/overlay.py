@@ -34,7 +34,7 @@ LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
 
 _MESH = np.array([176, 208, 244], np.float32)  # a cool, light clay
-_OPACITY = 0.66
+OPACITY = 0.66
 _LINE = (255, 255, 255)
 _POINT = (255, 196, 61)
 _SHADOW = (24, 28, 36)
@@ -54,7 +54,7 @@ def render_overlay(
     faces: Sequence[Face],
     uv: UVLayout,
     layers: Sequence[str] = LAYERS,
-    opacity: float = _OPACITY,
+    opacity: float = OPACITY,
     max_side: int | None = MAX_SIDE,
     labels: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
@@ -114,7 +114,7 @@ def visible_landmarks(face: Face) -> NDArray[np.bool_]:
 
 
 def draw_mesh(
-    canvas: NDArray[np.uint8], vertices: FloatArray, uv: UVLayout, opacity: float = _OPACITY
+    canvas: NDArray[np.uint8], vertices: FloatArray, uv: UVLayout, opacity: float = OPACITY
 ) -> None:
     """Blend the softly lit mesh ``vertices`` (V, 3), image frame, into ``canvas`` in place."""
     if not np.isfinite(vertices).all():
@@ -128,7 +128,7 @@ def draw_surface(
     vertices: FloatArray,
     triangles: NDArray[np.int32],
     edge: NDArray[np.float32],
-    opacity: float = _OPACITY,
+    opacity: float = OPACITY,
 ) -> None:
     """Blend a lit surface into ``canvas``: ``vertices`` (V, 3) in its pixels, ``triangles``
     (T, 3) counter-clockwise from outside with y up, ``edge`` (V,) opacity towards the rim."""
@@ -183,7 +183,7 @@ def draw_quickly(
     uv: UVLayout,
     origin: FloatArray,
     step: float,
-    opacity: float = _OPACITY,
+    opacity: float = OPACITY,
 ) -> None:
     """Blend the face, without its ears, into ``canvas``, a part of its photo.
 

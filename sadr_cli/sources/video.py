@@ -27,7 +27,7 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,avi,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,ogg,m4v,h264,hevc,ivf,mxf,dv"
 )
 _ALIGNED = 65536  # pixels by which codecs round a frame up, at most
-_USUAL_RATE = 25.0  # frames a second where nothing says better
+USUAL_RATE = 25.0  # frames a second where nothing says better
 
 
 def _load() -> Any:
@@ -82,11 +82,11 @@ def iter_frames(
                 f"{source.label}: too large: {info.width} x {info.height} pixels per frame, "
                 f"the limit is {max_pixels / 1e6:.0f} megapixels (--max-pixels)"
             )
-        clock = _Clock(container, stream, info.rate or _USUAL_RATE)
-        canvas = _Canvas()
+        clock = Clock(container, stream, info.rate or USUAL_RATE)
+        canvas = Canvas()
         # Frames are counted by decoding from the first: seeking is not exact in every codec.
         taken, time = 0, 0.0
-        for index, decoded in enumerate(_decoded(container, stream, clock, max_pixels)):
+        for index, decoded in enumerate(decoded_frames(container, stream, clock, max_pixels)):
             time = clock.time(decoded)
             if end is not None and time >= end:
                 break
@@ -123,7 +123,7 @@ def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{source.label}: {_why_not(path, error)}") from error
     try:
-        streams = [s for s in container.streams.video if not _is_cover(av, s)]
+        streams = [s for s in container.streams.video if not is_cover(av, s)]
         if not streams:
             raise InputError(f"{source.label}: {_damage(path, 'holds no moving picture')}")
         stream = streams[0]
@@ -140,7 +140,7 @@ def _path(source: Source) -> Path:
     return Path(source.path or source.label)
 
 
-def _is_cover(av: Any, stream: Any) -> bool:
+def is_cover(av: Any, stream: Any) -> bool:
     """Whether it is the picture that belongs to a piece of music."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
@@ -178,7 +178,7 @@ def _info(container: Any, stream: Any) -> VideoInfo:
     )
 
 
-def _decoded(container: Any, stream: Any, clock: _Clock, max_pixels: int) -> Iterator[Any]:
+def decoded_frames(container: Any, stream: Any, clock: Clock, max_pixels: int) -> Iterator[Any]:
     """PyAV's frames in the order they are shown, without those that are damaged or too large."""
     error = pyav().FFmpegError
     packets = container.demux(stream)
@@ -202,7 +202,7 @@ def _decoded(container: Any, stream: Any, clock: _Clock, max_pixels: int) -> Ite
                 yield frame
 
 
-class _Clock:
+class Clock:
     """Seconds of each frame from the beginning of the video; ``frames`` counts them.
 
     AVI says only when a frame is decoded, not when it is shown, and frames come out in another
@@ -241,7 +241,7 @@ class _Clock:
         return time
 
 
-class _Canvas:
+class Canvas:
     """Upright RGB in the size of the first frame: one video has one frame of pixels."""
 
     def __init__(self) -> None:
