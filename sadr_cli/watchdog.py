@@ -36,12 +36,15 @@ def progress() -> None:
 
 
 @contextmanager
-def watch(seconds: float | None, asked_to_stop: Callable[[], bool]) -> Iterator[None]:
+def watch(
+    seconds: float | None, asked_to_stop: Callable[[], bool], then: str = "run again to go on"
+) -> Iterator[None]:
     """End the process when nothing calls :func:`progress` for ``seconds``; None: never.
 
     It says so on standard error, with the stacks of all threads, and leaves with
     ``ExitCode.STALLED``. Once ``asked_to_stop()``, it waits for :data:`PATIENCE` seconds, and
     leaves with ``ExitCode.INTERRUPTED``. Time in which the process was stopped does not count.
+    then: what the sentence advises, or says of what happens next.
     """
     if seconds is None:
         yield
@@ -50,7 +53,10 @@ def watch(seconds: float | None, asked_to_stop: Callable[[], bool]) -> Iterator[
     over = threading.Event()
     alarm = _Alarm(seconds)
     guard = threading.Thread(
-        target=_guard, args=(seconds, asked_to_stop, alarm, over), name="sadr-watchdog", daemon=True
+        target=_guard,
+        args=(seconds, asked_to_stop, then, alarm, over),
+        name="sadr-watchdog",
+        daemon=True,
     )
     guard.start()
     try:
@@ -62,7 +68,11 @@ def watch(seconds: float | None, asked_to_stop: Callable[[], bool]) -> Iterator[
 
 
 def _guard(
-    seconds: float, asked_to_stop: Callable[[], bool], alarm: _Alarm, over: threading.Event
+    seconds: float,
+    asked_to_stop: Callable[[], bool],
+    then: str,
+    alarm: _Alarm,
+    over: threading.Event,
 ) -> None:
     global _last
     before = time.monotonic()
@@ -72,14 +82,18 @@ def _guard(
         _last += max(now - before - 2 * _TICK, 0)  # the process itself was stopped
         before, idle = now, now - _last
         if asked_to_stop() and idle > min(PATIENCE, seconds):
-            _end(ExitCode.INTERRUPTED, f"what was in flight stood still for {idle:.0f} s: stopped")
+            _end(
+                ExitCode.INTERRUPTED,
+                f"what was in flight stood still for {idle:.0f} s: stopped",
+                then,
+            )
         if idle > seconds:
-            _end(ExitCode.STALLED, f"no progress for {_duration(seconds)}: stopped")
+            _end(ExitCode.STALLED, f"no progress for {_duration(seconds)}: stopped", then)
 
 
-def _end(code: ExitCode, sentence: str) -> None:
+def _end(code: ExitCode, sentence: str, then: str) -> None:
     """Without Python's own clean-up, which would wait for the threads that stand still."""
-    text = f"error: {sentence}; run again to go on. Where its threads were:\n"
+    text = f"error: {sentence}; {then}. Where its threads were:\n"
     os.write(2, (b"\n" if os.isatty(2) else b"") + text.encode())
     faulthandler.dump_traceback(2, all_threads=True)
     os._exit(int(code))

@@ -38,6 +38,7 @@ from sadr_cli.cli.parse import (
 from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
+from sadr_cli.version import __version__
 
 if TYPE_CHECKING:
     from sadr_cli.pipeline import Summary, Work
@@ -175,7 +176,7 @@ def reconstruct(
     check_out(out)
     part = inputs.part
     if cluster is not None:
-        from sadr_cli.pipeline.cluster import parse_address
+        from sadr_cli.pipeline.pools import parse_address
 
         parse_address(cluster)
     from sadr_cli.pipeline.inputs import peek
@@ -186,7 +187,7 @@ def reconstruct(
     from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
     from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, VideoSettings, run
-    from sadr_cli.pipeline.cluster import load_tools
+    from sadr_cli.pipeline.worker import load_tools
     from sadr_cli.reconstructor import Reconstructor
 
     reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
@@ -233,6 +234,7 @@ def reconstruct(
         info = reconstructor.info
         load = partial(
             load_tools,
+            __version__,
             info.path or None,
             info.sha256,
             network.device,

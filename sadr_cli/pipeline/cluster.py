@@ -1,37 +1,35 @@
-"""The same work on many machines, through joblib's backends: Dask, or processes of this machine.
+"""The same work on many machines: Dask, or processes of this machine.
 
-The machine that was asked keeps the books and hands out chunks of photos; a worker loads the
+The process that was started keeps the books and hands out chunks of photos; a worker loads the
 weights once and takes each chunk through the same loop as a run on one machine, writing to the
-shared folder. A worker that dies loses nothing: Dask gives its chunks to another one, and files
-are renamed into place whole.
+shared folder. A worker that dies loses nothing: files are renamed into place whole, its photos
+are done again one by one, and only one that ends its worker once more is given up.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import threading
+import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
-from sadr_cli.errors import MissingDataError, OutputError, UsageError
-from sadr_cli.pipeline.flow import Flow
+from sadr_cli.errors import SadrError, UsageError
+from sadr_cli.pipeline.feed import LISTED, Feed
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Photo, Work, Written
+from sadr_cli.pipeline.pools import Pool, open_pool
 from sadr_cli.pipeline.settings import RunSettings, StopFlag
-from sadr_cli.protocols import FaceDetector, FaceReconstructor
-from sadr_cli.results import manifest
+from sadr_cli.pipeline.worker import Lease, Tools, WorkerDiedError, do_chunk
 from sadr_cli.results.entry import Entry
+from sadr_cli.watchdog import progress
 
 CHUNK = 16  # photos handed out at once: few enough to share evenly, many enough for full batches
-PATIENCE = 60  # seconds to wait for the first worker
-
-Tools = tuple[FaceReconstructor, Callable[[], FaceDetector]]
+_DEATHS = 2  # with the same photo
+_STILLBORN = 5  # workers, one after the other, that end before they begin with a photo
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,6 @@ class Cluster:
 
     address: str
     load: Callable[[], Tools]
-
-
-def parse_address(text: str) -> tuple[str, str]:
-    """``dask://host:port`` -> ("dask", "host:port"), ``loky://4`` -> ("loky", "4")."""
-    kind, separator, place = text.partition("://")
-    if separator and kind == "dask" and place.rpartition(":")[2].isdecimal() and ":" in place:
-        return kind, place
-    if separator and kind == "loky" and place.isdecimal() and int(place) > 0:
-        return kind, place
-    raise UsageError(
-        f"--cluster takes dask://host:port (a scheduler of Dask) or loky://N (N processes of this "
-        f"machine), not {text!r}"
-    )
 
 
 def run_on_cluster(
@@ -70,48 +55,171 @@ def run_on_cluster(
     Raises UsageError when there is no such scheduler or no worker, OutputError when a worker
     cannot write to the output folder, and what listing the works raised.
     """
-    import joblib
+    pool = open_pool(cluster.address)
+    try:
+        _Coordinator(pool, cluster, works, ledger, settings, stop).run()
+    finally:
+        pool.close()
 
-    pending: deque[list[Photo | Entry]] = deque()
-    lock = threading.Lock()  # joblib takes new chunks from threads of its own
-    shared = replace(settings, out=settings.out.absolute())
-    failure: list[Exception] = []
 
-    def tasks() -> Iterator[Any]:
-        chunk: list[Photo | Entry] = []
+@dataclass
+class _Task:
+    """Photos that go to a worker together. deaths: of workers that had them before."""
+
+    photos: list[Photo]
+    deaths: int = 0
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+class _Coordinator:
+    """Hands out and keeps the books, all of it in the thread that calls :meth:`run`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        cluster: Cluster,
+        works: Iterable[Work],
+        ledger: Ledger,
+        settings: RunSettings,
+        stop: StopFlag,
+    ) -> None:
+        self._pool, self._cluster, self._ledger, self._stop = pool, cluster, ledger, stop
+        self._settings = replace(settings, out=settings.out.absolute())
+        self._feed = Feed(works, LISTED)
+        self._order: deque[Photo | Entry] = deque()  # to be settled, in the order of the inputs
+        self._done: dict[str, Written] = {}  # by the key of the photo
+        self._flight: dict[Future[list[Written]], _Task] = {}
+        self._again: deque[_Task] = deque()
+        self._deaths = self._stillborn = 0
+        self._failure: Exception | None = None
+        self._called_off = False
+
+    def run(self) -> None:
+        """Until everything is settled, or what was in flight when the run was stopped."""
         try:
-            for work in works:
-                if stop:
+            while self._step():
+                pass
+        finally:
+            self._feed.stop()
+            for task in self._flight.values():
+                self._lease(task).drop()
+        self._settle(rest=True)
+        if self._deaths:
+            said = f"{self._deaths} times a worker ended before its photos were done"
+            self._ledger.summary.notes.append((self._cluster.address, said))
+        problem = self._failure or self._feed.error
+        if problem is not None and not self._stop:
+            raise problem
+
+    def _step(self) -> bool:
+        """Hand out, settle and collect; False when nothing is left."""
+        progress()  # workers are watched where they are
+        try:
+            room = self._pool.room()
+        except UsageError as error:  # nobody is left
+            self._failure = self._failure or error
+            return False
+        if self._stop or self._failure is not None:
+            self._call_off()
+        else:
+            self._hand_out(room)
+        self._settle()
+        if self._flight:
+            done = wait(self._flight, timeout=0.2, return_when=FIRST_COMPLETED).done
+            for future in done:
+                self._collect(future)
+            return True
+        return not (self._called_off or (self._feed.over and not self._again))
+
+    def _call_off(self) -> None:
+        """Once asked to stop: nothing new, and workers finish what they are at."""
+        if not self._called_off:
+            self._called_off = True
+            self._feed.stop()
+            for task in self._flight.values():
+                self._lease(task).call_off()
+
+    def _lease(self, task: _Task) -> Lease:
+        return Lease(self._settings.out, task.token)
+
+    # --- out --------------------------------------------------------------------------------
+
+    def _hand_out(self, room: int) -> None:
+        for _ in range(room):
+            task = self._again.popleft() if self._again else self._next()
+            if task is None:
+                return
+            call = self._cluster.load, task.photos, self._settings, task.token
+            self._flight[self._pool.submit(do_chunk, *call)] = task
+
+    def _next(self) -> _Task | None:
+        """The next photos, or a video, which has a worker for itself."""
+        photos: list[Photo] = []
+        while len(photos) < CHUNK and len(self._order) < LISTED and not self._stop:
+            work = self._feed.take(timeout=0.1)
+            if work is None:
+                break
+            progress()
+            item = self._ledger.admit(_anywhere(work))
+            self._order.append(item)
+            if isinstance(item, Photo):
+                if item.work.source.kind == "video":
+                    self._again.append(_Task([item]))
                     break
-                with lock:
-                    item = ledger.admit(_anywhere(work))
-                video = isinstance(item, Photo) and item.work.source.kind == "video"
-                if video and chunk:
-                    yield hand_out(chunk)
-                    chunk = []
-                chunk.append(item)
-                if video or len(chunk) == CHUNK:
-                    yield hand_out(chunk)
-                    chunk = []
-        except Exception as error:  # a broken listing: finish what is in flight, then say so
-            failure.append(error)
-        if chunk and not stop:
-            yield hand_out(chunk)
+                photos.append(item)
+        if photos:
+            return _Task(photos)
+        return self._again.popleft() if self._again else None
 
-    def hand_out(chunk: list[Photo | Entry]) -> Any:
-        pending.append(chunk)
-        photos = [item for item in chunk if isinstance(item, Photo)]
-        return joblib.delayed(do_chunk)(cluster.load, photos, shared)
+    # --- back -------------------------------------------------------------------------------
 
-    with _backend(*parse_address(cluster.address)):
-        parallel = joblib.Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-        for results in parallel(tasks()):
-            done = iter(results)
-            with lock:
-                for item in pending.popleft():
-                    ledger.settle(next(done) if isinstance(item, Photo) else item)
-    if failure and not stop:
-        raise failure[0]
+    def _collect(self, future: Future[list[Written]]) -> None:
+        task = self._flight.pop(future)
+        try:
+            results = self._pool.result(future)
+        except WorkerDiedError:
+            self._died(task)
+        except Exception as error:
+            self._failure = self._failure or _explained(error)
+        else:
+            self._stillborn = 0
+            self._done.update((result.entry.key, result) for result in results)
+            left = [photo for photo in task.photos if photo.key not in self._done]
+            if left:  # called off, or somebody tidied up its lease
+                self._again.append(_Task(left, task.deaths))
+
+    def _died(self, task: _Task) -> None:
+        """Do the photos of a dead worker again, each alone, or give up the one that killed it."""
+        begun = self._lease(task).drop()
+        if self._called_off:
+            return
+        if not begun:  # no photo's fault
+            self._stillborn += 1
+            self._again.append(_Task(task.photos, task.deaths))
+            if self._stillborn >= _STILLBORN:
+                self._failure = UsageError(
+                    f"the workers of {self._cluster.address} end before they begin with a photo "
+                    "(out of memory?): take fewer, and run again to go on"
+                )
+            return
+        self._deaths += 1
+        deaths = task.deaths + 1
+        if deaths < _DEATHS:
+            self._again.extend(_Task([photo], deaths) for photo in task.photos)
+        else:
+            self._done.update((photo.key, _given_up(photo)) for photo in task.photos)
+
+    def _settle(self, rest: bool = False) -> None:
+        """Settle what is known from the front of the order on; with ``rest`` leave out the others,
+        which are to be done by the next run."""
+        while self._order:
+            head = self._order[0]
+            result = head if isinstance(head, Entry) else self._done.pop(head.key, None)
+            if result is None and not rest:
+                return
+            self._order.popleft()
+            if result is not None:
+                self._ledger.settle(result)
 
 
 def _anywhere(work: Work) -> Work:
@@ -122,96 +230,30 @@ def _anywhere(work: Work) -> Work:
     return replace(work, source=replace(source, path=Path(source.path).absolute()))
 
 
-@contextmanager
-def _backend(kind: str, place: str) -> Iterator[None]:
-    """joblib's backend for what is done in the block."""
-    import joblib
-
-    if kind == "loky":
-        threads = max((os.cpu_count() or 1) // int(place), 1)
-        with joblib.parallel_config(
-            backend="loky", n_jobs=int(place), inner_max_num_threads=threads
-        ):
-            yield
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise MissingDataError(
-            "--cluster dask:// needs the package distributed (pip install 'sadr[cluster]')"
-        ) from error
-    try:
-        client = Client(place, set_as_default=False, timeout=10)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(
-            f"no Dask scheduler answers at {place}: start one, or look up its address"
-        ) from error
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError as error:
-        client.close()
-        raise UsageError(
-            f"the Dask scheduler at {place} has no workers: start some with `dask worker {place}`"
-        ) from error
-    with client, joblib.parallel_config(backend="dask", client=client, n_jobs=-1):
-        yield
+def _given_up(photo: Photo) -> Written:
+    source = photo.work.source
+    entry = Entry(
+        source=source.label,
+        key=photo.key,
+        name=photo.name,
+        kind="video" if source.kind == "video" else None,
+        status="failed",
+        reason="the process that worked on it ended, twice (out of memory, killed, or no progress)",
+        settings=photo.settings,
+        stamp=photo.stamp,
+    )
+    return Written(entry, [])
 
 
-# --- on a worker ----------------------------------------------------------------------------
-
-_loaded: dict[bytes, Tools] = {}
-_loading = threading.Lock()
-
-
-def do_chunk(
-    load: Callable[[], Tools], photos: list[Photo], settings: RunSettings
-) -> list[Written]:
-    """What a worker does: ``photos`` through the loop, their files to the shared folder."""
-    if not photos:
-        return []
-    if not (settings.out / manifest.NAME).exists():
-        raise OutputError(
-            f"a worker does not see {settings.out}: the folder must be mounted under the same "
-            "path on every machine (without a shared file system, use --shard)"
-        )
-    reconstructor, make_detector = _tools(load)
-    done: list[Written] = []
-
-    def keep(result: Written | Entry) -> None:
-        assert isinstance(result, Written)
-        done.append(result)
-
-    Flow(photos, lambda p: p, keep, reconstructor, make_detector, settings, StopFlag()).run()
-    return done
-
-
-def _tools(load: Callable[[], Tools]) -> Tools:
-    key = pickle.dumps(load)
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = load()
-        return _loaded[key]
-
-
-def load_tools(
-    weights: str | None,
-    sha256: str,
-    device: str,
-    batch_size: int | None,
-    detector: str,
-    faces: str | int = "all",
-    min_score: float = 0.0,
-    min_size: float = 0.0,
-) -> Tools:
-    """The network and detectors of a worker; MissingDataError when its weights are others."""
-    from sadr_cli.detection import create_detector
-    from sadr_cli.reconstructor import Reconstructor
-
-    reconstructor = Reconstructor(weights, device=device, batch_size=batch_size)
-    if reconstructor.info.sha256 != sha256:
-        raise MissingDataError(
-            f"a worker has other weights than this machine ({reconstructor.info.path}): install "
-            "the same version everywhere, or name the file with --weights"
-        )
-    where = str(reconstructor.device)
-    return reconstructor, partial(create_detector, detector, where, faces, min_score, min_size)
+def _explained(error: Exception) -> Exception:
+    """What a worker raised; one that does not know our names has another version of them."""
+    if isinstance(error, SadrError) or not isinstance(
+        error, (ImportError, AttributeError, PickleError)
+    ):
+        return error
+    explained: Any = UsageError(
+        f"a worker cannot do what this version of sadr asks for ({error}): install the same "
+        "versions everywhere"
+    )
+    explained.__cause__ = error
+    return explained

@@ -35,7 +35,7 @@ def run(
         earlier run had finished carry ``skipped``. on_frame: called at each frame of a video,
         except on a cluster.
     cluster: where to run; None: here.
-    With ``settings.stall`` a run that stands still ends the process (see ``watchdog``).
+    With ``settings.stall`` a process that stands still ends, this one or a worker's (``watchdog``).
     Raises OutputError when the output cannot be written (the run can be resumed), and what
     iterating over ``works`` raises, after finishing what was in flight.
     """
@@ -46,7 +46,7 @@ def run(
     stop = stop if stop is not None else StopFlag()
     ledger = Ledger(reconstructor, settings, on_entry)
     began, state = time.monotonic(), "stopped"
-    with watch(None if cluster is not None else settings.stall, stop.__bool__):
+    with watch(settings.stall, stop.__bool__):
         try:
             works = chain([first], iterator)
             if cluster is not None:
