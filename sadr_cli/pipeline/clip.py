@@ -23,6 +23,9 @@ from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry, Span
 from sadr_cli.sources import iter_frames, probe_video
 from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
+from sadr_cli.video.motion import MotionRecorder
+from sadr_cli.writers import PLAYING, face_mesh
+from sadr_cli.writers.animation import Motion
 from sadr_cli.writers.compose import compose_mesh, write_formats
 
 _AHEAD = 4  # decoded frames that wait
@@ -77,6 +80,7 @@ class _Clip:
         self._outputs: list[str] = []
         self._written: list[FaceFiles] = []
         self._strips: dict[int, Strip] = {}
+        self._motions: dict[int, MotionRecorder] = {}
         self._notes: list[str] = []
         self._doubtful: set[int] = set()  # tracks with frames left out for their confidence
         self._tables = ClipTables(settings.out, photo.name)
@@ -169,6 +173,9 @@ class _Clip:
             if self.settings.index:
                 strip = self._strips.setdefault(item.track, Strip())
                 strip.see(frame.image, face, self._uv, seconds)
+            if PLAYING.intersection(self.settings.formats):
+                motion = self._motions.setdefault(item.track, MotionRecorder())
+                motion.see(face, seconds, (frame.height, frame.width))
             shown[item.track] = face
             every = self.settings.video.mesh_every
             if every is not None and (self._frames - 1) % every == 0:
@@ -205,12 +212,24 @@ class _Clip:
         face = as_asked(person.mean(), self._uv, self.settings)
         frame = replace(person.frame, name=self.photo.name)
         stem = f"{self.photo.name}_track{number}"
-        files = write_face_files(face, frame, stem, number, self._uv, self.settings, person.span())
+        files = write_face_files(
+            *(face, frame, stem, number, self._uv, self.settings, person.span()),
+            motion=self._motion(number, face, frame),
+        )
         if files.card is not None:
             strip = self._strips.pop(number).text()
             files = replace(files, card=replace(files.card, strip=strip))
         self._written.append(files)
         self._outputs += files.outputs
+
+    def _motion(self, number: int, face: Face, frame: Frame) -> Motion | None:
+        recorder = self._motions.pop(number, None)
+        if recorder is None:
+            return None
+        still = face_mesh(face, self._uv, frame.height, "canonical").to_photo
+        assert still is not None
+        moves = self.settings.frame != "canonical"
+        return recorder.motion(face, frame.time or 0.0, still, moves)
 
     def entry(self, error: str | None, seconds: float) -> Written:
         """The manifest's entry, with a row a track for the run's own table."""

@@ -16,6 +16,7 @@ from sadr_cli.results.face_record import face_json, write_face_json
 from sadr_cli.results.poses_csv import pose_row
 from sadr_cli.uv import UVLayout
 from sadr_cli.version import __version__
+from sadr_cli.writers.animation import Motion
 from sadr_cli.writers.compose import compose_mesh, write_formats
 
 
@@ -38,17 +39,18 @@ def write_face_files(
     uv: UVLayout,
     settings: RunSettings,
     span: Span | None = None,
+    motion: Motion | None = None,
 ) -> FaceFiles:
     """Write the files ``stem.*`` of a face in the photo, or the video's frame, ``frame``.
 
-    number: of the face in its photo, or of its track. span: of the track.
+    number: of the face in its photo, or of its track. span, motion: of the track.
     Raises ValueError for a face that is not finite, OutputError.
     """
     began = time.perf_counter()
     check_finite(face)
     look, size = settings.look, (frame.height, frame.width)
     mesh = compose_mesh(face, uv, look, size, frame.image)
-    files, outputs = write_formats(settings.out, stem, mesh, face, look)
+    files, outputs = write_formats(settings.out, stem, replace(mesh, motion=motion), face, look)
     record = face_json(face, frame, number, mesh, files, __version__)
     if span is not None:
         record["track"] = {**vars(span), "shape": "mean over the track"}

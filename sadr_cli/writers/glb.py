@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
 from sadr_cli.render.colors import linear_from_srgb
+from sadr_cli.writers.animation import animate
 from sadr_cli.writers.mesh import FOREIGN, Mesh
 from sadr_cli.writers.pictures import encode_png, write_real
 
@@ -24,7 +26,8 @@ _METRES_PER_MM = 1e-3
 class GLBWriter:
     """glTF prescribes metres, so the frames ``metric`` and ``canonical`` are scaled to metres,
     and the frame ``image`` is written as ``metric``: turned as in the photo, around the model's
-    origin. ``asset.extras`` says so and has the 4 x 4 matrix back to photo pixels.
+    origin. ``asset.extras`` says so and has the 4 x 4 matrix back to photo pixels. A mesh with
+    :attr:`Mesh.motion` is pose-free, and its node is turned and moved.
 
     The photo's light is already in its colours: the material is unlit where a viewer knows
     ``KHR_materials_unlit``, rough and non-metallic elsewhere; without colours it is lit.
@@ -40,9 +43,12 @@ class GLBWriter:
 
 
 def encode_glb(mesh: Mesh) -> bytes:
+    motion = mesh.motion
+    if motion is not None:  # the pose is the node's
+        mesh = replace(mesh, vertices=motion.base, frame="canonical", to_photo=motion.to_photo)
     vertices, to_photo, frame = in_metres(mesh)
     textured = mesh.textured
-    chunks = _Buffer()
+    chunks = Buffer()
     attributes = {
         "POSITION": chunks.accessor(vertices, "VEC3", _ARRAY_BUFFER, bounds=True),
         "NORMAL": chunks.accessor(mesh.normals, "VEC3", _ARRAY_BUFFER),
@@ -92,8 +98,11 @@ def encode_glb(mesh: Mesh) -> bytes:
         materials=[material],
         accessors=chunks.accessors,
         bufferViews=chunks.views,
-        buffers=[{"byteLength": len(chunks.data)}],
     )
+    if motion is not None:
+        animate(document, chunks, motion)
+        extras["animation"] = motion.describe()
+    document["buffers"] = [{"byteLength": len(chunks.data)}]
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     body = bytes(chunks.data)
@@ -109,7 +118,7 @@ def encode_glb(mesh: Mesh) -> bytes:
     )
 
 
-class _Buffer:
+class Buffer:
     """Collects bytes with their views and accessors, each aligned to four bytes."""
 
     def __init__(self) -> None:
@@ -125,7 +134,9 @@ class _Buffer:
         self.views.append(view)
         return len(self.views) - 1
 
-    def accessor(self, values: NDArray[Any], kind: str, target: int, bounds: bool = False) -> int:
+    def accessor(
+        self, values: NDArray[Any], kind: str, target: int | None = None, bounds: bool = False
+    ) -> int:
         accessor: dict[str, Any] = {
             "bufferView": self.view(np.ascontiguousarray(values).tobytes(), target),
             "componentType": _COMPONENT[str(values.dtype)],

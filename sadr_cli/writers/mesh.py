@@ -27,6 +27,7 @@ from sadr_cli.errors import UsageError
 from sadr_cli.faces import AGREEMENT, Face
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import MM_PER_UNIT, UVLayout
+from sadr_cli.writers.animation import Motion
 
 FRAMES = ("image", "metric", "canonical")
 FOREIGN = "file"  # frame of a mesh that is not sadr's: its file's own axes and units
@@ -61,6 +62,7 @@ class Mesh:
     layout: the UV layout whose vertices, all of them and in order, these are; else None.
     vertex_ids: (V,) which vertices of the layout these are, where they are not all; else None.
     photo_size: (height, width) of the photo in pixels, or None.
+    motion: of a track, which formats that can play it hold in the place of the still mesh; or None.
     """
 
     vertices: NDArray[np.float32]
@@ -78,6 +80,7 @@ class Mesh:
     layout: UVLayout | None = None
     vertex_ids: NDArray[np.int32] | None = None
     photo_size: tuple[int, int] | None = None
+    motion: Motion | None = None
     name: str = "face"
 
     @property
