@@ -39,6 +39,7 @@ COMMANDS = (
     "live",
     "evaluate",
     "export",
+    "compare",
     "train",
     "weights",
     "bench",

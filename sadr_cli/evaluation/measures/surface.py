@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from sadr_cli.open3d_import import import_open3d
 
 _ICP_POINTS = 4_000  # about as many points take part in the alignment; all in the error
 _COARSE_ROUNDS = 10
+_FEW = 10_000  # points
+_ON_EDGE = 1e-4  # weight of a corner below which a point lies on the edge opposite to it
 _NO_AREA = 1e-12  # of ``unit`` squared: triangles with less have no normal, and nothing to add
 
 
@@ -30,10 +33,11 @@ class Surface:
         points = self._to_unit(vertices)
         a, b, c = (points[triangles[:, k]] for k in range(3))
         flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) < _NO_AREA
+        self._triangles = np.asarray(triangles, np.int64)[~flat]
         self._scene = o3d.t.geometry.RaycastingScene()
         self._scene.add_triangles(
             o3d.core.Tensor(points),
-            o3d.core.Tensor(np.ascontiguousarray(triangles[~flat], np.uint32)),
+            o3d.core.Tensor(self._triangles.astype(np.uint32)),
         )
 
     def nearest(self, points: NDArray[Any]) -> Array:
@@ -42,9 +46,35 @@ class Surface:
 
     def nearest_with_normals(self, points: NDArray[Any]) -> tuple[Array, Array]:
         """The nearest points and the unit normals (P, 3) of the triangles they lie on."""
-        found = self._scene.compute_closest_points(self._core.Tensor(self._to_unit(points)))
+        found = self._closest(points)
         nearest = found["points"].numpy().astype(float) * self._unit + self._center
         return nearest, found["primitive_normals"].numpy().astype(float)
+
+    def _closest(self, points: NDArray[Any]) -> Any:
+        # Few points are done before several threads have begun.
+        threads = 1 if len(points) < _FEW else 0
+        return self._scene.compute_closest_points(
+            self._core.Tensor(self._to_unit(points)), nthreads=threads
+        )
+
+    def nearest_or_beyond(self, points: NDArray[Any]) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """As :meth:`nearest_with_normals`, and for which points (P,) bool the nearest one lies on
+        the surface's rim, so that the surface does not reach them."""
+        found = self._closest(points)
+        nearest = found["points"].numpy().astype(float) * self._unit + self._center
+        which = found["primitive_ids"].numpy().astype(np.int64)
+        u, v = found["primitive_uvs"].numpy().T  # weights of the second and third corner
+        opposite = np.stack([1 - u - v, u, v], 1) < _ON_EDGE
+        beyond = (opposite & self._rim[which]).any(1)
+        return nearest, found["primitive_normals"].numpy().astype(float), beyond
+
+    @cached_property
+    def _rim(self) -> NDArray[np.bool_]:
+        """(T, 3) whether the edge opposite to a triangle's corner belongs to no other triangle."""
+        edges = np.sort(self._triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1)
+        key = edges[:, 0] * (int(edges.max()) + 1) + edges[:, 1]
+        _, index, counts = np.unique(key, return_inverse=True, return_counts=True)
+        return np.asarray(counts[index.reshape(-1)].reshape(-1, 3) == 1)
 
     def _to_unit(self, points: NDArray[Any]) -> NDArray[np.float32]:
         return ((np.asarray(points, float) - self._center) / self._unit).astype(np.float32)
