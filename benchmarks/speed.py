@@ -6,7 +6,9 @@ The same as ``sadr bench examples/photos --everything --markdown`` with the numb
 the aims name; takes most of an hour on two cores. With an older version in a virtual environment of
 its own, whole runs of both in turn, and the stages of a face:
 
-    python benchmarks/speed.py --against /path/to/venv --inputs photos [--photos 200] [--rounds 3]
+    python benchmarks/speed.py --against /path/to/venv --inputs photos --photos 200 --rounds 3
+
+On a busy machine look at the CPU time, that of a run's whole process tree.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ RUNS = {
     "landmarks alone": ["--faces", "largest", "--format", "pts", "--no-index"],
 }
 STAGE_PHOTOS = 44  # of which the first four warm up
+_STANDSTILL = 60  # seconds without CPU time: 0.1.0 could hang for ever
 
 
 def main() -> None:
@@ -73,8 +76,11 @@ def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
     if not photos:
         sys.exit("error: --inputs holds no photo")
     versions = {"before": python_of(venv), "now": Path(sys.executable)}
-    print(f"{count} photos of {len(photos)}, {rounds} rounds in turn, {os.cpu_count()} processors")
-    print("\n| run | | faces/s | CPU ms per face | most memory, MB |\n|---|---|--:|--:|--:|")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    print(f"{count} photos of {len(photos)}, {rounds} rounds in turn, {os.cpu_count()} processors,")
+    print(f"load of the machine at the start {load:.1f}\n")
+    print("| run | | faces/s | CPU ms per face | most memory, MB |\n|---|---|--:|--:|--:|")
+    spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         chosen = enumerate(islice(cycle(photos), count))
         names = [copy_of(photo, Path(folder), number) for number, photo in chosen]
@@ -83,13 +89,16 @@ def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
             for _ in range(rounds):
                 for name, python in versions.items():
                     runs[name].append(whole_run(python, names, options))
-            report(label, runs)
+            spent[label] = report(label, runs)
     tables = {name: stages(python, photos) for name, python in versions.items()}
     print("\n| stage | CPU ms per face, before | now |\n|---|--:|--:|")
     for stage, before in tables["before"].items():
         print(f"| {stage} | {before:.1f} | {tables['now'][stage]:.1f} |")
     total = {name: sum(table.values()) for name, table in tables.items()}
-    print(f"| all | {total['before']:.1f} | {total['now']:.1f} |")
+    print(f"| all | {total['before']:.1f} | {total['now']:.1f} |\n")
+    network = tables["now"]["network"]
+    for label, cpu in spent.items():
+        print(f"{label}: {network / cpu:.0%} of the CPU time is the network's own.")
 
 
 class Figures(NamedTuple):
@@ -100,8 +109,8 @@ class Figures(NamedTuple):
     memory: float
 
 
-def report(label: str, runs: dict[str, list[Figures]]) -> None:
-    """The medians of both versions, and their ratios."""
+def report(label: str, runs: dict[str, list[Figures]]) -> float:
+    """Print the medians of both versions, and their ratios; returns CPU ms per face now."""
     middle = {
         name: Figures(*(median(column) for column in zip(*figures, strict=True)))
         for name, figures in runs.items()
@@ -111,6 +120,7 @@ def report(label: str, runs: dict[str, list[Figures]]) -> None:
     old, new = middle["before"], middle["now"]
     ratios = (new.rate / old.rate, old.cpu / new.cpu, new.memory / old.memory)
     print(f"| {label} | ratio | {' | '.join(f'{r:.2f}' for r in ratios)} |", flush=True)
+    return new.cpu
 
 
 def copy_of(photo: Path, folder: Path, number: int) -> str:
@@ -122,35 +132,61 @@ def copy_of(photo: Path, folder: Path, number: int) -> str:
 
 def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
     """One ``sadr reconstruct`` in a process of its own, its start included."""
-    with tempfile.TemporaryDirectory() as folder:
-        listed, out = Path(folder) / "photos.txt", Path(folder) / "out"
-        listed.write_text("\n".join(photos))
-        command = [str(python), "-m", "sadr_cli", "reconstruct", "--from-file", str(listed)]
-        command += [*options, "--out", str(out), "--quiet"]
-        began, before, memory = time.perf_counter(), os.times(), 0
-        process = psutil.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            try:
-                memory = max(memory, process.memory_info().rss)
-            except psutil.Error:
-                break
-            time.sleep(0.1)
-        process.wait()
-        seconds, after = time.perf_counter() - began, os.times()
-        faces = len((out / "poses.csv").read_text(errors="surrogateescape").splitlines()) - 1
-    used = after.children_user - before.children_user
-    used += after.children_system - before.children_system
-    return Figures(faces / seconds, 1000 * used / faces, memory / 1e6)
+    while True:
+        with tempfile.TemporaryDirectory() as folder:
+            listed, out = Path(folder) / "photos.txt", Path(folder) / "out"
+            listed.write_text("\n".join(photos))
+            command = [str(python), "-m", "sadr_cli", "reconstruct", "--from-file", str(listed)]
+            command += [*options, "--out", str(out), "--quiet"]
+            began, before = time.perf_counter(), os.times()
+            process = psutil.Popen(command, stdout=subprocess.DEVNULL, env=environment(python))
+            memory = watched(process)
+            if memory is None:
+                print(f"{python} stood still: once more", file=sys.stderr)
+                continue
+            seconds, after = time.perf_counter() - began, os.times()
+            faces = len((out / "poses.csv").read_text(errors="surrogateescape").splitlines()) - 1
+        used = after.children_user - before.children_user
+        used += after.children_system - before.children_system
+        return Figures(faces / seconds, 1000 * used / faces, memory / 1e6)
+
+
+def watched(process: psutil.Popen) -> int | None:
+    """Most bytes of memory until ``process`` ends; None where it stood still and was killed."""
+    memory, used, moved = 0, -1.0, time.perf_counter()
+    while process.poll() is None:
+        try:
+            memory = max(memory, process.memory_info().rss)
+            spent = sum(process.cpu_times()[:2])
+        except psutil.Error:
+            break
+        if spent > used:
+            used, moved = spent + 0.1, time.perf_counter()
+        elif time.perf_counter() - moved > _STANDSTILL:
+            process.kill()
+            process.wait()
+            return None
+        time.sleep(0.1)
+    process.wait()
+    return memory
+
+
+def environment(python: Path) -> dict[str, str]:
+    """That of a process of ``python``: a source tree on the path is this version's alone."""
+    same = python == Path(sys.executable)
+    return {k: v for k, v in os.environ.items() if same or k != "PYTHONPATH"}
 
 
 def stages(python: Path, photos: list[Path]) -> dict[str, float]:
     """CPU milliseconds per face of every stage, see ``stages.py``."""
     chosen = [str(photo) for photo in islice(cycle(photos), STAGE_PHOTOS)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [str(python), str(HERE / "stages.py"), *chosen],
-        env=environment, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        env={**environment(python), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     table: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return table
 

@@ -32,7 +32,8 @@ def rounded(values: Any, decimals: int) -> Any:
     """Numbers of any nesting as Python floats, see :func:`plain`; no ``-0.0``."""
     import numpy as np
 
-    return plain((np.asarray(values, np.float64).round(decimals) + 0.0).tolist())
+    array = np.asarray(values, np.float64).round(decimals) + 0.0
+    return array.tolist() if np.isfinite(array).all() else plain(array.tolist())
 
 
 def compact(value: Any) -> bytes:
@@ -44,12 +45,18 @@ def indented(value: Any, depth: int = 0) -> str:
     """JSON with one key a line; lists of numbers stay on one line."""
     pad = "  " * (depth + 1)
     if isinstance(value, dict) and value:
-        rows = [f"{pad}{json.dumps(k)}: {indented(v, depth + 1)}" for k, v in value.items()]
+        rows = [f"{pad}{_ENCODER.encode(k)}: {indented(v, depth + 1)}" for k, v in value.items()]
         return "{\n" + ",\n".join(rows) + "\n" + "  " * depth + "}"
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        if all(isinstance(v, list) for v in value):
+            text = _ENCODER.encode(value)
+            nested = '"' in text or "{" in text or text.count("[") > len(value) + 1
+            if not nested:  # numbers alone: all rows at once
+                text = text[1:-1].replace("], [", f"],\n{pad}[")
+                return f"[\n{pad}{text}\n{pad[2:]}]"
         rows = [pad + indented(v, depth + 1) for v in value]
         return "[\n" + ",\n".join(rows) + "\n" + "  " * depth + "]"
-    return json.dumps(value, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def parse(data: bytes) -> Any:

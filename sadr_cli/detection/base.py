@@ -54,10 +54,16 @@ def prominence(detection: Detection, photo: tuple[int, int]) -> float:
 
     Its size in pixels, which a face in a corner counts by half of and one in the middle in full.
     """
+    return float(prominences(np.asarray(detection.box, float)[None], photo)[0])
+
+
+def prominences(boxes: NDArray[np.float64], photo: tuple[int, int]) -> NDArray[np.float64]:
+    """(N,) :func:`prominence` of faces with the boxes (N, 4)."""
     height, width = photo
-    x0, y0, x1, y1 = (float(v) for v in detection.box)
+    x0, y0, x1, y1 = boxes.T
+    size = np.sqrt(np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0))
     away = np.hypot((x0 + x1 + 1 - width) / width, (y0 + y1 + 1 - height) / height) / np.sqrt(2)
-    return detection.size * (1 - 0.5 * min(float(away), 1.0))
+    return np.asarray(size * (1 - 0.5 * np.minimum(away, 1)))
 
 
 def select_faces(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
 from sadr_cli.crop import box_iou
-from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominence
+from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominences
 from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.detection.pieces import detect_in_pieces
 from sadr_cli.errors import MissingDataError
@@ -164,7 +164,7 @@ class CenterFace:
         sure = scores >= self.settings.score
         if not sure.any():
             return False
-        ranks = np.array([prominence(Detection(box), photo) for box in boxes])
+        ranks = prominences(boxes, photo)
         best = int(np.argmax(np.where(sure, ranks, 0)))
         rivals = boxes[~sure & (ranks > ranks[best]) & (scores >= self.settings.hint_score)]
         limit = self.settings.max_overlap

@@ -47,24 +47,34 @@ def _fold(conv: Any, norm: Any, transpose: bool = False) -> Any:
 
 
 class _PlainConv(nn.Module):
-    """A transposed convolution without stride is a convolution with the kernel turned around;
-    its cropped first row and column become the padding."""
+    """A transposed convolution of the decoder as a convolution.
+
+    Without stride that is one with the kernel turned around; with a stride of two one of 2 x 2
+    pixels, which gives the four pixels of every block as channels. The transposed one's cropped
+    first row and column become the padding.
+    """
 
     def __init__(self, block: TransposedConvNormAct) -> None:
         super().__init__()
         deconv = block.deconv
-        size = deconv.kernel_size[0]
-        self.conv = nn.Conv2d(deconv.in_channels, deconv.out_channels, size)
-        self.conv.weight.data = deconv.weight.data.transpose(0, 1).flip(2, 3).contiguous()
-        if deconv.bias is None or self.conv.bias is None:
+        if deconv.bias is None:
             raise ValueError("fold the batch norms first")
-        self.conv.bias.data = deconv.bias.data
-        before = size - 1 - int(deconv.padding[0]) - 1
-        self.pad = (before, size - 1 - before, before, size - 1 - before)
+        step, size = int(deconv.stride[0]), int(deconv.kernel_size[0])
+        kernel = deconv.weight.data.transpose(0, 1).flip(2, 3)  # (out, in, 4, 4)
+        parts = [kernel[:, :, y::step, x::step] for y, x in np.ndindex(step, step)]
+        # A block's pixel p takes every step-th row of the kernel, of the turned one from 1 - p on.
+        weight = torch.stack(parts[::-1], 1).flatten(0, 1).contiguous()
+        self.conv = nn.Conv2d(*weight.shape[1::-1], size // step)
+        self.conv.weight.data = weight
+        self.conv.bias.data = deconv.bias.data.repeat_interleave(step * step)  # type: ignore
+        before = (size // step - 1) // 2
+        after = size // step - 1 - before
+        self.pad = (before, after, before, after)
+        self.shuffle = nn.PixelShuffle(step) if step > 1 else nn.Identity()
         self.after = block.BN_AC
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.conv(F.pad(x, self.pad)))
+        return self.shuffle(self.after(self.conv(F.pad(x, self.pad))))
 
 
 class TorchNetwork:
@@ -113,7 +123,7 @@ def openvino_model(network: SADRNet, openvino: Any) -> Any:
     network = fold_batch_norm(network).cpu().float()
     for decoder in (network.decoder_low, network.decoder_kpt, network.decoder_offset):
         for k, block in enumerate(decoder):
-            if isinstance(block, TransposedConvNormAct) and block.deconv.stride[0] == 1:
+            if isinstance(block, TransposedConvNormAct):
                 decoder[k] = _PlainConv(block)
     side = network.config.input_size
     example = (torch.zeros(1, side, side, 3, dtype=torch.uint8),)

@@ -25,7 +25,7 @@ from sadr_cli.version import __version__
 _log = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "torch", "openvino")
-_GRAPH = 1  # counts changes of what is compiled of the same weights
+_GRAPH = 2  # counts changes of what is compiled of the same weights
 
 
 _shared: dict[str, Compiled] = {}  # one of the same weights for a whole process
