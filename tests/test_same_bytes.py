@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import cv2
 import pytest
 from shell import ROOT
 from typer.testing import CliRunner
@@ -50,3 +57,49 @@ def test_whatever_jobs_batches_and_runs(photos, tmp_path):
     reconstruct(tmp_path / "c", photos[1:2], *overlay)
     resumed = reconstruct(tmp_path / "c", photos, *overlay)
     assert [name for name in expected if resumed[name] != expected[name]] == []
+
+
+VOLATILE = {"started", "updated", "summary", "seconds", "stamp", "skipped"}
+
+
+def without_times(document):
+    """A manifest without what tells one run from the next."""
+    if isinstance(document, dict):
+        return {k: without_times(v) for k, v in document.items() if k not in VOLATILE}
+    return [without_times(v) for v in document] if isinstance(document, list) else document
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows kills otherwise")
+def test_killed_and_resumed(photos, tmp_path):
+    """A run killed in its midst and run again: every file as a run without a break has it."""
+    pytest.importorskip("openvino")
+    inputs = tmp_path / "photos"
+    inputs.mkdir()
+    for k in range(12):
+        photo = cv2.imread(str(photos[k % len(photos)]))
+        small = cv2.resize(photo, None, fx=1 - k / 40, fy=1 - k / 40, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(inputs / f"p{k:02}.png"), small)
+    names = sorted(inputs.iterdir())
+    whole, broken = (tmp_path / kind / "run" for kind in ("whole", "broken"))
+    expected = reconstruct(whole, names, "--jobs", "2")
+    command = [sys.executable, "-m", "sadr_cli", "reconstruct", *map(str, names), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--out", str(broken), "--jobs", "1", "--batch-size", "1"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while process.poll() is None and len(list(broken.glob("*.json"))) < 4:
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert len(list(broken.glob("*.obj"))) < len(list(whole.glob("*.obj")))
+    resumed = reconstruct(broken, names, "--jobs", "8", "--batch-size", "32")
+    assert resumed.keys() == expected.keys()
+    assert [name for name in expected if resumed[name] != expected[name]] == []
+    assert (broken / "index.html").read_bytes() == (whole / "index.html").read_bytes()
+    manifests = [json.loads((out / "manifest.json").read_text()) for out in (whole, broken)]
+    first, second = map(without_times, manifests)
+    assert first == second
+    assert [entry["source"] for entry in second["inputs"]] == list(map(str, names))

@@ -64,9 +64,9 @@ class _PlainConv(nn.Module):
         parts = [kernel[:, :, y::step, x::step] for y, x in np.ndindex(step, step)]
         # A block's pixel p takes every step-th row of the kernel, of the turned one from 1 - p on.
         weight = torch.stack(parts[::-1], 1).flatten(0, 1).contiguous()
-        self.conv = nn.Conv2d(*weight.shape[1::-1], size // step)
+        self.conv = nn.Conv2d(deconv.in_channels, len(weight), size // step)
         self.conv.weight.data = weight
-        self.conv.bias.data = deconv.bias.data.repeat_interleave(step * step)  # type: ignore
+        self.conv.bias.data = deconv.bias.data.repeat_interleave(step * step)
         before = (size // step - 1) // 2
         after = size // step - 1 - before
         self.pad = (before, after, before, after)
