@@ -66,7 +66,7 @@ class _PlainConv(nn.Module):
         weight = torch.stack(parts[::-1], 1).flatten(0, 1).contiguous()
         self.conv = nn.Conv2d(deconv.in_channels, len(weight), size // step)
         self.conv.weight.data = weight
-        self.conv.bias.data = deconv.bias.data.repeat_interleave(step * step)
+        self.conv.bias = nn.Parameter(deconv.bias.data.repeat_interleave(step * step))
         before = (size // step - 1) // 2
         after = size // step - 1 - before
         self.pad = (before, after, before, after)
