@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError
+from sadr_cli.folder import read_file
 
 _SMALL = 256 << 20  # bytes that any file may unpack to
 _RATIO = 50  # of unpacked to packed bytes; real measurements are near 2
@@ -134,7 +135,7 @@ def _elements(path: Path) -> Iterator[tuple[memoryview, str]]:
     """The body of every variable, unpacked, and the order of its bytes."""
     if path.stat().st_size > _LARGEST_MAT:
         raise MissingDataError(f"{path} is larger than {_LARGEST_MAT >> 30} GB: no MATLAB file is")
-    data = memoryview(path.read_bytes())
+    data = memoryview(read_file(path))
     order = _ORDERS.get(bytes(data[126:128]))
     if order is None:
         raise MissingDataError(

@@ -16,6 +16,7 @@ _BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a named pipe never makes an open() wait
+_LARGE = 64 * 1024**2  # bytes; a file below may be as empty as it likes
 
 
 class Folder:
@@ -108,7 +109,8 @@ def _link() -> OSError:
 
 
 def open_file(path: Path, root: Path | None = None) -> BinaryIO:
-    """Open a file to read that is one: no pipe, no device and, below ``root``, no link.
+    """Open a file to read that is one: no pipe, no device, no gigabytes of nothing and, below
+    ``root``, no link.
 
     root: the folder that the user named, when not the file itself. Raises OSError.
     """
@@ -123,10 +125,30 @@ def open_file(path: Path, root: Path | None = None) -> BinaryIO:
         if not stat.S_ISREG(mode):
             code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
             raise OSError(code, "is not a regular file")
+        if _is_hollow(descriptor):
+            raise OSError(errno.EINVAL, "is hardly more than a hole: a sparse file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _is_hollow(descriptor: int) -> bool:
+    """Whether less than a quarter of a large file is on the disk; else it would become memory."""
+    size = os.fstat(descriptor).st_size
+    if size < _LARGE or not hasattr(os, "SEEK_DATA"):
+        return False
+    there = place = 0
+    try:
+        while place < size and there < size / 4:
+            start = os.lseek(descriptor, place, os.SEEK_DATA)
+            place = os.lseek(descriptor, start, os.SEEK_HOLE)
+            there += place - start
+    except OSError:  # nothing but a hole from here on
+        pass
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return there < size / 4
 
 
 def read_file(path: Path, root: Path | None = None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+import unicodedata
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -18,6 +19,9 @@ _MARKS = (  # of the first bytes; UTF-32's begins like that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 _BLOCK = 65536
+
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of one
+_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, undecodable bytes, line separators
 
 
 class LineTooLong(ValueError):
@@ -89,3 +93,16 @@ def lines(stream: BinaryIO, limit: int = 1 << 20) -> Iterator[str]:
     """Lines without their ends, as they come in."""
     for line in split(pieces(stream), "\n", limit):
         yield line.removesuffix("\r")
+
+
+def table_text(text: str) -> str:
+    """``text`` for a cell of a table: no formula, and no character that a terminal obeys."""
+    shown = "".join(_escape(c) if unicodedata.category(c) in _UNSHOWN else c for c in text)
+    return "'" + shown if shown.startswith(FORMULA) else shown
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

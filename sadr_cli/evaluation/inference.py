@@ -20,7 +20,8 @@ from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_image
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.faces import Crop, Detection
-from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.files import atomic_write
+from sadr_cli.folder import open_file
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.render.contour import contour_landmarks
@@ -63,14 +64,13 @@ def predict(
     dense: keep all vertices, 0.5 MB per face.
     """
     key = _key(benchmark, network, detector, dense)
-    folder = cache / key
-    make_folder(folder)
+    folder, out = cache / key, cache.parent
     starts = range(0, len(benchmark), PART)
     paths = {start: folder / f"part-{start:06d}.npz" for start in starts}
     parts: dict[int, dict[str, NDArray[Any]]] = {}
     stamps = np.array([_stamp(path) for path in benchmark.images])
     for start, path in paths.items():
-        part = _read_part(path)
+        part = _read_part(path, out)
         if part is not None and np.array_equal(part["stamp"], stamps[start : start + PART]):
             parts[start] = part
             progress(len(part["reason"]))
@@ -81,7 +81,7 @@ def predict(
         part["stamp"] = stamps[start : start + PART]
         buffer = io.BytesIO()
         np.savez(buffer, **part)  # type: ignore[arg-type]
-        atomic_write(paths[start], buffer.getbuffer())
+        atomic_write(paths[start], buffer.getbuffer(), root=out)
         parts[start] = part
         progress(len(jobs))
     merged = {name: _join([parts[start] for start in starts], name) for name in list(parts[0])}
@@ -259,9 +259,9 @@ def _stamp(path: Path | None) -> tuple[int, int]:
     return -1, -1
 
 
-def _read_part(path: Path) -> dict[str, NDArray[Any]] | None:
+def _read_part(path: Path, root: Path) -> dict[str, NDArray[Any]] | None:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_file(path, root) as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError:
         return None

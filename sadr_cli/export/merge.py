@@ -22,6 +22,7 @@ from sadr_cli.export.subjects import FaceSource, Subject
 from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write, safe_name
+from sadr_cli.folder import read_file
 from sadr_cli.render.texture import (
     TEXTURE_SIZE,
     fill_hidden,
@@ -90,7 +91,7 @@ def _from_folder(folder: Path, entries: Sequence[FaceSource]) -> list[Person]:
 
 def _from_list(path: Path, entries: Sequence[FaceSource]) -> Person:
     try:
-        lines = decode(path.read_bytes()).splitlines()
+        lines = decode(read_file(path)).splitlines()
     except OSError as error:
         raise UsageError(f"--merge {path}: cannot be read as text: {error}") from error
     chosen: list[FaceSource] = []

@@ -20,6 +20,7 @@ from sadr_cli.render.colors import srgb_from_linear
 from sadr_cli.render.texture import MAX_TEXTURE
 from sadr_cli.results.fields import Damaged
 from sadr_cli.sources import read_image
+from sadr_cli.sources.window import without_programs
 from sadr_cli.writers.mesh import FOREIGN, FRAMES
 
 _FRAME = re.compile(rb"sadr face mesh:? frame[ =](\w+)")
@@ -306,9 +307,18 @@ def _read_foreign(path: Path, data: bytes) -> MeshFile:
             return read_file(path.parent / inner, path.parent)
 
     kind = path.suffix[1:].lower()
-    loaded = trimesh.load(
-        io.BytesIO(data), kind, resolver=Beside(str(path)), force="mesh", process=False
-    )
+    with without_programs():
+        return _converted(
+            trimesh.load(
+                io.BytesIO(data), kind, resolver=Beside(str(path)), force="mesh", process=False
+            )
+        )
+
+
+def _converted(loaded: Any) -> MeshFile:
+    """What trimesh has read."""
+    import trimesh
+
     if not isinstance(loaded, trimesh.Trimesh):
         raise Damaged("holds no triangle mesh")
     mesh = MeshFile(np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces))

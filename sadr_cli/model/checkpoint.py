@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.folder import read_file
 from sadr_cli.model.config import NetworkConfig
 from sadr_cli.places import own_cache
 from sadr_cli.uv import SIZE, UVLayout
@@ -181,7 +182,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             f"'sadr weights import {path}'"
         )
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
     _check_digest(path, data)
@@ -225,7 +226,7 @@ def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
     from sadr_cli.model.encoders import create_network
 
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_file(path))
     except OSError as error:
         raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
     except (SafetensorError, *_NO_CHECKPOINT) as error:

@@ -14,6 +14,8 @@ MODES = ("paper", "official", "direct", "regressed")
 SELF_ALIGNMENTS = MODES[:2]
 EPS_WEIGHT = 0.1  # eps of Eq 11
 
+_LARGEST_INPUT, _MOST_CHANNELS = 1024, 4096  # far beyond any network's: no file fills the memory
+
 ENCODERS = ("residual", "mobilenet")
 
 
@@ -49,17 +51,23 @@ class NetworkConfig:
     pixel_scale: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.input_size < 64 or self.input_size % 32:
-            raise ValueError(f"input_size must be a multiple of 32, at least 64: {self.input_size}")
+        if type(self.input_size) is not int or not 64 <= self.input_size <= _LARGEST_INPUT:
+            raise ValueError(f"input_size must lie in [64, {_LARGEST_INPUT}]: {self.input_size}")
+        if self.input_size % 32:
+            raise ValueError(f"input_size must be a multiple of 32: {self.input_size}")
         if self.uv_size == 0:
             object.__setattr__(self, "uv_size", self.input_size)
         if self.input_size not in (self.uv_size, 2 * self.uv_size, 4 * self.uv_size):
             raise ValueError(f"uv_size must be input_size / 1, 2 or 4: {self.uv_size}")
-        if not 0 < self.width <= 4:
-            raise ValueError(f"width must lie in (0, 4]: {self.width}")
+        if not 0 < self.width <= 4 or not 0 <= self.attention_channels <= _MOST_CHANNELS:
+            raise ValueError(
+                f"width must lie in (0, 4], attention_channels in [0, {_MOST_CHANNELS}]: "
+                f"{self.width}, {self.attention_channels}"
+            )
         if self.encoder not in ENCODERS:
             raise ValueError(f"encoder must be {' or '.join(ENCODERS)}: {self.encoder}")
-        if self.color not in ("RGB", "BGR") or not self.pixel_scale >= 0:
+        pixels = (self.pixel_mean, self.pixel_scale)
+        if self.color not in ("RGB", "BGR") or not all(0 <= p < 1e6 for p in pixels):
             raise ValueError(f"pixels are RGB or BGR over a positive scale: {self.color}")
 
     def channels(self, n: int) -> int:

@@ -236,14 +236,16 @@ class _Clip:
         photo = self.photo
         written = sorted(self._written, key=lambda files: files.entry.face) if error is None else []
         status = "failed" if error is not None else "ok" if written else "no_face"
-        nothing = nobody(len(self._doubtful))
+        reason = error
+        if error is None:
+            reason = "; ".join(self._notes) or None if written else nobody(len(self._doubtful))
         entry = Entry(
             source=photo.work.source.label,
             key=photo.key,
             name=photo.name,
             kind="video",
             status=status,
-            reason=error or "; ".join(self._notes) or (None if written else nothing),
+            reason=reason,
             notes=tuple(self._notes),
             frames=self._frames,
             frames_detected=self._looked,

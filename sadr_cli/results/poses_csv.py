@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 from sadr_cli.files import AppendFile, atomic_stream, output_error
 from sadr_cli.folder import open_file
 from sadr_cli.results.entry import FaceEntry
+from sadr_cli.text import FORMULA, table_text
 
 # Units are part of the names. Angles as in sadr_cli.pose; r00..r22 by rows; t in the photo
 # turned y up: photo x = tx, y = -ty.
@@ -58,9 +58,6 @@ COLUMNS = [
     "warnings",
 ]
 
-
-_FORMULA = ("=", "+", "-", "@")
-_UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, undecodable bytes, line separators
 _BLOCK = 1 << 16  # bytes written at once
 _EXACT = ("face", "confidence", "yaw_deg", "pitch_deg", "roll_deg", *COLUMNS[26:30])
 _PLACES = [COLUMNS.index(name) for name in _EXACT]
@@ -76,8 +73,8 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
     (qw, qx, qy, qz), (x0, y0, x1, y1) = pose["quaternion_wxyz"], record["box"]
     (r0, r1, r2), (tx, ty, tz) = pose["rotation_matrix"], pose["translation"]
     return [
-        _text(record["source"]),
-        _text(record["name"]),
+        table_text(record["source"]),
+        table_text(record["name"]),
         str(int(record["face"])),
         _number(record["confidence"], 4),
         "" if detection is None else _number(detection["score"], 4),
@@ -88,7 +85,7 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
         *(_number(v, 4) for v in (tx, ty, tz)),
         *(_number(v, 3) for v in (x0, y0, x1, y1)),
         *(_number(crop[k], 4) for k in ("center_x", "center_y", "size")),
-        _text("; ".join(record["warnings"])),
+        table_text("; ".join(record["warnings"])),
     ]
 
 
@@ -227,21 +224,9 @@ def _number(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{float(value):.{decimals}f}"
 
 
-def _text(text: str) -> str:
-    shown = "".join(_escape(c) if unicodedata.category(c) in _UNSHOWN else c for c in text)
-    return "'" + shown if shown.startswith(_FORMULA) else shown
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-
-
 def _bare(cell: str) -> str:
-    """What :func:`_text` made the cell of, as far as names of results go."""
-    return cell[1:] if cell.startswith(tuple("'" + c for c in _FORMULA)) else cell
+    """What :func:`table_text` made the cell of, as far as names of results go."""
+    return cell[1:] if cell.startswith(tuple("'" + c for c in FORMULA)) else cell
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -88,6 +88,17 @@ def read_image(
     return picture.image
 
 
+@contextmanager
+def undecoded(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Image.Image]:
+    """A photo's header, for whoever wants the pixels as they are stored; any error there is."""
+    with _open(path) as stream:
+        file = Window(stream, end_of(stream))
+        with open_image(file, _formats()) as image:
+            _check_size(*image.size, max_pixels)
+            file.allow(image.width * image.height)
+            yield image
+
+
 def read_picture(content: str | os.PathLike[str] | bytes, max_pixels: int, label: str) -> Picture:
     """As :func:`read_image`, with what is to be said of the photo."""
     try:
@@ -174,6 +185,7 @@ def _decode(stream: BinaryIO, max_pixels: int) -> Picture:
     with image:
         _check_size(*image.size, max_pixels)
         file.allow(image.width * image.height)
+        _scale_clear_value(image)
         try:
             image.load()
         except OSError as error:
@@ -273,12 +285,26 @@ def _finished(
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         low, high, note = full_scale(values)
+        clear = image.info.get("transparency")
         image = Image.fromarray(to_bytes(values, low, high))
+        if isinstance(clear, int):  # a PNG's value of transparent pixels
+            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
         notes += (note,) if note else ()
     rgb = to_rgb(image, profile)
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return Picture(np.asarray(rgb), notes)
+
+
+def _scale_clear_value(image: Image.Image) -> None:
+    """A PNG's value of transparent pixels, as the pixels will be: Pillow leaves it in the file's
+    bits."""
+    tiles = getattr(image, "tile", None) if image.format == "PNG" else None
+    clear, raw = image.info.get("transparency"), tiles[0][3] if tiles else None
+    if isinstance(clear, int) and raw in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    elif isinstance(clear, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(v >> 8 for v in clear)
 
 
 def _not_a_photo(stream: BinaryIO) -> str:

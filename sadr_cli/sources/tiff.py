@@ -143,8 +143,10 @@ def read_pages(file: Window) -> list[Page]:
     file.seek(0)
     head = file.read(8)
     if head[2:4] in (b"+\0", b"\0+"):
-        head += file.read(8)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+        # Pillow knows BigTIFF by its third byte, in either order of bytes.
+        head = head[:2] + b"+\0" + head[4:] + file.read(8)
+    start = b"II" + head[2:] if head[2:4] == b"+\0" else head
+    directory = TiffImagePlugin.ImageFileDirectory_v2(start, prefix=head[:2])
     order = "<" if head[:2] == b"II" else ">"
     pages: list[Page] = []
     place, met = directory.next, set[int]()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from sadr_cli.native import Lock
 
@@ -73,26 +73,33 @@ class Window(io.RawIOBase):
 
 def open_image(stream: Any, formats: list[str]) -> Image.Image:
     """Header only. Pillow's own limit of size is a global one; ours is checked in its place."""
-    with _without_limit():
+    with _changed(Image, "MAX_IMAGE_PIXELS", None):
         return Image.open(stream, formats=formats)
 
 
+def without_programs() -> AbstractContextManager[None]:
+    """While another library opens and decodes pictures: Pillow starts no Ghostscript (EPS)."""
+    return _changed(EpsImagePlugin, "gs_binary", False)
+
+
 _changing = Lock()  # never held while something is read: one file that hangs would stop all
-_openers: list[int | None] = []  # Pillow's limit, once for each thread that opens a file
+_before: dict[str, list[Any]] = {}  # what a setting of Pillow's was, once for each thread in need
 
 
 @contextmanager
-def _without_limit() -> Iterator[None]:
+def _changed(module: Any, name: str, value: Any) -> Iterator[None]:
+    """A global setting of Pillow's has another value, until the last thread needs it no more."""
     with _changing:
-        _openers.append(_openers[0] if _openers else Image.MAX_IMAGE_PIXELS)
-        Image.MAX_IMAGE_PIXELS = None
+        users = _before.setdefault(name, [])
+        users.append(users[0] if users else getattr(module, name))
+        setattr(module, name, value)
     try:
         yield
     finally:
         with _changing:
-            limit = _openers.pop()
-            if not _openers:
-                Image.MAX_IMAGE_PIXELS = limit
+            original = users.pop()
+            if not users:
+                setattr(module, name, original)
 
 
 def end_of(stream: BinaryIO) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from sadr_cli.evaluation.data.aflw2000 import read_annotation
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.faces import Crop
 from sadr_cli.files import check_writable
+from sadr_cli.folder import Folder
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
 from sadr_cli.model.device import select_device
 from sadr_cli.model.face_model import FaceModel, load_face_model
@@ -307,5 +309,7 @@ def train(
 
 
 def _log(path: Path, record: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with Folder(path.parent) as folder:  # a link in its place is not followed
+        descriptor = folder.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write
+from sadr_cli.folder import read_file
 from sadr_cli.model.checkpoint import Checkpoint, Scaling
 from sadr_cli.model.encoders import create_network
 from sadr_cli.model.network import SADRNet
@@ -154,7 +155,7 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> State:
         if path.is_file():
             source: Any = path
         else:
-            source = io.BytesIO(b"".join(p.read_bytes() for p in _complete(path)))
+            source = io.BytesIO(b"".join(read_file(p) for p in _complete(path)))
         state = torch.load(source, map_location=device, weights_only=True)
         if state["version"] != STATE_VERSION:
             raise MissingDataError(f"{path} has state version {state['version']}: start anew")

@@ -58,7 +58,8 @@ from sadr_cli.evaluation.report.record import Cited, Entry, Report
 from sadr_cli.evaluation.report.table import Table
 from sadr_cli.evaluation.settings import Settings, Tools
 from sadr_cli.faces import Crop, Face
-from sadr_cli.files import atomic_write, check_writable, make_folder
+from sadr_cli.files import atomic_write, check_writable
+from sadr_cli.folder import open_file, read_file
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.version import __version__
@@ -248,19 +249,19 @@ class Subject:
     source: NDArray[np.str_]
 
     @classmethod
-    def read(cls, path: Path) -> Subject | None:
+    def read(cls, path: Path, root: Path) -> Subject | None:
         """None where there is no such file, where it is damaged, or its pictures are gone."""
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            with open_file(path, root) as opened, np.load(opened, allow_pickle=False) as file:
                 found = cls(**{field.name: file[field.name] for field in fields(cls)})
         except Exception:  # damaged files raise many types
             return None
         return found if all(Path(str(p)).is_file() for p in found.picture) else None
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, root: Path) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **asdict(self))
-        atomic_write(path, buffer.getbuffer())
+        atomic_write(path, buffer.getbuffer(), root=root)
 
 
 def _subject(
@@ -268,12 +269,10 @@ def _subject(
 ) -> Subject:
     """Errors of the 20 views."""
     cached = settings.out / "cache" / f"scan-{_key(path, settings, network)}.npz"
-    found = Subject.read(cached)
+    found = Subject.read(cached, settings.out)
     if found is not None:
         return found
     pictures = settings.out / "views"
-    make_folder(pictures)
-    make_folder(cached.parent)
     scan = read_scan(path, name)
     landmarks = read_landmarks(path)
     if landmarks is None:
@@ -301,7 +300,7 @@ def _subject(
         files.append(str(pictures / f"{stem}_pitch{view.pitch:+.0f}_yaw{view.yaw:+.0f}.jpg"))
         done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         assert done
-        atomic_write(Path(files[-1]), data.tobytes())
+        atomic_write(Path(files[-1]), data.tobytes(), root=settings.out)
     there, back = np.array(errors).T
     subject = Subject(
         error=there,
@@ -311,7 +310,7 @@ def _subject(
         picture=np.array(files),
         source=np.array(landmarks.source),
     )
-    subject.write(cached)
+    subject.write(cached, settings.out)
     return subject
 
 
@@ -319,8 +318,8 @@ def _key(path: Path, settings: Settings, network: FaceReconstructor) -> str:
     """Name of the cache file, which changes with anything that changes the errors."""
     beside = [path.with_suffix(s) for s in (".txt", ".lm3", ".ljson")]
     what = {
-        "scan": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "landmarks": [hashlib.sha256(p.read_bytes()).hexdigest() for p in beside if p.is_file()],
+        "scan": hashlib.sha256(read_file(path)).hexdigest(),
+        "landmarks": [hashlib.sha256(read_file(p)).hexdigest() for p in beside if p.is_file()],
         "weights": network.info.sha256,
         "alignment": str(getattr(network, "alignment", "")),
         "flip": bool(getattr(network, "flip", False)),

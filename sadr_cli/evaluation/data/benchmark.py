@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, MissingDataError
+from sadr_cli.sources.images import undecoded
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
@@ -161,10 +162,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     EXIF orientation is not applied: benchmark landmarks refer to the pixels as stored.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with undecoded(path) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
@@ -174,10 +173,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from the header alone; InputError when unreadable."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with undecoded(path) as image:
             return image.height, image.width
     except Exception as error:
         raise InputError(f"{path} cannot be read: {error}") from error

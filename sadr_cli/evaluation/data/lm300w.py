@@ -23,6 +23,7 @@ from sadr_cli.evaluation.data.benchmark import (
     read_truth,
     settle,
 )
+from sadr_cli.folder import read_file
 from sadr_cli.text import decode
 
 FOLDER = "300W"
@@ -68,7 +69,7 @@ def load(
 def read_pts(path: Path) -> Array:
     """(68, 2) points of a ``.pts`` file as written; MissingDataError says what is wrong."""
     try:
-        lines = decode(path.read_bytes()).splitlines()
+        lines = decode(read_file(path)).splitlines()
     except OSError as error:
         raise MissingDataError(f"{path} cannot be read: {error}") from error
     rows: list[list[float]] = []

@@ -27,6 +27,7 @@ from sadr_cli.arrays import read_npz
 from sadr_cli.crop import box_iou, points_box
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark, settle
+from sadr_cli.folder import read_file
 from sadr_cli.text import decode
 
 SMALL = (
@@ -71,7 +72,7 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
         sha = None
     elif path.is_file():
         names, arrays = _read_npz(path)
-        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha = hashlib.sha256(read_file(path)).hexdigest()
     else:
         raise MissingDataError(f"no predictions at {path}: give an npz or a landmark JSON folder")
     row = _row_of(names, benchmark, path)
@@ -137,8 +138,8 @@ def _read_json_folder(
     best: dict[str, tuple[float, Array, Array]] = {}
     for path in sorted(folder.rglob("*.json")):
         try:
-            record = json.loads(decode(path.read_bytes()))
-        except (OSError, ValueError) as error:
+            record = json.loads(decode(read_file(path)))
+        except (OSError, ValueError, RecursionError) as error:
             raise MissingDataError(f"{path} is damaged: {error}") from error
         if not isinstance(record, dict) or record.get("format") != "sadr-face":
             continue  # a manifest, or somebody's notes
@@ -146,7 +147,7 @@ def _read_json_folder(
             points = np.array(record["landmarks"]["points"], float)
             rotation = np.array(record["pose"]["rotation_matrix"], float)
             name = str(record["name"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MissingDataError(f"{path} is no landmark JSON: {error}") from error
         if points.shape != (68, 3) or rotation.shape != (3, 3):
             raise MissingDataError(f"{path}: 68 points and a 3 x 3 rotation are expected")

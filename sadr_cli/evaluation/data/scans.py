@@ -22,15 +22,27 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, MissingDataError
 from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, read_image
+from sadr_cli.folder import read_file
 from sadr_cli.landmarks import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
 from sadr_cli.pixels import from_edge, resized
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.render.rasterize import rasterize
+from sadr_cli.sources.window import without_programs
 from sadr_cli.text import decode
 
 SCAN_SUFFIXES = (".obj", ".ply", ".wrl")
 SUPERSAMPLING = 2
 _GREY = 160
+_NO_LANDMARKS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    StopIteration,
+    OverflowError,
+    RecursionError,
+)
 _PLACEHOLDER = 2  # side of the blank picture that trimesh makes up for a missing material
 
 
@@ -216,12 +228,12 @@ def sample_surface(
 
 def _read_ljson(file: Path) -> ScanLandmarks:
     try:
-        groups = json.loads(decode(file.read_bytes()))["groups"]
+        groups = json.loads(decode(read_file(file)))["groups"]
         group = next(iter(groups.values())) if isinstance(groups, dict) else groups[0]
         points = np.array(group["landmarks"]["points"], float)
         labels = {item["label"]: item["mask"] for item in group["labels"]}
         eyes = points[[*labels["leye"], *labels["reye"]]]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
+    except _NO_LANDMARKS as error:
         raise MissingDataError(f"{file} holds no landmarks with labelled eyes: {error}") from error
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise MissingDataError(f"{file} must hold finite points x y z, not {points.shape}")
@@ -248,30 +260,35 @@ def _read_mesh(path: Path, name: str) -> tuple[Scan, Path | None]:
     import trimesh
 
     try:
-        mesh = trimesh.load(str(path), process=False, force="mesh")
-        vertices = np.asarray(mesh.vertices, float)
-        triangles = np.asarray(mesh.faces, np.int64)
+        with without_programs():
+            mesh = trimesh.load(str(path), process=False, force="mesh")
+            vertices = np.asarray(mesh.vertices, float)
+            triangles = np.asarray(mesh.faces, np.int64)
+            texture = _texture_of(mesh)
     except Exception as error:  # trimesh raises many types for damaged files
         raise MissingDataError(f"{path} is damaged or no scan: {error}") from error
     uv = getattr(mesh.visual, "uv", None)
     if uv is not None and len(uv) == len(vertices) and len(triangles):
         coordinates = np.asarray(uv, np.float32)[triangles]
-        material = getattr(mesh.visual, "material", None)
-        image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-        if image is not None and min(image.size) > _PLACEHOLDER:
-            texture = np.asarray(image.convert("RGB"))
-            return Scan(name, vertices, triangles, texture, coordinates), None
-        return Scan(name, vertices, triangles, coordinates=coordinates), None
+        return Scan(name, vertices, triangles, texture, coordinates), None
     colors = None
     if getattr(mesh.visual, "kind", None) == "vertex":
         colors = np.asarray(mesh.visual.vertex_colors, np.uint8)[:, :3]
     return Scan(name, vertices, triangles, colors=colors), None
 
 
+def _texture_of(mesh: Any) -> NDArray[np.uint8] | None:
+    material = getattr(mesh.visual, "material", None)
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    if image is None or min(image.size) <= _PLACEHOLDER:
+        return None
+    return np.asarray(image.convert("RGB"))
+
+
 def _read_wrl(path: Path, name: str) -> tuple[Scan, Path | None]:
     """VRML 2: the first IndexedFaceSet with its coordinates, texture coordinates and texture."""
     try:
-        text = path.read_text("latin-1")
+        text = read_file(path).decode("latin-1")
     except OSError as error:
         raise MissingDataError(f"{path} cannot be read: {error}") from error
     text = re.sub(r"#[^\n\"]*", "", text)

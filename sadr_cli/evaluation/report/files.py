@@ -12,6 +12,7 @@ from typing import Any
 from sadr_cli.evaluation.report.html import render
 from sadr_cli.evaluation.report.record import Report
 from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.text import table_text
 
 
 def write_files(report: Report[Any], out: Path) -> list[Path]:
@@ -37,4 +38,4 @@ def write_files(report: Report[Any], out: Path) -> list[Path]:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.6f}" if math.isfinite(value) else ""
-    return value
+    return table_text(value) if isinstance(value, str) else value

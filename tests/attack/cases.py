@@ -1,0 +1,39 @@
+"""What an attack is: a name, and something to do that must not raise."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """``attempt`` raises AssertionError where a promise is broken."""
+
+    name: str
+    attempt: Callable[[], object]
+
+
+class Result(NamedTuple):
+    count: int
+    failures: list[tuple[str, str]]  # name of the case, what went wrong in one line
+
+
+def run_all(cases: Iterable[Case]) -> Result:
+    """Every case, whatever becomes of the others."""
+    count, failures = 0, []
+    for case in cases:
+        count += 1
+        try:
+            case.attempt()
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+            failures.append((case.name, f"{type(error).__name__} at {where}: {error}"[:300]))
+    return Result(count, failures)
+
+
+def one_sentence(text: str) -> None:
+    """AssertionError for a message that no user should see."""
+    assert text and text.isprintable(), repr(text)
+    assert "Error" not in text and "Traceback" not in text, text
