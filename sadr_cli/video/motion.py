@@ -17,7 +17,7 @@ from sadr_cli.pose import matrix_to_quaternion
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers.animation import Motion, Path, place_of
 
-RANK = 12  # morph targets at most: half a megabyte each
+RANK = 12  # morph targets at most, and one more: half a megabyte each
 ERROR_MM = 0.05  # root mean square that they may leave out; fewer are written where it is kept
 _SOUND = 1e-6  # squared length, of 1, below which a direction is rounding
 _BATCH = 8  # frames taken in at a time
@@ -116,15 +116,15 @@ class MotionRecorder:
         while turn.shape[1] and parts.lost + lost + held[:, -1].sum() <= allowed:
             lost += float(held[:, -1].sum())
             turn, held = turn[:, :-1], held[:, :-1]
-        weights = centered @ turn
-        reach = np.maximum(np.abs(weights).max(0, initial=0), 1e-9)
-        targets = (turn * reach).T.astype(np.float32) @ parts.basis
+        targets, weights = _from_zero_to_one(
+            turn.T.astype(np.float32) @ parts.basis, centered @ turn
+        )
         rotations, places = np.array(self._rotations), np.array(self._places)
         return Motion(
             times=np.array(self._times),
             base=mean,
             targets=np.ascontiguousarray(targets.reshape(-1, *mean.shape)),
-            weights=(weights / reach).astype(np.float32),
+            weights=weights.astype(np.float32),
             path=Path(rotations, places, self._size) if moves else None,
             still=int(np.abs(np.array(self._times) - seconds).argmin()),
             to_photo=np.asarray(to_photo, float),
@@ -135,3 +135,16 @@ class MotionRecorder:
         assert self._parts is not None
         self._parts.take_in(np.stack(self._waiting))
         self._waiting.clear()
+
+
+def _from_zero_to_one(
+    targets: Array, weights: NDArray[np.float64]
+) -> tuple[Array, NDArray[np.float64]]:
+    """The same sums with weights in [0, 1], beyond which Blender does not go; one target more,
+    whose weight is 1, holds what that takes away."""
+    if not len(targets):
+        return targets, weights
+    low, reach = weights.min(0), np.maximum(np.ptp(weights, axis=0), 1e-9)
+    rest = low.astype(np.float32) @ targets
+    scaled = np.concatenate([rest[None], targets * reach[:, None].astype(np.float32)])
+    return scaled, np.c_[np.ones(len(weights)), (weights - low) / reach]

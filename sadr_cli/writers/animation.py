@@ -47,7 +47,7 @@ class Motion:
     """A track: at ``times[k]`` the pose-free face is ``base + sum_j weights[k, j] targets[j]``.
 
     times: (N,) seconds of the video, N at least 2, increasing. base: (V, 3), targets: (K, V, 3)
-    millimetres; weights: (N, K) in [-1, 1]. path: of the head, None for a face that stays in its
+    millimetres; weights: (N, K) in [0, 1]. path: of the head, None for a face that stays in its
     place. still: the frame that a viewer shows which plays nothing; to_photo: (4, 4) takes ``base``
     to photo pixels there. error: root mean square over frames and vertices, in millimetres, of
     what the targets leave out.
