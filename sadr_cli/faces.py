@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.expression import measure_expression, without_pose
 from sadr_cli.pose import matrix_to_euler, matrix_to_quaternion
 
 FloatArray = NDArray[np.floating[Any]]
@@ -158,6 +159,16 @@ class Face:
         """Yaw, pitch, roll in degrees, AFLW2000-3D convention; |yaw| > 90 beyond the profile."""
         yaw, pitch, roll = matrix_to_euler(self.rotation, beyond_profile=True)
         return float(yaw), float(pitch), float(roll)
+
+    @property
+    def expression(self) -> dict[str, float]:
+        """Named measures from 0 to 1, free of the head's pose: ``jawOpen``, ``mouthWide``,
+        ``mouthSmile``, ``eyeOpenLeft``, ``eyeOpenRight``, ``browRaiseLeft``, ``browRaiseRight``.
+
+        Left and right are the person's own; docs/expression.md defines them.
+        """
+        place = self.scale, self.rotation, self.translation
+        return measure_expression(without_pose(self.landmarks, *place))
 
     @property
     def quaternion(self) -> tuple[float, float, float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sadr_cli.documents import indented, parse, rounded
 from sadr_cli.errors import InputError
+from sadr_cli.expression import MEASURES
 from sadr_cli.faces import Face, Frame
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import read_file
@@ -76,7 +77,7 @@ def face_json(
         "face": index,
         "image": image,
         "frame": PHOTO_FRAME,
-        **{k: numbers[k] for k in ("confidence", "warnings", "box")},
+        **{k: numbers[k] for k in ("confidence", "warnings", "box", "expression")},
         "landmarks": marks,
         "pose": {**numbers["pose"], "convention": POSE_CONVENTION},
         "crop": {
@@ -112,6 +113,7 @@ def face_numbers(face: Face) -> dict[str, Any]:
         "confidence": rounded(face.confidence, 4),
         "warnings": list(face.warnings),
         "box": rounded(face.box, 3),
+        "expression": {k: rounded(v, 4) for k, v in face.expression.items()},
         "pose": {
             "yaw": rounded(yaw, 4),
             "pitch": rounded(pitch, 4),
@@ -167,6 +169,10 @@ def _check(record: dict[str, Any]) -> None:
     for key, check in _RECORD.items():
         read(key, check)
     read("confidence", number, None)
+    if record.get("expression") is not None:  # records of earlier versions have none
+        measures = Fields(record["expression"], "its expression")
+        for key in MEASURES:
+            measures(key, number, None)
     for part, checks in _PARTS.items():
         read = Fields(record.get(part), f"its {part}")
         for key, check in checks.items():

@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from sadr_cli.expression import MEASURES
 from sadr_cli.files import AppendFile, atomic_stream, output_error
 from sadr_cli.folder import open_file
 from sadr_cli.results.entry import FaceEntry
 from sadr_cli.text import FORMULA, table_text
 
 # Units are part of the names. Angles as in sadr_cli.pose; r00..r22 by rows; t in the photo
-# turned y up: photo x = tx, y = -ty.
+# turned y up: photo x = tx, y = -ty. Measures of expression: 0 to 1.
 COLUMNS = [
     "source",
     "name",
@@ -56,6 +57,7 @@ COLUMNS = [
     "crop_y_px",
     "crop_size_px",
     "warnings",
+    *MEASURES,
 ]
 
 _BLOCK = 1 << 16  # bytes written at once
@@ -86,6 +88,7 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
         *(_number(v, 3) for v in (x0, y0, x1, y1)),
         *(_number(crop[k], 4) for k in ("center_x", "center_y", "size")),
         table_text("; ".join(record["warnings"])),
+        *(_number((record.get("expression") or {}).get(name), 4) for name in MEASURES),
     ]
 
 

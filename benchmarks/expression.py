@@ -1,0 +1,119 @@
+"""What the measures of expression are calibrated on, and how far they follow people's own points.
+
+    python benchmarks/expression.py --data DATA --weights mobile
+
+DATA has the training shards (``train/*.npz``), the face model they are fitted with
+(``face_model/bfm_uv.npz``) and ``eval/helen_dev`` (photos with ``.pts``). Prints, as Markdown, each
+measure's length on faces without expression and at the extremes, which are
+``sadr_cli.expression.CALIBRATION``, and its correlation with the same length of the points that
+people marked in near-frontal photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sadr_cli import Detection, Face, Reconstructor, read_image
+from sadr_cli.errors import SadrError
+from sadr_cli.expression import MEASURES, measure_lengths, without_pose
+from sadr_cli.model.face_model import FaceModel, load_face_model
+from sadr_cli.pose import matrix_to_euler
+
+NEUTRAL, ALL = {"utk": 150, "lfw": 150}, {"300w": 900, "aflw-0": 400}  # faces of each shard
+FRONTAL, TURNED = 25.0, 40.0  # degrees of yaw
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights")
+    options = parser.parse_args()
+    try:
+        run(options.data, Reconstructor(options.weights, two_pass=False))
+    except SadrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+def run(data: Path, network: Reconstructor) -> None:
+    model = load_face_model(data / "face_model" / "bfm_uv.npz")
+    neutral = [m for name, n in NEUTRAL.items() for m in of_shard(data, name, n, model, network)]
+    others = [m for name, n in ALL.items() for m in of_shard(data, name, n, model, network, False)]
+    ours, theirs = zip(*of_people(data / "eval" / "helen_dev", network), strict=True)
+    print("| measure | neutral: 5, 50, 95 % | all: 2, 50, 98 % | with people's points |")
+    print("|---|---|---|---|")
+    for name in MEASURES:
+        at_rest, spread = ([lengths[name] for lengths in part] for part in (neutral, others))
+        r = np.corrcoef([m[name] for m in ours], [m[name] for m in theirs])[0, 1]
+        cells = (np.percentile(at_rest, (5, 50, 95)), np.percentile(spread, (2, 50, 98)))
+        shown = (", ".join(f"{v:.4f}" for v in part) for part in cells)
+        print(f"| {name} | {' | '.join(shown)} | {r:.2f} |")
+    print(f"\n{len(neutral)} neutral faces, {len(others)} others, {len(ours)} marked by people")
+
+
+def of_shard(
+    data: Path,
+    name: str,
+    count: int,
+    model: FaceModel,
+    network: Reconstructor,
+    neutral: bool = True,
+) -> Iterator[dict[str, float]]:
+    """Lengths of ``count`` faces of a shard: those with the least expression, or any."""
+    with np.load(data / "train" / f"{name}.npz") as file:
+        shard = {key: file[key] for key in file.files}
+    yaw = np.abs(matrix_to_euler(shard["rotation"].astype(float))[:, 0])
+    if neutral:
+        chosen = np.flatnonzero(yaw < FRONTAL)
+        strength = np.linalg.norm(shard["coeff"][chosen, model.identities :], axis=1)
+        chosen = chosen[np.argsort(strength)][:count]
+    else:
+        chosen = np.random.default_rng(0).permutation(np.flatnonzero(yaw < TURNED))[:count]
+    marks = model.layout.landmark_indices
+    for i in chosen:
+        picture = shard["webp"][shard["offset"][i] : shard["offset"][i + 1]]
+        image = np.ascontiguousarray(cv2.imdecode(picture, cv2.IMREAD_COLOR)[..., ::-1])
+        shape = model.decode(shard["coeff"][i])[0, marks]
+        points = shard["scale"][i] * shape @ shard["rotation"][i].T + shard["translation"][i]
+        yield lengths_of(reconstruct(image, points[:, :2] * (1, -1), network))
+
+
+def of_people(
+    folder: Path, network: Reconstructor
+) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
+    """(ours, those of the marked points) of every near-frontal photo."""
+    for file in sorted(folder.glob("*.pts")):
+        lines = file.read_text().split("{")[1].split("}")[0].split()
+        points = np.array(lines, float).reshape(68, 2) - 1
+        photo = next(p for p in folder.glob(f"{file.stem}.*") if p.suffix != ".pts")
+        face = reconstruct(read_image(photo), points, network)
+        if max(map(abs, face.euler[:2])) < FRONTAL:
+            yield lengths_of(face), measure_lengths(upright(points))
+
+
+def upright(points: np.ndarray) -> np.ndarray:
+    """(68, 3) y up, the eyes on a level."""
+    x, y = points[45] - points[36]
+    c, s = np.array([x, y]) / np.hypot(x, y)
+    return np.column_stack([points @ (c, s), -points @ (-s, c), np.zeros(68)])
+
+
+def reconstruct(image: np.ndarray, points: np.ndarray, network: Reconstructor) -> Face:
+    box = np.concatenate([points.min(0), points.max(0)])
+    return network.reconstruct(image, [Detection(box)])[0]
+
+
+def lengths_of(face: Face) -> dict[str, float]:
+    place = face.scale, face.rotation, face.translation
+    return measure_lengths(without_pose(face.landmarks, *place))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
