@@ -71,8 +71,15 @@ def export_subject(
     mesh = replace(mesh, name=subject.stem)
     if image is None:
         mesh = _keep_looks(mesh, subject.mesh, look)
-    if not subject.exact:  # geometry alone is no visibility, and P is unknown
-        mesh = replace(mesh, visibility=subject.mesh.visibility, confidence=subject.mesh.confidence)
+    if not subject.exact:  # P is unknown
+        mesh = replace(mesh, confidence=subject.mesh.confidence)
+    if not subject.attended:  # geometry alone is no visibility
+        mesh = replace(mesh, visibility=subject.mesh.visibility)
+        if image is not None and subject.mesh.visibility is None:
+            notes.append(
+                f"{subject.stem}: its record, of an older version, says nothing of what covers the "
+                "face: that may be on the mesh; reconstruct it again"
+            )
     mesh = apply_topology(mesh, topology)
     # Maps show the whole face, whatever the mesh keeps of it.
     whole = replace(mesh, layout=uv)
@@ -172,11 +179,15 @@ def _keep_looks(mesh: Mesh, old: MeshFile, look: Look) -> Mesh:
 
 
 def _check_exact(subject: Subject, formats: tuple[str, ...]) -> None:
-    known = subject.exact or ("visibility" in formats and subject.mesh.visibility is not None)
-    for name in ("visibility", "attention"):
-        if name in formats and not known:
+    known = {
+        "visibility": subject.attended or subject.mesh.visibility is not None,
+        "attention": subject.attended,
+    }
+    for name, there in known.items():
+        if name in formats and not there:
             raise UsageError(
-                f"{subject.path} does not hold the {name}: reconstruct with --format npz"
+                f"{subject.path} does not hold the {name}, as older versions left it out: "
+                "reconstruct it again"
             )
 
 

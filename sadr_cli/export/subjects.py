@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.crop import image_to_crop
 from sadr_cli.errors import InputError, MissingDataError, NothingToDoError, UsageError
 from sadr_cli.export.read import SUFFIXES, MeshFile, is_face, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
@@ -22,7 +23,7 @@ from sadr_cli.results.entry import Stamp
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers.mesh import FOREIGN
 
-_UNKNOWN = np.ones((1, 1))  # attention that no file holds
+_UNKNOWN: NDArray[Any] = np.ones((1, 1), np.float32)  # attention that no file holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class Subject:
 
     stem: name of its files. mesh: as read. face: its record, None for a lone mesh.
     record: its JSON document, or None. photo: where its photo was; stamp: size and time then.
-    exact: visibility, P and attention are the network's own (else geometry stands in).
+    exact: visibility, P and attention are the network's own, of an npz.
+    attended: the attention is known, of an npz or the record; else geometry stands in.
     """
 
     stem: str
@@ -42,6 +44,7 @@ class Subject:
     photo: Path | None = None
     stamp: Stamp = None
     exact: bool = False
+    attended: bool = False
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -146,10 +149,14 @@ def load_subject(source: FaceSource, uv: UVLayout) -> Subject:
     exact = whole and is_face(mesh)
     if record is None or not whole:
         face = _face_of_npz(mesh) if exact else None
-        return Subject(stem, mesh_path, mesh, face, record, source.photo, source.stamp)
+        known = face is not None
+        return Subject(
+            stem, mesh_path, mesh, face, record, source.photo, source.stamp, attended=known
+        )
     face = _face_of_npz(mesh) if exact else _face_of_record(record, mesh, uv, mesh_path)
     photo = source.photo or Path(record["source"])
-    return Subject(stem, mesh_path, mesh, face, record, photo, source.stamp, exact)
+    attended = exact or record.get("attention") is not None
+    return Subject(stem, mesh_path, mesh, face, record, photo, source.stamp, exact, attended)
 
 
 def _mesh_beside(document: Path) -> Path:
@@ -209,7 +216,7 @@ def _face_of_npz(mesh: MeshFile) -> Face:
 
 
 def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: Path) -> Face:
-    """The record's face on the mesh's vertices; P and attention are not in these files."""
+    """The record's face on the mesh's vertices; P is not in these files."""
     to_photo = mesh.to_photo
     if to_photo is None:
         if "to_photo" not in record["mesh"]:
@@ -220,15 +227,17 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
     rotation = np.array(pose["rotation_matrix"], np.float64)
     scale, translation = float(pose["scale"]), np.array(pose["translation"], np.float64)
     up: NDArray[np.float64] = vertices * (1, -1, 1)
-    seen = mesh.visibility
-    if seen is None:
-        normals = vertex_normals(vertices, uv.triangles[:, ::-1])
-        seen = (normals[:, 2] >= 0).astype(np.float32)
     landmarks = np.array(marks["points"], np.float64)
     apart = float(np.abs(vertices[uv.landmark_indices] - landmarks).max())
     square = Crop(crop["center_x"], crop["center_y"], crop["size"])
     if not apart < 0.02 * square.size + 0.1:
         raise InputError(f"{path}: does not belong to the record beside it")
+    attention = _UNKNOWN
+    if record.get("attention") is not None:
+        attention = np.array(record["attention"]["values"], np.float32)
+    seen = mesh.visibility
+    if seen is None:
+        seen = _visibility(vertices, uv, attention, square)
     confidence = record["confidence"]
     contour = None
     if "contour_jaw" in marks:
@@ -241,7 +250,7 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
         visibility=seen,
         landmark_visibility=np.array(marks["visibility"], np.float64),
         landmark_confidence=np.array(marks["confidence"], np.float64),
-        attention=_UNKNOWN,
+        attention=attention,
         scale=scale,
         rotation=rotation,
         translation=translation,
@@ -251,3 +260,14 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
         warnings=tuple(record["warnings"]),
         contour=contour,
     )
+
+
+def _visibility(
+    vertices: NDArray[np.float64], uv: UVLayout, attention: NDArray[Any], crop: Crop
+) -> NDArray[np.float32]:
+    """Vis of Eq 10 (V,): the attention over the crop where the surface faces the viewer."""
+    facing = vertex_normals(vertices, uv.triangles[:, ::-1])[:, 2] >= 0
+    side = len(attention)
+    cell = np.rint(image_to_crop(vertices[:, :2], crop, side)).astype(int).clip(-1, side) + 1
+    padded = np.pad(attention, 1)  # what is outside reads 0
+    return (padded[cell[:, 1], cell[:, 0]] * facing).astype(np.float32)

@@ -15,12 +15,13 @@ from sadr_cli.faces import Face, Frame
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import read_file
 from sadr_cli.landmarks import JAW
-from sadr_cli.results.fields import Damaged, Fields, count, matrix, number, text, texts
+from sadr_cli.results.fields import Damaged, Fields, array, count, matrix, number, text, texts
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers.mesh import Mesh
 
 FORMAT = "sadr-face"
 SCHEMA = 1
+ATTENTION = 16  # rows and columns of the attention kept: those of the network `mobile`
 PHOTO_FRAME = {
     "name": "photo",
     "units": "pixels",
@@ -84,6 +85,7 @@ def face_json(
             **numbers["crop"],
             "note": "axis-aligned square in photo pixels, what the network saw",
         },
+        **attention_numbers(face),
         "detection": numbers["detection"],
         "mesh": mesh.describe(),
         "files": dict(files or {}),
@@ -95,6 +97,19 @@ def contour_numbers(face: Face) -> dict[str, Any]:
     if face.contour is None:
         return {}
     return {"contour_jaw": rounded(face.contour[JAW], 3)}
+
+
+def attention_numbers(face: Face) -> dict[str, Any]:
+    """The attention, at most ATTENTION x ATTENTION; nothing for a network without it."""
+    attention = np.asarray(face.attention, np.float32)
+    side = len(attention)
+    if side == 1:
+        return {}
+    step = side // ATTENTION
+    if step > 1 and side % ATTENTION == 0:
+        attention = attention.reshape(ATTENTION, step, ATTENTION, step).mean((1, 3))
+    note = "over the crop, row by row from its top, in [0, 1]: low where something covers the face"
+    return {"attention": {"values": rounded(attention, 3), "note": note}}
 
 
 def face_numbers(face: Face) -> dict[str, Any]:
@@ -183,6 +198,8 @@ def _check(record: dict[str, Any]) -> None:
             read(key, check, None)
     if record.get("detection") is not None:
         Fields(record["detection"], "its detection")("score", number)
+    if record.get("attention") is not None:  # since 0.3
+        Fields(record["attention"], "its attention")("values", _square)
 
 
 def _rotation(value: Any) -> list[list[float]]:
@@ -204,7 +221,15 @@ def _side(value: Any) -> int:
     return value
 
 
+def _square(value: Any) -> list[Any]:
+    side = len(array(value))
+    if not 0 < side <= _FINEST:
+        raise ValueError
+    return matrix(side, side)(value)
+
+
 _LONGEST = 1_000_000  # pixels of a photo's side
+_FINEST = 256  # cells of an attention's side
 _Checks = dict[str, Callable[[Any], Any]]
 _RECORD: _Checks = {
     "source": text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from synthetic import layout
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
+from sadr_cli.crop import image_to_crop
+from sadr_cli.faces import Detection
 from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.sources import iter_sources
 
@@ -109,6 +112,81 @@ def test_every_mesh_of_ours_leads_back_to_the_same_face(sadr, made, tmp_path, su
             np.testing.assert_array_equal(b["visibility"], a["visibility"])
 
 
+class _Masked(FakeReconstructor):
+    """The lower half of every crop is covered by something."""
+
+    def _face(self, crop, detection):
+        attention = np.ones((32, 32), np.float32)
+        attention[16:] = 0.02
+        face = super()._face(crop, detection)
+        row = image_to_crop(face.vertices[:, :2], face.crop, 32)[:, 1]
+        seen = np.where(row < 15.5, 1.0, 0.02)
+        return replace(face, attention=attention, visibility=seen)
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A run over a photo whose face wears a blue mask, with the texture made at once."""
+    folder = tmp_path_factory.mktemp("masked")
+    photo = photo_with(folder / "photos" / "m.png", [(40, 20, 120)])
+    box = FakeDetector().detect(np.asarray(Image.open(photo)))[0].box
+    picture = np.array(Image.open(photo))
+    picture[:] = (200, 150, 120)
+    picture[int((box[1] + box[3]) / 2) :] = (0, 0, 255)
+    works = (Work(s) for s in iter_sources([str(photo)]))
+    detection = Detection(box, 0.9)
+    Image.fromarray(picture).save(photo)
+
+    class Here:
+        name = "here"
+
+        def detect(self, image):
+            return [detection]
+
+    settings = RunSettings(folder / "run", ("obj", "texture"), two_pass=False)
+    run(works, _Masked(), Here, settings)
+    return folder
+
+
+def test_exports_of_a_finished_run_know_what_covers_the_face(sadr, masked, tmp_path):
+    result = sadr(masked / "run", "--out", tmp_path, "--format", "texture,ply,visibility,attention")
+    assert result.exit_code == 0, result.stderr
+    for name in ("m.texture.png", "m.real.png"):
+        then = np.asarray(Image.open(masked / "run" / name)).astype(int)
+        now = np.asarray(Image.open(tmp_path / name)).astype(int)
+        assert np.abs(now - then).mean() < 1
+    colors = load(tmp_path / "m.ply").visual.vertex_colors[:, :3].astype(int)
+    assert np.abs(colors - (200, 150, 120)).max() < 40  # no blue
+    seen = np.asarray(Image.open(tmp_path / "m.visibility.png"))
+    assert 0.2 < (seen[UV.mask] > 200).mean() < 0.8
+
+
+def test_records_without_attention_can_be_read_and_say_so(sadr, masked, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(masked / "run", old)
+    record = json.loads((old / "m.json").read_text())
+    assert np.shape(record["attention"]["values"]) == (16, 16)
+    del record["attention"]
+    (old / "m.json").write_text(json.dumps(record))
+    result = sadr(old, "--out", tmp_path / "1", "--format", "glb")
+    assert result.exit_code == 0 and "reconstruct it again" in result.stderr
+    for name in ("attention", "visibility"):
+        result = sadr(old, "--out", tmp_path / "2", "--format", name)
+        assert result.exit_code == 2 and f"does not hold the {name}" in result.stderr
+    assert not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize("values", [[], [[1, 2]], [["a"]], [[0.5] * 300] * 300, 7])
+def test_damaged_attention_is_refused(sadr, masked, tmp_path, values):
+    bad = tmp_path / "bad"
+    shutil.copytree(masked / "run", bad)
+    record = json.loads((bad / "m.json").read_text())
+    record["attention"]["values"] = values
+    (bad / "m.json").write_text(json.dumps(record))
+    result = sadr(bad, "--out", tmp_path / "1", "--format", "obj")
+    assert result.exit_code == 3 and "its attention has values" in result.stderr
+
+
 def test_a_foreign_mesh_is_converted_or_refused(sadr, tmp_path):
     ball = trimesh.creation.icosphere(4)
     ball.export(tmp_path / "ball.ply")
@@ -173,8 +251,6 @@ def test_folders_of_another_version_or_kind(sadr, made, tmp_path):
         (["--format", "obj", "--frame", "world"], "world"),
         (["--format", "obj", "--decimate", "10"], "--decimate"),
         (["--format", "obj", "--texture-size", "7"], "--texture-size"),
-        (["--format", "attention"], "npz"),
-        (["--format", "visibility"], "npz"),
     ],
 )
 def test_wrong_usage(sadr, made, tmp_path, arguments, word):
