@@ -150,14 +150,16 @@ def extend_map(uv_map: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.floa
     def fill(values: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
         if weight.all() or values.shape[0] == 1:
             return values
-        h = values.shape[0] // 2
-        w4 = weight.reshape(h, 2, h, 2)
-        total = w4.sum((1, 3))
-        small = (values * weight[..., None]).reshape(h, 2, h, 2, -1).sum((1, 3))
-        small /= np.maximum(total, 1)[..., None]
-        coarse = fill(small.astype(np.float32), (total > 0).astype(np.float32))
+        total = quarter(weight)
+        small: Any = quarter(values * weight[..., None]) / np.maximum(total, 1)[..., None]
+        coarse = fill(small, (total > 0).astype(np.float32))
         up = coarse.repeat(2, 0).repeat(2, 1)
         return np.where(weight[..., None] > 0, values, up)
+
+    def quarter(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sums over squares of 2 x 2."""
+        columns = values[:, ::2] + values[:, 1::2]
+        return np.asarray(columns[::2] + columns[1::2])
 
     return fill(np.asarray(uv_map, np.float32), mask.astype(np.float32))
 

@@ -23,14 +23,13 @@ from sadr_cli.export.topology import Topology, apply_topology
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write, safe_name
 from sadr_cli.folder import read_file
+from sadr_cli.render.fill import fill_hidden, soften
+from sadr_cli.render.maps import resize_map
+from sadr_cli.render.seen import seen_map
 from sadr_cli.render.texture import (
     TEXTURE_SIZE,
-    fill_hidden,
-    resize_map,
     sample_map,
-    seen_weight,
     smooth_over_uv,
-    soften,
 )
 from sadr_cli.text import decode
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
@@ -211,10 +210,7 @@ def merge_textures(
     images: Sequence[NDArray[np.uint8]], faces: Sequence[Face], uv: UVLayout, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Blended texture (size, size, 3), and the share of each texel that some photo shows."""
-    softs = [
-        soften(uv.to_map(seen_weight(face, uv, *image.shape[:2])))
-        for image, face in zip(images, faces, strict=True)
-    ]
+    softs = [soften(seen_map(image, face, uv)) for image, face in zip(images, faces, strict=True)]
     finest = max(face.scale for face in faces)
     first = int(np.argmax([soft.sum() * f.scale for soft, f in zip(softs, faces, strict=True)]))
     reference = sample_map(images[first], faces[first], uv, SIZE)
@@ -226,7 +222,7 @@ def merge_textures(
         colors += weight * gain * sample_map(image, face, uv, size)
         total += weight
     best = np.max(softs, axis=0)
-    filled = fill_hidden(np.clip(colors / total, 0, 255), best, uv, best)
+    filled = fill_hidden(np.clip(colors / total, 0, 255), best, uv)
     real = resize_map(best, size) * resize_map(uv.mask.astype(np.float32), size)
     return np.rint(filled).astype(np.uint8), real
 

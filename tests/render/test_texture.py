@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from synthetic import posed_face
 
-from sadr_cli.render.texture import sample, seen_weight, vertex_colors
+from sadr_cli import Reconstructor, read_image
+from sadr_cli.render.hollows import hollows
+from sadr_cli.render.sampling import sample
+from sadr_cli.render.seen import seen_weight
+from sadr_cli.render.texture import bake_texture, vertex_colors
 
 SKIN = np.array([200, 150, 120])
 
@@ -35,7 +40,7 @@ def test_what_is_seen_keeps_the_photos_colour(uv):
     face = posed_face(uv, yaw=20)
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 256, (20, 22, 3)), 10, 0), 10, 1).astype(np.uint8)
-    weight = seen_weight(face, uv, *image.shape[:2])
+    weight = seen_weight(image, face, uv)
     colors = vertex_colors(image, face, uv)
     expected = sample(image, face.vertices)
     deep = uv.from_map(_eroded(uv.to_map(weight) > 0.99, 9))
@@ -49,7 +54,7 @@ def test_hidden_side_takes_the_mirrored_pattern(uv):
     vertices = face.vertices
     shape = uv.mean_shape
     mark = (np.abs(shape[:, 0] - 0.55) < 0.12) & (np.abs(shape[:, 1] + 0.3) < 0.12)
-    seen = seen_weight(face, uv, *image.shape[:2])
+    seen = seen_weight(image, face, uv)
     assert seen[mark].mean() > 0.9
     x, y = np.rint(vertices[mark][:, :2]).astype(int).T
     image[y, x] = (90, 60, 50)
@@ -69,6 +74,64 @@ def test_occluders_are_not_painted_on(uv):
     colors = vertex_colors(image, face, uv).astype(int)
     inside = (face.vertices[:, 0] > 112) & (face.vertices[:, 1] > 97)
     assert np.abs(colors[inside] - SKIN).mean() < 15
+
+
+def test_a_gap_in_what_covers_the_face_does_not_colour_it(uv):
+    face = posed_face(uv)
+    image = portrait(uv, face)
+    x, y = face.vertices[:, :2].T
+    image[92:] = (0, 0, 255)
+    visibility = np.where(y > 92, 0.05, face.visibility)
+    visibility[np.hypot(x - 100, y - 125) < 4] = 0.9  # the attention is wrong there
+    colors = vertex_colors(image, dataclasses.replace(face, visibility=visibility), uv)
+    assert (colors[..., 0].astype(int) - colors[..., 2]).min() > 20  # no vertex is blue
+
+
+@pytest.mark.parametrize("beside", [-7, 7])
+def test_colours_decide_along_the_border_of_the_attention(uv, beside):
+    """Its squares are as wide as a mouth: what covers the face may reach beyond, or not as far."""
+    face = posed_face(uv, scale=120, center=(220.0, 190.0))
+    image = portrait(uv, face, size=(400, 440))
+    image[200:] = (0, 0, 255)
+    y = face.vertices[:, 1]
+    visibility = np.where(y > 200 + beside, 0.05, face.visibility)
+    face = dataclasses.replace(face, visibility=visibility)
+    colors = vertex_colors(image, face, uv).astype(int)
+    assert np.abs(colors - SKIN)[y < 240].max() < 25
+    weight = seen_weight(image, face, uv)
+    inside = (np.abs(face.vertices[:, 0] - 220) < 60) & (y > 150)
+    assert weight[inside & (y < 188)].min() > 0.9 and weight[inside & (y > 202)].max() < 0.1
+
+
+def test_the_mouth_of_a_profile_reaches_the_middle(uv):
+    """Neither side of the middle is seen, and yet lips are not cut off there."""
+    face = posed_face(uv, yaw=88)
+    image = portrait(uv, face)
+    shape = uv.mean_shape
+    lips = np.abs(shape[:, 1] + 0.4) < 0.08
+    x, y = np.rint(face.vertices[lips & (shape[:, 0] > 0)][:, :2]).astype(int).T
+    image[y, x] = (150, 40, 40)
+    colors = vertex_colors(image, face, uv).astype(int)
+    middle = np.abs(shape[:, 0]) < 0.1
+    red = colors[:, 0] - colors[:, 1]
+    assert seen_weight(image, face, uv)[middle & lips].mean() < 0.5
+    assert red[middle & lips].mean() > red[middle & (shape[:, 1] < -0.7)].mean() + 25
+
+
+def test_nostrils_are_dark_where_the_photo_does_not_show_their_inside(photos):
+    reconstructor = Reconstructor()
+    image = read_image(photos / "astronaut.jpg")
+    face = reconstructor.reconstruct(image)[0]
+    uv = reconstructor.uv
+    inside = hollows(uv) > 3
+    rows, columns = uv.kpt[[30, 33], 0], uv.kpt[[31, 35], 1]
+    inside[: rows[0]] = inside[rows[1] :] = False
+    inside[:, : columns[0]] = inside[:, columns[1] :] = False
+    texture = bake_texture(image, face, uv, 256)
+    around = cv2.dilate(inside.astype(np.uint8), np.ones((15, 15))).astype(bool) & ~inside
+    assert inside.sum() > 10
+    assert texture.pixels[inside].mean() < 0.75 * texture.pixels[around].mean()
+    assert texture.real[inside].max() < 0.2 and texture.real[around].mean() > 0.6
 
 
 def test_faces_partly_and_wholly_outside_the_photo(uv):

@@ -1,0 +1,43 @@
+"""Colours of a photo at points between its pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.pixels import from_edge, to_edge
+from sadr_cli.render.rasterize import bounds
+from sadr_cli.uv import SIZE
+
+
+def sample(
+    image: NDArray[np.uint8], vertices: NDArray[Any], across: int = 2 * SIZE
+) -> NDArray[np.float32]:
+    """(V, 3) bilinear colours of ``image`` at the x, y of ``vertices``, clamped to its edge.
+
+    Where the face is more than ``across`` pixels large, the photo is averaged first: finer
+    pixels would only be skipped.
+    """
+    xy = np.asarray(vertices, np.float32)[:, :2]
+    lowest, highest = bounds(xy)
+    low = np.clip(np.floor(lowest).astype(int) - 2, 0, None)
+    high = np.ceil(highest).astype(int) + 3
+    part = image[low[1] : high[1], low[0] : high[0]]
+    if part.size == 0:
+        return np.full((len(xy), 3), 127, np.float32)
+    xy = xy - low
+    step = float((highest - lowest).max()) / across
+    if step > 1:
+        size = (max(int(part.shape[1] / step), 1), max(int(part.shape[0] / step), 1))
+        ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        xy = from_edge(to_edge(xy) / ratio)
+    # remap takes at most 32,767 points per row.
+    points = np.resize(xy.astype(np.float32), (-(-len(xy) // 256), 256, 2))
+    out = cv2.remap(
+        part, points, None, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return out.reshape(-1, 3)[: len(xy)].astype(np.float32)
