@@ -139,7 +139,10 @@ def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
             command = [str(python), "-m", "sadr_cli", "reconstruct", "--from-file", str(listed)]
             command += [*options, "--out", str(out), "--quiet"]
             began, before = time.perf_counter(), os.times()
-            process = psutil.Popen(command, stdout=subprocess.DEVNULL, env=environment(python))
+            # In a folder without a package of that name: Python looks there first.
+            process = psutil.Popen(
+                command, stdout=subprocess.DEVNULL, env=environment(python), cwd=folder
+            )
             memory = watched(process)
             if memory is None:
                 print(f"{python} stood still: once more", file=sys.stderr)
