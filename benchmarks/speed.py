@@ -36,7 +36,7 @@ RUNS = {
     "landmarks alone": ["--faces", "largest", "--format", "pts", "--no-index"],
 }
 STAGE_PHOTOS = 44  # of which the first four warm up
-_STANDSTILL = 60  # seconds without CPU time: 0.1.0 could hang for ever
+_STANDSTILL = 60  # seconds with next to no CPU time: 0.1.0 could hang for ever
 
 
 def main() -> None:
@@ -164,7 +164,7 @@ def watched(process: psutil.Popen) -> int | None:
         except psutil.Error:
             break
         if spent > used:
-            used, moved = spent + 0.1, time.perf_counter()
+            used, moved = spent + 1.0, time.perf_counter()
         elif time.perf_counter() - moved > _STANDSTILL:
             process.kill()
             process.wait()
