@@ -1,8 +1,9 @@
 """Face box -> square crop, and back to the photo.
 
 The network's crop is SADRNet's: a square of side 1.5 (w + h) / 2 around the centre of the box
-of the 68 landmarks. Pixel u of a crop of n pixels lies at
-``center - size / 2 + (u + 0.5) size / n`` of the photo.
+of the 68 landmarks, turned with the face where that is far from upright. Pixel (u, v) of a crop of
+n pixels lies at ``center + T ((u, v) + 0.5 - n / 2) size / n`` of the photo, T the turn by
+``angle``, see :func:`turn`.
 """
 
 from __future__ import annotations
@@ -18,28 +19,44 @@ from sadr_cli.faces import Crop, FloatArray
 from sadr_cli.pixels import from_edge, to_edge
 
 LANDMARK_BOX_MARGIN = 1.5
+UPRIGHT = 30.0  # degrees within which crops are not turned with their faces
 
 
-def crop_from_landmarks(landmarks: FloatArray, margin: float = LANDMARK_BOX_MARGIN) -> Crop:
-    """The network's crop from landmarks ``(L, 2 or 3)`` in pixels.
+def crop_from_landmarks(
+    landmarks: FloatArray, margin: float = LANDMARK_BOX_MARGIN, angle: float = 0.0
+) -> Crop:
+    """The network's crop from landmarks ``(L, 2 or 3)`` in pixels, turned by ``angle`` degrees.
 
     Raises InputError when the landmarks are not finite or have no extent.
     """
-    xy = np.asarray(landmarks, float)[:, :2]
+    xy = np.asarray(landmarks, float)[:, :2] @ turn(angle)
     low, high = xy.min(0), xy.max(0)
     size = margin * float((high - low).mean()) if np.isfinite(xy).all() else 0.0
     if not np.isfinite(size) or size <= 0:
         raise InputError("the landmarks have no extent: give the 68 points of one face in pixels")
-    center = (low + high) / 2
-    return Crop(float(center[0]), float(center[1]), size)
+    center = turn(angle) @ ((low + high) / 2)
+    return Crop(float(center[0]), float(center[1]), size, angle)
+
+
+def turn(angle: float) -> NDArray[np.float64]:
+    """(2, 2) matrix that turns photo pixels (y down) by ``angle`` degrees, clockwise as seen.
+
+    It is the upper left part of ``Rz(roll)`` of :mod:`sadr_cli.pose` with y down. Quarter turns are
+    exact.
+    """
+    radians = np.deg2rad(angle)
+    c, s = np.round([np.cos(radians), np.sin(radians)], 15)
+    return np.array([[c, -s], [s, c]])
 
 
 def crop_to_image(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np.float64]:
     """Points ``(..., 2 or 3)`` in pixels of a crop of ``resolution`` -> pixels of the photo."""
     p = np.asarray(points, float).copy()
     step = crop.size / resolution
-    p[..., 0] = crop.center_x - crop.size / 2 + to_edge(p[..., 0]) * step
-    p[..., 1] = crop.center_y - crop.size / 2 + to_edge(p[..., 1]) * step
+    (c, _), (s, _) = turn(crop.angle)
+    x, y, half = to_edge(p[..., 0]) * step, to_edge(p[..., 1]) * step, crop.size / 2
+    p[..., 0] = crop.center_x - (c * half - s * half) + (c * x - s * y)
+    p[..., 1] = crop.center_y - (s * half + c * half) + (s * x + c * y)
     p[..., 2:] *= step
     return p
 
@@ -48,17 +65,18 @@ def image_to_crop(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np
     """Points ``(..., 2 or 3)`` in pixels of the photo -> pixels of a crop of ``resolution``."""
     p = np.asarray(points, float).copy()
     step = crop.size / resolution
-    p[..., 0] = from_edge((p[..., 0] - crop.center_x + crop.size / 2) / step)
-    p[..., 1] = from_edge((p[..., 1] - crop.center_y + crop.size / 2) / step)
+    (c, _), (s, _) = turn(crop.angle)
+    x, y = p[..., 0] - crop.center_x, p[..., 1] - crop.center_y
+    p[..., 0] = from_edge((c * x + s * y + crop.size / 2) / step)
+    p[..., 1] = from_edge((c * y - s * x + crop.size / 2) / step)
     p[..., 2:] /= step
     return p
 
 
 def crop_matrix(crop: Crop, resolution: int) -> NDArray[np.float64]:
     """(2, 3) affine matrix: pixels of a crop of ``resolution`` -> pixels of the photo."""
-    x, y = crop_to_image(np.zeros(2), crop, resolution)
-    step = crop.size / resolution
-    return np.array([[step, 0, x], [0, step, y]])
+    corner = crop_to_image(np.zeros(2), crop, resolution)
+    return np.column_stack([turn(crop.angle) * (crop.size / resolution), corner])
 
 
 def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[Any]:
@@ -70,8 +88,10 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
     step = crop.size / resolution
     if step > 1.5:  # bilinear sampling alone would alias
         # Cut a generous window, shrink it by area averaging to about the target's scale.
-        left, top = (int(v) for v in np.floor(matrix[:, 2] - 2 * step))
-        side = int(np.ceil(crop.size + 4 * step))
+        reach = crop.size * float(np.abs(turn(crop.angle)[0]).sum())
+        low = [c - reach / 2 + to_edge(0.0) * step for c in (crop.center_x, crop.center_y)]
+        left, top = (int(v) for v in np.floor(np.array(low) - 2 * step))
+        side = int(np.ceil(reach + 4 * step))
         window = cut_window(image, left, top, side)
         small = max(round(side / step), 1)
         image = cv2.resize(window, (small, small), interpolation=cv2.INTER_AREA)
@@ -83,10 +103,16 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
 
 
 def crop_box(crop: Crop) -> FloatArray:
-    """(4,) x0, y0, x1, y1 of the square, in pixels of the photo."""
+    """(4,) x0, y0, x1, y1 of the square, in pixels of the photo, as if it were not turned."""
     half = crop.size / 2
     x, y = crop.center_x, crop.center_y
     return np.array([x - half, y - half, x + half, y + half])
+
+
+def crop_corners(crop: Crop) -> FloatArray:
+    """(4, 2) corners of the square in pixels of the photo: from the face's top left, clockwise."""
+    unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (crop.size / 2)
+    return np.array([crop.center_x, crop.center_y]) + unit @ turn(crop.angle).T
 
 
 def points_box(points: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.expression import measure_expression, without_pose
-from sadr_cli.pose import matrix_to_euler, matrix_to_quaternion
+from sadr_cli.pose import in_plane_angle, matrix_to_euler, matrix_to_quaternion
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -68,15 +68,17 @@ class Detection:
 
     box: (4,) float x0, y0, x1, y1 in pixels of the frame.
     score: confidence in [0, 1].
-    points: (5, 2) eyes, nose tip, mouth corners (image left before right), or None.
+    points: (5, 2) eyes, nose tip, mouth corners (left before right on an upright face), or None.
     detector: the name whose calibration turns this box into the network's crop;
         "landmarks" means that the box is the box of the 68 landmarks itself.
+    angle: degrees by which the face is turned in the picture, clockwise; None: as ``points`` say.
     """
 
     box: FloatArray
     score: float = 1.0
     points: FloatArray | None = None
     detector: str = "landmarks"
+    angle: float | None = None
 
     def __repr__(self) -> str:
         x0, y0, x1, y1 = (round(float(v), 1) for v in self.box)
@@ -91,15 +93,18 @@ class Detection:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of the frame, axis-aligned: what the network sees.
+    """A square of the frame: what the network sees.
 
     center_x, center_y: centre of the square, in pixels of the frame.
     size: side of the square, in pixels of the frame.
+    angle: degrees that the square is turned about its centre, clockwise in the picture as roll is;
+        0: its sides are parallel to the frame's.
     """
 
     center_x: float
     center_y: float
     size: float
+    angle: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -169,6 +174,11 @@ class Face:
         """
         place = self.scale, self.rotation, self.translation
         return measure_expression(without_pose(self.landmarks, *place))
+
+    @property
+    def turn(self) -> float:
+        """Degrees by which the face is turned in the picture, clockwise; see ``in_plane_angle``."""
+        return float(in_plane_angle(self.rotation))
 
     @property
     def quaternion(self) -> tuple[float, float, float, float]:

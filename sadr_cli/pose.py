@@ -23,6 +23,8 @@ with |yaw| > 90 and pitch and roll near zero; :func:`matrix_to_euler` returns it
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -69,7 +71,11 @@ def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array
     angles = np.rad2deg(np.stack([yaw, pitch, roll], -1))
     if beyond_profile:
         other = np.stack(
-            [_wrap(180 - angles[..., 0]), _wrap(angles[..., 1] + 180), _wrap(angles[..., 2] + 180)],
+            [
+                wrapped(180 - angles[..., 0]),
+                wrapped(angles[..., 1] + 180),
+                wrapped(angles[..., 2] + 180),
+            ],
             -1,
         )
         away = m[..., 2, 2] < 0
@@ -117,5 +123,15 @@ def geodesic_distance(a: ArrayLike, b: ArrayLike) -> Array:
     return np.rad2deg(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
 
 
-def _wrap(degrees: Array) -> Array:
-    return (degrees + 180) % 360 - 180
+def in_plane_angle(matrix: ArrayLike) -> Array:
+    """Degrees (...) by which a face is turned in the picture, clockwise, from ``(..., 3, 3)``.
+
+    The direction of its vertical axis; unlike roll it stays meaningful at a profile.
+    """
+    m = np.asarray(matrix, float)
+    return np.rad2deg(np.arctan2(m[..., 0, 1], m[..., 1, 1]))
+
+
+def wrapped(degrees: Any) -> Any:
+    """Angles in degrees -> the same ones in (-180, 180]."""
+    return 180 - (180 - degrees) % 360

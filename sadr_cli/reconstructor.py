@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import crop_to_image, extract_crop
+from sadr_cli.crop import crop_to_image, extract_crop, turn
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
 from sadr_cli.model.aligner import FaceAligner
@@ -255,8 +255,14 @@ class Reconstructor:
             single = corner.astype(np.float32)
             places = a["vertices"], a["pose_face"]
             vertices, pose_face = (np.multiply(p, np.float32(step), order="C") for p in places)
+            turned = np.eye(3)
+            if crop.angle:
+                turned[:2, :2] = turn(crop.angle)
+                for p in (vertices, pose_face):
+                    p[:] = p @ turned.T.astype(np.float32)
             vertices += single
             pose_face += single
+            up = turned.T  # the same turn with y up
             faces.append(
                 Face(
                     vertices=vertices,
@@ -267,8 +273,9 @@ class Reconstructor:
                     landmark_confidence=agreement * (0.5 + 0.5 * seen),
                     attention=a["attention"],
                     scale=float(a["scale"]) * step,
-                    rotation=a["rotation"].astype(np.float64),
-                    translation=corner * (1, -1, 1) + step * a["translation"].astype(np.float64),
+                    rotation=up @ a["rotation"].astype(np.float64),
+                    translation=corner * (1, -1, 1)
+                    + step * (up @ a["translation"].astype(np.float64)),
                     pose_face=pose_face,
                     crop=crop,
                     detection=detection,

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sadr_cli.crop import (
+    crop_corners,
     crop_from_landmarks,
+    crop_matrix,
     crop_to_image,
     cut_window,
     extract_crop,
@@ -32,10 +35,16 @@ def centroid(image: np.ndarray) -> np.ndarray:
 
 
 @given(
-    st.floats(-500, 500), st.floats(-500, 500), st.floats(5, 3000), st.sampled_from([64, 128, 256])
+    st.floats(-500, 500),
+    st.floats(-500, 500),
+    st.floats(5, 3000),
+    st.sampled_from([64, 128, 256]),
+    st.one_of(st.just(0.0), st.floats(-180, 180)),
 )
-def test_way_back_is_the_inverse(x: float, y: float, size: float, resolution: int) -> None:
-    crop = Crop(x, y, size)
+def test_way_back_is_the_inverse(
+    x: float, y: float, size: float, resolution: int, angle: float
+) -> None:
+    crop = Crop(x, y, size, angle)
     points = np.array([[0, 0, 0], [resolution - 1, 3, -7], [12.25, 100, 4]])
     there = crop_to_image(points, crop, resolution)
     assert np.allclose(image_to_crop(there, crop, resolution), points, atol=1e-6)
@@ -43,11 +52,12 @@ def test_way_back_is_the_inverse(x: float, y: float, size: float, resolution: in
 
 @pytest.mark.parametrize("size", [60.0, 128.0, 300.0, 777.0])
 @pytest.mark.parametrize("resolution", [128, 256])
-def test_a_spot_lands_where_the_way_back_says(size: float, resolution: int) -> None:
+@pytest.mark.parametrize("angle", [0.0, 37.0, -90.0, 180.0])
+def test_a_spot_lands_where_the_way_back_says(size: float, resolution: int, angle: float) -> None:
     """Pixels of the crop and coordinates agree to a small part of a pixel, at every scale."""
     spot = np.array([[410.3, 371.8]])
     photo = blobs(spot, 800, 900, sigma=size / 30)
-    crop = Crop(400.6, 380.1, size)
+    crop = Crop(400.6, 380.1, size, angle)
     cut = extract_crop(photo, crop, resolution)
     assert cut.shape == (resolution, resolution, 3)
     found = crop_to_image(centroid(cut)[None], crop, resolution)
@@ -103,6 +113,45 @@ def test_shrunk_crops_are_whole_to_their_edges(step: float) -> None:
     columns, rows = np.meshgrid(np.arange(128), np.arange(128))
     expected = crop_to_image(np.stack([columns, rows], -1), crop, 128)
     assert np.abs(cut[..., :2] - expected).max() < 0.1 * step
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("size", [70.0, 128.0, 400.0])
+def test_a_quarter_turned_photo_gives_the_same_pixels(turns: int, size: float) -> None:
+    """The crop turned with its photo, in whatever direction: what the network sees is the same."""
+    rng = np.random.default_rng(0)
+    photo = cv2.resize(rng.integers(0, 255, (60, 80, 3), np.uint8), (640, 480))
+    turned = np.ascontiguousarray(np.rot90(photo, -turns))  # clockwise
+    crop = Crop(300.0, 220.0, size)
+    x, y = {1: (479 - 220.0, 300.0), 2: (639 - 300.0, 479 - 220.0), 3: (220.0, 639 - 300.0)}[turns]
+    same = extract_crop(turned, Crop(x, y, size, 90.0 * turns), 128).astype(int)
+    apart = np.abs(same - extract_crop(photo, crop, 128))
+    assert (
+        np.percentile(apart, 99) <= 12 and apart.mean() < 1.5
+    )  # shrinking begins at whole pixels of the photo
+    points = np.array([[0.0, 0, 5], [127, 20, -3]])
+    there = crop_to_image(points, Crop(x, y, size, 90.0 * turns), 128)
+    before = crop_to_image(points, crop, 128)
+    back = {
+        1: np.stack([there[:, 1], 479 - there[:, 0]], 1),
+        2: np.stack([639 - there[:, 0], 479 - there[:, 1]], 1),
+        3: np.stack([639 - there[:, 1], there[:, 0]], 1),
+    }[turns]
+    assert np.allclose(back, before[:, :2], atol=1e-9)
+    assert np.allclose(there[:, 2], before[:, 2])
+
+
+@pytest.mark.parametrize("angle", [0.0, 25.0, 135.0])
+def test_matrix_corners_and_landmarks_agree_about_a_turned_crop(angle: float) -> None:
+    crop = Crop(40.0, 70.0, 64.0, angle)
+    pixels = np.array([[-0.5, -0.5], [63.5, -0.5], [63.5, 63.5], [-0.5, 63.5]])
+    corners = crop_corners(crop)
+    assert np.allclose(crop_to_image(pixels, crop, 64), corners)
+    assert np.allclose(cv2.transform(pixels[None], crop_matrix(crop, 64))[0], corners)
+    again = crop_from_landmarks(corners, margin=1.0, angle=angle)
+    assert np.allclose(
+        (again.center_x, again.center_y, again.size, again.angle), (40, 70, 64, angle)
+    )
 
 
 def test_integer_points_are_not_cut_off() -> None:

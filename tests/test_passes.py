@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from synthetic import posed_face
 
-from sadr_cli.crop import crop_from_landmarks
-from sadr_cli.faces import Crop, Face
+from sadr_cli.crop import crop_from_landmarks, turn
+from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.passes import far_off, second_crop, second_pass
 
 
 @pytest.fixture(scope="module")
 def face(uv) -> Face:
-    return posed_face(uv, yaw=20)
+    return replace(posed_face(uv, yaw=20), detection=None)
 
 
 def cropped_by(face: Face, factor: float) -> Face:
@@ -49,13 +49,61 @@ def test_landmarks_without_extent_give_no_crop(face, value):
 
 def test_the_more_confident_face_stands(face):
     off = cropped_by(face, 1.3)
-    firsts = [replace(off, confidence=c) for c in (0.7, 0.7, 0.7, 0.7)]
-    seconds = [replace(face, confidence=c) for c in (0.8, 0.6, 0.7, np.nan)]
+    firsts = [replace(off, confidence=c) for c in (0.8, 0.8, 0.8, 0.8)]
+    seconds = [replace(face, confidence=c) for c in (0.9, 0.7, 0.8, np.nan)]
     result = second_pass(firsts, lambda ks, crops: seconds)
     assert result[0] is seconds[0]
     assert result[1] is firsts[1]
     assert result[2] is seconds[2]  # as sure: the better crop decides
     assert result[3] is firsts[3]
+
+
+def test_doubtful_faces_are_tried_in_other_turns(face):
+    detection = Detection(np.array([0.0, 0, 10, 10]), points=np.zeros((5, 2)))
+    near = cropped_by(face, 1.0)
+    center = near.crop.center_x, near.crop.center_y
+    sure, doubtful = (replace(near, confidence=c, detection=detection) for c in (0.8, 0.7))
+    unknown = replace(sure, detection=Detection(detection.box))
+    given = replace(unknown, detection=Detection(detection.box, angle=0.0))
+    asked = []
+
+    def reconstruct(ks, crops):
+        asked.extend((k, crop.angle) for k, crop in zip(ks, crops, strict=True))
+        for crop in crops:  # turned about the middle of the detector's box
+            apart = turn(crop.angle) @ (np.array(center) - 5)
+            assert np.allclose((crop.center_x - 5, crop.center_y - 5), apart)
+            assert crop.size == near.crop.size
+        sures = {180.0: 0.9, 90.0: 0.8, -90.0: 0.1}
+        there = without_landmarks(near, np.nan)  # which ask for no other crop
+        return [replace(there, crop=c, confidence=sures[c.angle]) for c in crops]
+
+    result = second_pass(
+        [sure, doubtful, unknown, given, replace(sure, detection=None)], reconstruct
+    )
+    assert asked == [(1, 90.0), (1, 180.0), (1, -90.0), (2, 180.0)]
+    assert [f.crop.angle for f in result] == [0, 180, 180, 0, 0]
+
+
+def test_another_turn_must_be_believable(face):
+    """Where no turn is, the face stays as it was seen first."""
+    first = replace(face, confidence=0.3)
+    others = lambda ks, crops: [replace(face, crop=c, confidence=0.7) for c in crops]  # noqa: E731
+    assert second_pass([first], others)[0] is first
+
+
+@pytest.mark.parametrize(
+    ("angle", "roll", "expected"),
+    [(0, 25, 0), (0, -50, -50), (40, 20, 40), (40, 5, 0), (90, 135, 135), (170, -170, 170)],
+)
+def test_second_crops_turn_with_faces_that_are_far_from_upright(uv, angle, roll, expected):
+    face = posed_face(uv, roll=roll)
+    crop = second_crop(replace(face, crop=replace(face.crop, angle=float(angle))))
+    assert crop.angle == pytest.approx(expected, abs=0.1)
+    own = crop_from_landmarks(face.landmarks, angle=crop.angle)
+    assert (crop.center_x, crop.center_y, crop.size) == (own.center_x, own.center_y, own.size)
+    assert far_off(face, replace(face.crop, angle=60.0)) and far_off(
+        face, replace(crop, angle=-60.0)
+    )
 
 
 def test_only_what_has_a_second_crop_runs_again(face):

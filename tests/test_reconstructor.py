@@ -10,7 +10,7 @@ from sadr_cli.faces import Crop, Detection
 from sadr_cli.model.checkpoint import Checkpoint
 from sadr_cli.model.device import select_device
 from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
-from sadr_cli.pose import euler_to_matrix
+from sadr_cli.pose import euler_to_matrix, in_plane_angle, wrapped
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.uv import UVLayout
 
@@ -50,16 +50,21 @@ def exact_output(uv: UVLayout, yaw: float) -> NetworkOutput:
     )
 
 
+@pytest.mark.parametrize("angle", [0.0, 31.0, 90.0, 180.0, -120.0])
 def test_a_perfect_network_gives_the_exact_face_in_photo_pixels(
-    reconstructor: Reconstructor, uv: UVLayout, monkeypatch
+    reconstructor: Reconstructor, uv: UVLayout, monkeypatch, angle: float
 ) -> None:
     output = exact_output(uv, 35.0)
+    crop = Crop(300, 200, 512, angle)
     monkeypatch.setattr(reconstructor, "runner", _Constant(output, reconstructor))
-    face = reconstructor.reconstruct_crops(crops(1), [Crop(300, 200, 512)])[0]
+    face = reconstructor.reconstruct_crops(crops(1), [crop])[0]
     maps = output.pose_map[0].permute(1, 2, 0).numpy()[uv.mask] * 280
-    assert np.allclose(face.vertices, crop_to_image(maps, Crop(300, 200, 512), 256), atol=0.02)
+    assert np.allclose(face.vertices, crop_to_image(maps, crop, 256), atol=0.02)
+    assert np.allclose(face.pose_face, crop_to_image(maps, crop, 256), atol=0.02)
     assert np.allclose(face.shape, uv.mean_shape, atol=1e-5)
-    assert np.allclose(face.euler, (35, 8, -4), atol=0.01)
+    in_the_crop = euler_to_matrix(35, 8, -4)
+    assert np.allclose(face.rotation, euler_to_matrix(0, 0, angle) @ in_the_crop, atol=2e-4)
+    assert face.turn == pytest.approx(wrapped(in_plane_angle(in_the_crop) + angle), abs=0.01)
     assert face.scale == pytest.approx(140, rel=1e-4)
     up = face.scale * face.shape @ face.rotation.T + face.translation
     assert np.allclose(up * (1, -1, 1), face.vertices, atol=0.02)

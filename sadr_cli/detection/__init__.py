@@ -18,7 +18,8 @@ from sadr_cli.detection.base import (
     select_faces,
 )
 from sadr_cli.detection.boxes import detection_to_record, merge_boxes, read_boxes
-from sadr_cli.detection.calibration import crop_for_detection
+from sadr_cli.detection.calibration import crop_for_detection, face_angle
+from sadr_cli.detection.turned import TurningDetector
 from sadr_cli.errors import UsageError
 from sadr_cli.protocols import FaceDetector
 
@@ -26,10 +27,12 @@ __all__ = [
     "DEFAULT_DETECTOR",
     "DETECTORS",
     "SelectiveDetector",
+    "TurningDetector",
     "available_detectors",
     "create_detector",
     "crop_for_detection",
     "detection_to_record",
+    "face_angle",
     "merge_boxes",
     "non_maximum_suppression",
     "prominence",
@@ -49,7 +52,7 @@ def create_detector(
     min_score: float = 0.0,
     min_size: float = 0.0,
 ) -> FaceDetector:
-    """The detector ``name``, ready to use.
+    """The detector ``name``, ready to use; it also finds faces that are turned in the picture.
 
     faces: as for :func:`select_faces`; where only the main one is wanted, centerface looks at fewer
     pixels, and may leave out the others.
@@ -58,6 +61,8 @@ def create_detector(
     Raises UsageError for an unknown name, MissingDataError when its weights are not there.
     """
     detector = _create(name, device, faces)
+    if name != "none":
+        detector = TurningDetector(detector)
     if min_score or min_size:
         return SelectiveDetector(detector, min_score, min_size)
     return detector

@@ -3,11 +3,13 @@
 One object per face::
 
     {"file": "photos/a.jpg", "face": 0, "box": [x0, y0, x1, y1], "score": 0.93,
-     "points": [[x, y], ... 5], "detector": "centerface", "width": 1200, "height": 800}
+     "points": [[x, y], ... 5], "angle": -3.1, "detector": "centerface", "width": 1200,
+     "height": 800}
 
 Pixels of the upright photo, the centre of the top-left pixel is (0, 0). Needed are ``file`` and
 ``box``. Without ``detector`` the box is taken as the box of the 68 landmarks; ``points`` refine
-the crop where the detector's calibration uses them. Faces of a video also have ``frame`` and
+the crop where the detector's calibration uses them. ``angle``: degrees by which the face is turned,
+clockwise; without it the ``points`` say so. Faces of a video also have ``frame`` and
 ``time``. Lines with a ``summary``, an ``error`` or ``"faces": 0`` are skipped, other keys ignored.
 """
 
@@ -20,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from sadr_cli.detection.calibration import CALIBRATIONS, WHOLE_CROP
+from sadr_cli.detection.calibration import CALIBRATIONS, WHOLE_CROP, face_angle
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Detection, Frame
+from sadr_cli.pose import wrapped
 from sadr_cli.text import LineTooLong
 
 MOST_FACES = 2000  # of one photo: each keeps its crop until the photo is done
@@ -55,11 +58,13 @@ def detection_to_record(detection: Detection, frame: Frame, face: int) -> dict[s
     if frame.index is not None:
         record |= {"frame": frame.index, "time": frame.time}
     points = None if detection.points is None else np.round(detection.points, 2).tolist()
+    angle = face_angle(detection)
     return record | {
         "face": face,
         "box": np.round(detection.box, 2).tolist(),
         "score": round(float(detection.score), 4),
         "points": points,
+        "angle": None if angle is None else round(angle, 2),
         "detector": detection.detector,
         "width": frame.width,
         "height": frame.height,
@@ -125,7 +130,10 @@ def record_to_detection(record: dict[str, Any]) -> Detection:
     if detector not in CALIBRATIONS and detector != WHOLE_CROP:
         known = ", ".join([*CALIBRATIONS, WHOLE_CROP])
         raise ValueError(f"unknown 'detector' {_brief(detector)}: one of {known}")
-    return Detection(box, float(min(max(score, 0.0), 1.0)), points, detector)
+    angle = record.get("angle")
+    if angle is not None:
+        angle = wrapped(_numbers([angle], 1, "'angle' must be a number of degrees").item())
+    return Detection(box, float(min(max(score, 0.0), 1.0)), points, detector, angle)
 
 
 def _parse(text: str) -> dict[str, Any] | None:

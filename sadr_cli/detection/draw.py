@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.crop import crop_corners
 from sadr_cli.detection.base import RGBImage
 from sadr_cli.detection.calibration import crop_for_detection
 from sadr_cli.faces import Detection
@@ -26,14 +27,8 @@ def draw_detections(image: RGBImage, detections: Sequence[Detection]) -> NDArray
     width = max(1, round(max(image.shape[:2]) / 500))
     for number, detection in enumerate(detections):
         crop = crop_for_detection(detection)
-        half = crop.size / 2
-        square = (
-            crop.center_x - half,
-            crop.center_y - half,
-            crop.center_x + half,
-            crop.center_y + half,
-        )
-        _rectangle(canvas, square, _CROP, max(1, width // 2))
+        square = np.array([_pixel(corner) for corner in crop_corners(crop)], np.int32)
+        cv2.polylines(canvas, [square], True, _CROP, max(1, width // 2), cv2.LINE_AA)
         _rectangle(canvas, detection.box, _BOX, width)
         if detection.points is not None:
             radius = max(1, round(detection.size / 50))

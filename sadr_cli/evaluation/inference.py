@@ -28,7 +28,7 @@ from sadr_cli.render.contour import contour_landmarks
 
 PART = 64  # images a part: what an interruption costs at most
 MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
-CONTENT = 3  # counts up when what a part holds changes
+CONTENT = 4  # counts up when what a part holds changes
 NO_FACE = "the detector found no face at the true one"
 
 
@@ -40,6 +40,7 @@ class _Job:
     image: NDArray[np.uint8] | None = None
     pixels: NDArray[np.uint8] | None = None
     crop: Crop | None = None
+    detection: Detection | None = None
     reason: str = ""
 
 
@@ -139,7 +140,7 @@ class _Worker:
         try:
             if path is None:
                 raise InputError(f"no picture of {self.benchmark.names[index]}")
-            image = read_image(path)
+            image, found = read_image(path), None
             if self.detector is None:
                 crop = crop_from_landmarks(truth)
             else:
@@ -153,7 +154,7 @@ class _Worker:
             return _Job(index, reason=str(error))
         pixels = extract_crop(image, crop, self.network.crop_resolution)
         # The photo itself is needed again only for the second pass.
-        return _Job(index, image if self.detector is not None else None, pixels, crop)
+        return _Job(index, image if self.detector is not None else None, pixels, crop, found)
 
 
 def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Detection | None:
@@ -172,7 +173,8 @@ def _run_part(
     ready = [job for job in jobs if job.pixels is not None and job.crop is not None]
     crops = [job.crop for job in ready if job.crop is not None]
     pixels = [job.pixels for job in ready if job.pixels is not None]
-    faces = network.reconstruct_crops(pixels, crops) if ready else []
+    detections = [job.detection for job in ready]
+    faces = network.reconstruct_crops(pixels, crops, detections) if ready else []
     if two_pass:
         images = [job.image for job in ready if job.image is not None]
         size = network.crop_resolution
@@ -181,6 +183,7 @@ def _run_part(
             lambda ks, again: network.reconstruct_crops(
                 [extract_crop(images[k], crop, size) for k, crop in zip(ks, again, strict=True)],
                 again,
+                [detections[k] for k in ks],
             ),
         )
     row = {job.index: k for k, job in enumerate(ready)}
@@ -193,7 +196,7 @@ def _run_part(
         "rotation": np.full((n, 3, 3), np.nan),
         "landmark_visibility": np.full((n, 68), np.nan, np.float32),
         "confidence": np.full(n, np.nan, np.float32),
-        "crop": np.full((n, 3), np.nan),
+        "crop": np.full((n, 4), np.nan),
     }
     if dense:
         out["vertices"] = np.full((n, network.uv.vertex_count, 3), np.nan, np.float32)
@@ -207,7 +210,8 @@ def _run_part(
         out["rotation"][k] = face.rotation
         out["landmark_visibility"][k] = face.landmark_visibility
         out["confidence"][k] = face.confidence
-        out["crop"][k] = face.crop.center_x, face.crop.center_y, face.crop.size
+        crop = face.crop
+        out["crop"][k] = crop.center_x, crop.center_y, crop.size, crop.angle
         if dense:
             out["vertices"][k] = face.vertices
     return out

@@ -102,6 +102,8 @@ def is_face(mesh: MeshFile) -> bool:
     shapes = {k: (len(mesh.vertices), *shape) for k, shape in _A_VERTEX.items()} | _A_FACE
     if "detection_box" in mesh.arrays:
         shapes |= _DETECTION
+    if "crop_angle" in mesh.arrays:  # not in those of 0.2
+        shapes["crop_angle"] = ()
     shapes["attention"] = (len(mesh.arrays.get("attention", ())),) * 2
     found = [(mesh.arrays.get(name), shape) for name, shape in shapes.items()]
     return all(

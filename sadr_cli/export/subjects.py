@@ -194,7 +194,7 @@ def _weld(mesh: MeshFile, uv: UVLayout) -> None:
 
 def _face_of_npz(mesh: MeshFile) -> Face:
     a = mesh.arrays
-    detection = None
+    detection, (x, y, size) = None, a["crop"]
     if "detection_box" in a:
         detection = Detection(a["detection_box"], float(a["detection_score"]))
     return Face(
@@ -209,7 +209,7 @@ def _face_of_npz(mesh: MeshFile) -> Face:
         rotation=a["rotation"],
         translation=a["translation"],
         pose_face=a["pose_face_photo"],
-        crop=Crop(*(float(v) for v in a["crop"])),
+        crop=Crop(float(x), float(y), float(size), float(a.get("crop_angle", 0.0))),
         detection=detection,
         confidence=float(a["face_confidence"]),
     )
@@ -229,7 +229,7 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
     up: NDArray[np.float64] = vertices * (1, -1, 1)
     landmarks = np.array(marks["points"], np.float64)
     apart = float(np.abs(vertices[uv.landmark_indices] - landmarks).max())
-    square = Crop(crop["center_x"], crop["center_y"], crop["size"])
+    square = Crop(crop["center_x"], crop["center_y"], crop["size"], crop.get("angle", 0.0))
     if not apart < 0.02 * square.size + 0.1:
         raise InputError(f"{path}: does not belong to the record beside it")
     attention = _UNKNOWN

@@ -83,7 +83,8 @@ def face_json(
         "pose": {**numbers["pose"], "convention": POSE_CONVENTION},
         "crop": {
             **numbers["crop"],
-            "note": "axis-aligned square in photo pixels, what the network saw",
+            "note": "square in photo pixels, what the network saw; angle: degrees that it is "
+            "turned about its centre, clockwise",
         },
         **attention_numbers(face),
         "detection": numbers["detection"],
@@ -143,6 +144,7 @@ def face_numbers(face: Face) -> dict[str, Any]:
             "center_x": rounded(face.crop.center_x, 4),
             "center_y": rounded(face.crop.center_y, 4),
             "size": rounded(face.crop.size, 4),
+            "angle": rounded(face.crop.angle, 4),
         },
         "detection": detection,
     }
@@ -255,5 +257,6 @@ _PARTS: dict[str, _Checks] = {
 _OPTIONAL: dict[str, _Checks] = {
     "landmarks": {"contour_jaw": matrix(17, 3)},
     "image": {"index": count, "time": number},
+    "crop": {"angle": number},
     "mesh": {"vertices": count, "triangles": count, "to_photo": matrix(4, 4)},
 }

@@ -58,6 +58,7 @@ COLUMNS = [
     "crop_size_px",
     "warnings",
     *MEASURES,
+    "crop_angle_deg",
 ]
 
 _BLOCK = 1 << 16  # bytes written at once
@@ -89,6 +90,7 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
         *(_number(crop[k], 4) for k in ("center_x", "center_y", "size")),
         table_text("; ".join(record["warnings"])),
         *(_number((record.get("expression") or {}).get(name), 4) for name in MEASURES),
+        _number(crop.get("angle", 0.0), 4),
     ]
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.crop import image_to_crop
+from sadr_cli.crop import crop_matrix
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
@@ -57,10 +57,7 @@ class AttentionWriter:
         face, _, (height, width) = _known(mesh, face)
         if face.attention.size <= 1:
             raise UsageError("the attention mask is only in npz meshes: reconstruct with npz")
-        n = len(face.attention)
-        origin = image_to_crop(np.zeros((1, 2)), face.crop, n)[0]
-        step = n / face.crop.size
-        matrix = np.array([[step, 0, origin[0]], [0, step, origin[1]]])
+        matrix = cv2.invertAffineTransform(crop_matrix(face.crop, len(face.attention)))
         picture = cv2.warpAffine(
             np.asarray(face.attention, np.float32),
             matrix,

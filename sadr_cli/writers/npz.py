@@ -70,6 +70,7 @@ def _face_arrays(face: Face) -> tuple[dict[str, Any], dict[str, str]]:
         "euler": (np.array(face.euler), "yaw, pitch, roll in degrees, AFLW2000-3D convention"),
         "quaternion": (np.array(face.quaternion), "w, x, y, z of the rotation"),
         "crop": (np.array(crop), "centre x, centre y, side of the square, photo pixels"),
+        "crop_angle": (np.float64(face.crop.angle), "degrees that it is turned, clockwise"),
         "box": (np.asarray(face.box), "x0, y0, x1, y1 of the landmarks, photo pixels"),
         "face_confidence": (np.float64(face.confidence), "in [0, 1]"),
     }

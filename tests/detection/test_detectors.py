@@ -293,7 +293,7 @@ class TestShared:
 def fresh_centerface(monkeypatch):
     """As in a process that has not looked at anything."""
     monkeypatch.setattr(centerface_module, "_networks", {})
-    return lambda: create_detector("centerface")
+    return CenterFace
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_centerface_says_the_same_in_any_order_and_thread(fresh_centerface, astr
 
 
 def test_the_largest_face_costs_few_pixels_and_is_the_largest(astronaut, group, monkeypatch):
-    every, one = create_detector("centerface"), create_detector("centerface", faces="largest")
+    every, one = CenterFace(), CenterFace(main=True)
     looks: list[int] = []
     look = one._look
     monkeypatch.setattr(one, "_look", lambda *a: looks.append(a[1]) or look(*a))
