@@ -37,6 +37,7 @@ from sadr_cli.version import __version__
 from sadr_cli.writers import MESH_FORMATS, Mesh
 from sadr_cli.writers.compose import write_formats
 from sadr_cli.writers.mesh import vertex_confidence
+from sadr_cli.writers.rim import layout_rim
 
 _FLOOR = 0.1  # weight of what a photo hides, so that every vertex has some
 _SHARP = 4  # power of the texels' weights: the better photo wins, without a seam
@@ -149,7 +150,7 @@ def merge_person(
         small = resize_map(texture.astype(np.float32), SIZE)
         colors = np.rint(uv.from_map(small)).astype(np.uint8)
     mesh = Mesh(
-        (shape * MM_PER_UNIT).astype(np.float32),
+        layout_rim(uv).straighten(shape * MM_PER_UNIT).astype(np.float32),
         uv.triangles,
         "canonical",
         colors=colors,

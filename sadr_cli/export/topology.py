@@ -19,16 +19,19 @@ from sadr_cli.errors import UsageError
 from sadr_cli.open3d_import import import_open3d
 from sadr_cli.uv import SIZE, UVLayout, without_ears
 from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.rim import Rim, make_rim
 
 MIN_TRIANGLES = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """vertices: (K,) which vertices of the layout; triangles: (T, 3) indices into those."""
+    """vertices: (K,) which vertices of the layout; triangles: (T, 3) indices into those; rim: of
+    a part of the layout's grid, else None."""
 
     vertices: NDArray[np.int32]
     triangles: NDArray[np.int32]
+    rim: Rim | None = None
 
 
 def make_topology(uv: UVLayout, triangles: int | None, ears: bool) -> Topology | None:
@@ -47,6 +50,9 @@ def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
     if topology is None:
         return mesh
     ids = topology.vertices
+    vertices = mesh.vertices
+    if topology.rim is not None:
+        vertices = topology.rim.straighten(vertices)
     landmarks = None
     if mesh.landmarks is not None:
         position = np.full(len(mesh.vertices), -1, np.int32)
@@ -58,7 +64,7 @@ def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
 
     return replace(
         mesh,
-        vertices=mesh.vertices[ids],
+        vertices=vertices[ids],
         triangles=topology.triangles,
         colors=pick(mesh.colors),
         uv=pick(mesh.uv),
@@ -76,7 +82,7 @@ def _restrict(uv: UVLayout, mask: NDArray[np.bool_]) -> Topology:
     ids = np.unique(np.concatenate([triangles.ravel(), uv.landmark_indices])).astype(np.int32)
     position = np.full(uv.vertex_count, -1, np.int32)
     position[ids] = np.arange(len(ids), dtype=np.int32)
-    return Topology(ids, position[triangles])
+    return Topology(ids, position[triangles], make_rim(uv, triangles))
 
 
 @lru_cache(maxsize=4)

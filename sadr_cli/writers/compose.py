@@ -22,6 +22,7 @@ from sadr_cli.render.texture import (
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers import FRAMES, MESH_FORMATS, create_writer
 from sadr_cli.writers.mesh import Mesh, face_mesh
+from sadr_cli.writers.rim import layout_rim
 
 _COLORED = frozenset(("obj", "ply", "glb", "usdz", "npz"))
 _TEXTURED = ("glb", "usdz", "obj", "texture")
@@ -69,7 +70,10 @@ def check_texture_size(size: int | None) -> None:
 def compose_mesh(
     face: Face, uv: UVLayout, look: Look, size: tuple[int, int], image: NDArray[np.uint8] | None
 ) -> Mesh:
-    """The mesh of ``face`` with what ``look`` shows; ``size`` is (height, width) of its photo."""
+    """The mesh of ``face`` with what ``look`` shows; ``size`` is (height, width) of its photo.
+
+    The steps of its rim are straightened, see :mod:`sadr_cli.writers.rim`.
+    """
     colors = texture = None
     if image is not None and look.wants_colors:
         colors = vertex_colors(image, face, uv)
@@ -78,7 +82,7 @@ def compose_mesh(
     mesh = face_mesh(face, uv, size[0], look.frame, colors, image_width=size[1])
     if texture is not None:
         mesh = replace(mesh, texture=texture.pixels, real=texture.real)
-    return mesh
+    return replace(mesh, vertices=layout_rim(uv).straighten(mesh.vertices))
 
 
 def write_formats(

@@ -20,6 +20,7 @@ from sadr_cli.crop import image_to_crop
 from sadr_cli.faces import Detection
 from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.sources import iter_sources
+from sadr_cli.writers.rim import layout_rim
 
 UV = layout(0.25)
 
@@ -107,7 +108,9 @@ def test_every_mesh_of_ours_leads_back_to_the_same_face(sadr, made, tmp_path, su
     assert result.exit_code == 0, result.stderr
     with np.load(made / "full" / "b.npz") as a, np.load(second / "b.npz") as b:
         np.testing.assert_allclose(b["vertices"], a["vertices"], atol=2e-3)
-        np.testing.assert_allclose(b["shape"], a["shape"], atol=1e-3)
+        # but for the steps of the rim, which meshes have straight
+        shape = a["shape"] if suffix == "npz" else layout_rim(UV).straighten(a["shape"])
+        np.testing.assert_allclose(b["shape"], shape, atol=1e-3)
         if suffix == "npz":
             np.testing.assert_array_equal(b["visibility"], a["visibility"])
 

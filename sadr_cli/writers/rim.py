@@ -1,0 +1,119 @@
+"""The rim of a mesh over the UV map's pixels, drawn straight where the pixels make steps.
+
+Where the layout's edge runs aslant it goes up in steps, and at the ears a step is 3 mm wide: a rim
+like a saw. The middle of each step stays; what lies between is moved onto the line from middle to
+middle. Numbers and triangles stay as they are, and what is straight already does not move again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sadr_cli.uv import UVLayout
+
+Float = TypeVar("Float", bound=np.floating[Any])
+_LONG = 16  # pixels: an edge as long is none of a step, and bends
+
+
+@dataclass(frozen=True, eq=False)
+class Rim:
+    """Vertices ``moved`` (M,) lie ``share`` (M,) of the way from ``before`` to ``after`` (M,)."""
+
+    moved: NDArray[np.intp]
+    before: NDArray[np.intp]
+    after: NDArray[np.intp]
+    share: NDArray[np.float64]
+
+    def straighten(self, vertices: NDArray[Float]) -> NDArray[Float]:
+        """A copy of ``vertices`` (V, 3) of the layout."""
+        out = vertices.copy()
+        share = self.share[:, None].astype(vertices.dtype)
+        out[self.moved] = (1 - share) * vertices[self.before] + share * vertices[self.after]
+        return out
+
+
+@lru_cache(maxsize=2)
+def layout_rim(uv: UVLayout) -> Rim:
+    """The rim of the whole layout."""
+    return make_rim(uv, uv.triangles)
+
+
+def make_rim(uv: UVLayout, triangles: NDArray[np.int32]) -> Rim:
+    """The rim of some of the layout's triangles (T, 3). Landmarks stay."""
+    parts: list[tuple[int, int, int, float]] = []
+    place = np.stack(uv.rows_columns, 1)
+    fixed = set(uv.landmark_indices.tolist())
+    for loop in _loops(triangles):
+        kept = [k for k in range(len(loop)) if loop[k] in fixed]
+        anchors = sorted({*kept, *_anchors(place[loop])})
+        for first, last in zip(anchors, [*anchors[1:], anchors[0] + len(loop)], strict=True):
+            a, b = loop[first], loop[last % len(loop)]
+            parts += [
+                (loop[k % len(loop)], a, b, (k - first) / (last - first))
+                for k in range(first + 1, last)
+            ]
+    # What would turn a triangle over, as in an ear's rolled edge, stays.
+    shape = np.asarray(uv.mean_shape, np.float64)
+    before = _normals(shape, triangles)
+    while True:
+        rim = _rim(parts)
+        after = _normals(rim.straighten(shape), triangles)
+        over = set(triangles[(before * after).sum(1) < 0].ravel().tolist())
+        rest = [part for part in parts if part[0] not in over]
+        if len(rest) == len(parts):
+            return rim
+        parts = rest
+
+
+def _rim(parts: list[tuple[int, int, int, float]]) -> Rim:
+    indices = np.array([part[:3] for part in parts], np.intp).reshape(-1, 3).T
+    return Rim(indices[0], indices[1], indices[2], np.array([part[3] for part in parts], float))
+
+
+def _normals(shape: NDArray[np.float64], triangles: NDArray[np.int32]) -> NDArray[np.float64]:
+    a, b, c = (shape[triangles[:, k]] for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def _loops(triangles: NDArray[np.int32]) -> list[list[int]]:
+    """The closed lines of edges that only one triangle has, vertex by vertex."""
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    keys = np.sort(edges, 1) @ np.array([int(triangles.max()) + 1, 1])
+    _, first, count = np.unique(keys, return_index=True, return_counts=True)
+    following: dict[int, list[int]] = {}
+    for a, b in edges[first[count == 1]].tolist():
+        following.setdefault(a, []).append(b)
+    loops = []
+    while following:
+        start = next(iter(following))
+        loop, here = [start], following[start].pop()
+        while here != start:
+            loop.append(here)
+            here = following[here].pop()
+        following = {a: rest for a, rest in following.items() if rest}
+        loops.append(loop)
+    return loops
+
+
+def _anchors(place: NDArray[np.intp]) -> list[int]:
+    """Indices into a closed line (N, 2) of pixels that stay: all of long straight parts but their
+    ends, the middle of short ones, and where those are one pixel long, every second corner."""
+    step = np.roll(place, -1, 0) - place
+    corners = np.flatnonzero((step != np.roll(step, 1, 0)).any(1)).tolist()
+    out: list[int] = []
+    if not corners:
+        return list(range(len(place)))
+    for first, last in zip(corners, [*corners[1:], corners[0] + len(place)], strict=True):
+        length = last - first
+        if length > _LONG:
+            out += range(first + _LONG // 4, last - _LONG // 4 + 1)
+        elif length > 1:
+            out.append((first + last) // 2)
+        elif not out or first - out[-1] > 1:
+            out.append(first)
+    return [k % len(place) for k in out]
