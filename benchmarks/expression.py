@@ -90,8 +90,8 @@ def of_people(
 ) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
     """(ours, those of the marked points) of every near-frontal photo."""
     for file in sorted(folder.glob("*.pts")):
-        lines = file.read_text().split("{")[1].split("}")[0].split()
-        points = np.array(lines, float).reshape(68, 2) - 1
+        rows = [line.split() for line in file.read_text().splitlines()]
+        points = np.array([row for row in rows if len(row) == 2 and row[0][0].isdigit()], float) - 1
         photo = next(p for p in folder.glob(f"{file.stem}.*") if p.suffix != ".pts")
         face = reconstruct(read_image(photo), points, network)
         if max(map(abs, face.euler[:2])) < FRONTAL:

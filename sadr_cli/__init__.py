@@ -15,6 +15,9 @@ in any usual format, `save_mesh` writes a face for Blender and others:
         print(face.euler, face.confidence)  # yaw, pitch, roll in degrees; 0 to 1
         save_mesh(f"face{i}.glb", face, reconstructor.uv, image)
 
+`read_run` gives the faces of a finished run as typed records and as a pandas table. A notebook
+shows a `Face` as a mesh to turn.
+
 The names on this page are the public interface and keep their meaning within a major version; every
 other module of the package is private. Errors that a caller can act on are subclasses of
 `SadrError`. Importing the package is cheap: PyTorch and OpenCV are imported by what needs them.
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from sadr_cli.faces import Crop, Detection, Face, Frame
     from sadr_cli.reconstructor import Reconstructor, WeightsInfo
     from sadr_cli.render.contour import contour_landmarks
+    from sadr_cli.results.run_table import FaceResult, InputResult, Run, read_run
     from sadr_cli.sources.images import read_image
     from sadr_cli.uv import UVLayout
     from sadr_cli.version import __version__
@@ -53,6 +57,10 @@ __all__ = [  # noqa: RUF022
     "read_image",
     "save_mesh",
     "contour_landmarks",
+    "read_run",
+    "Run",
+    "FaceResult",
+    "InputResult",
     "SadrError",
     "InputError",
     "MissingDataError",
@@ -68,6 +76,7 @@ _HOMES = {
         ("InputError", "MissingDataError", "OutputError", "SadrError", "UsageError"),
         "sadr_cli.errors",
     ),
+    **dict.fromkeys(("FaceResult", "InputResult", "Run", "read_run"), "sadr_cli.results.run_table"),
     "UVLayout": "sadr_cli.uv",
     "read_image": "sadr_cli.sources.images",
     "save_mesh": "sadr_cli.writers.compose",

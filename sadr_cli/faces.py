@@ -7,6 +7,7 @@ viewer in the same scale; only its differences are meaningful.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,8 @@ class Face:
     confidence: one number in [0, 1] for the face, the agreement over all landmarks.
     contour: (68, 3) landmarks whose jaw lies on the outline that the photo shows, where asked for
         (``sadr_cli.contour_landmarks``); else None.
+    picture: (n, n, 3) uint8 RGB, the pixels of ``crop`` as the network saw them, or None.
+    viewer: makes the HTML of a notebook's view of the face, or None.
     """
 
     vertices: FloatArray
@@ -145,6 +148,14 @@ class Face:
     confidence: float = 1.0
     warnings: tuple[str, ...] = field(default=())
     contour: FloatArray | None = None
+    picture: NDArray[np.uint8] | None = None
+    viewer: Callable[[Face], str] | None = None
+
+    def _repr_html_(self) -> str | None:
+        """The face as a mesh to turn, for notebooks; None, and so the text, where there is none."""
+        if self.viewer is None or not len(self.shape):
+            return None
+        return self.viewer(self)
 
     @property
     def shown_landmarks(self) -> FloatArray:

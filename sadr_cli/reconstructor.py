@@ -203,7 +203,8 @@ class Reconstructor:
 
                     torch.cuda.empty_cache()
                 continue
-            faces.extend(self._faces(arrays, crops[start:stop], sources[start:stop]))
+            part = slice(start, stop)
+            faces.extend(self._faces(arrays, images[part], crops[part], sources[part]))
             start = stop
         return faces
 
@@ -239,11 +240,13 @@ class Reconstructor:
     def _faces(
         self,
         arrays: dict[str, Sequence[Any]],
+        images: Sequence[NDArray[np.uint8]],
         crops: Sequence[Crop],
         detections: Sequence[Detection | None],
     ) -> list[Face]:
         index = self.uv.landmark_indices
         faces = []
+        viewer = _Viewer(self.uv)
         for i, (crop, detection) in enumerate(zip(crops, detections, strict=True)):
             a = {k: v[i] for k, v in arrays.items()}
             step = crop.size / SIZE
@@ -280,9 +283,26 @@ class Reconstructor:
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),
+                    picture=images[i],
+                    viewer=viewer,
                 )
             )
         return [replace(f, warnings=_warnings(f)) for f in faces]
+
+
+class _Viewer:
+    """Makes a face's view for notebooks. It does not go to other processes with the face."""
+
+    def __init__(self, uv: UVLayout) -> None:
+        self._uv = uv
+
+    def __call__(self, face: Face) -> str:
+        from sadr_cli.notebook import face_html
+
+        return face_html(face, self._uv)
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(None), ()
 
 
 def _warnings(face: Face) -> tuple[str, ...]:

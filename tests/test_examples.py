@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,16 @@ def test_the_python_of_the_readme(tmp_path: Path) -> None:
     for block in blocks:
         assert "(68, 3)" in run(tmp_path, sys.executable, "-c", block)
     assert (tmp_path / "face0.glb").is_file()
+
+
+def test_the_page_about_python(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
+    shutil.copy(EXAMPLES / "photos" / "hopper.jpg", tmp_path / "photo.jpg")
+    run(tmp_path, "sadr", "reconstruct", "photo.jpg", "--out", "meshes")
+    if find_spec("pandas") is None:
+        blocks = [block for block in blocks if "to_pandas" not in block]
+    output = "".join(run(tmp_path, sys.executable, "-c", block) for block in blocks)
+    assert output.startswith("photo 0 ") and "(68, 3)" in output
 
 
 def test_pipeline(tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +24,16 @@ from sadr_cli.documents import parse
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import file_size, read_file
+from sadr_cli.render.coarse import encode_mesh
 from sadr_cli.render.overlay import draw_quickly, render_overlay
 from sadr_cli.render.texture import color_map
 from sadr_cli.results.fields import Damaged, Fields, count, matrix, text
-from sadr_cli.uv import MM_PER_UNIT, UVLayout, grid_triangles, without_ears
+from sadr_cli.uv import UVLayout
 from sadr_cli.writers.mesh import Mesh
 
 FOLDER = ".cards"
 THUMBNAIL, TEXTURE = 176, 128  # pixels
 _STRIP, _STRIP_SIDE = 12, 96  # pictures of a video's strip, pixels
-STEP = 4  # pixels of the UV map between vertices of the page's meshes
-QUANTUM_MM = 0.05  # step of their coordinates
 _LARGEST, _LARGEST_PICTURE = 1 << 28, 1 << 18  # bytes of a photo's cards, of a picture's base64
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _JPEG_START = base64.b64encode(b"\xff\xd8\xff").decode()
@@ -44,42 +41,12 @@ _WIDER = 1.15  # of the network's crop: what a thumbnail shows
 _QUALITY = 72
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The coarse mesh that all faces of a page share.
-
-    vertices: (K,) vertex of the layout; triangles: (T, 3); uv: (K, 2) texture coordinates,
-    v down; mean: (K, 3) mean shape in millimetres.
-    """
-
-    vertices: NDArray[np.int32]
-    triangles: NDArray[np.int32]
-    uv: NDArray[np.float32]
-    mean: NDArray[np.float32]
-
-
-@lru_cache(maxsize=2)
-def page_grid(uv: UVLayout) -> Grid:
-    """Every fourth row and column of the UV layout, without the ears, whose rim would be ragged."""
-    index = np.where(without_ears(uv), uv.index_map, -1)
-    index = index[STEP // 2 - 1 :: STEP, STEP // 2 - 1 :: STEP]
-    ids, triangles = np.unique(grid_triangles(index), return_inverse=True)
-    coordinates = uv.uv_coordinates[ids] * (1, -1) + (0, 1)
-    mean = uv.mean_shape[ids] * np.float32(MM_PER_UNIT)
-    return Grid(
-        ids.astype(np.int32),
-        triangles.reshape(-1, 3).astype(np.int32),
-        coordinates.astype(np.float32),
-        mean.astype(np.float32),
-    )
-
-
 @dataclass(frozen=True)
 class Card:
     """What the page shows of a face; text is base64.
 
-    face: its number. thumbnail, texture: JPEG. mesh: see :func:`encode_mesh`. rotation: (9,) rows
-    of the rotation matrix. strip: of a track, see :meth:`Strip.text`.
+    face: its number. thumbnail, texture: JPEG. mesh: see ``render.coarse.encode_mesh``.
+    rotation: (9,) rows of the rotation matrix. strip: of a track, see :meth:`Strip.text`.
     """
 
     face: int
@@ -117,30 +84,6 @@ def face_card(
         mesh=encode_mesh(face, uv),
         rotation=tuple(np.asarray(face.rotation).round(5).ravel().tolist()),
     )
-
-
-def encode_mesh(face: Face, uv: UVLayout) -> str:
-    """The pose-free face on the page's grid: deflated differences from the mean, base64.
-
-    Whole steps of QUANTUM_MM, each vertex less the one before it, all x, then y, then z; low
-    bytes before high bytes.
-    """
-    grid = page_grid(uv)
-    shape = np.asarray(face.shape)[grid.vertices] * MM_PER_UNIT - grid.mean
-    steps = np.clip(np.rint(shape / QUANTUM_MM), -32768, 32767).astype(np.int16)
-    delta = np.diff(steps.T, axis=1, prepend=np.int16(0)).astype("<i2")
-    planes = delta.reshape(-1).view(np.uint8).reshape(-1, 2).T
-    return _text(zlib.compress(planes.tobytes(), 6))
-
-
-def is_mesh(text: str, uv: UVLayout) -> bool:
-    """Whether ``text`` unpacks to what :func:`encode_mesh` packs."""
-    size = 6 * len(page_grid(uv).vertices)
-    try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
-    except (ValueError, zlib.error):
-        return False
-    return len(data) == size
 
 
 class Strip:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import math
@@ -11,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from sadr_cli.faces import LOW_CONFIDENCE, PROFILE_YAW
 from sadr_cli.files import atomic_stream
 from sadr_cli.folder import open_file
-from sadr_cli.gallery.cards import QUANTUM_MM, Card, is_mesh, page_grid, read_cards
-from sadr_cli.pages import page_json, render_page
+from sadr_cli.gallery.cards import Card, read_cards
+from sadr_cli.pages import mesh_script, page_json, render_page
+from sadr_cli.render.coarse import is_mesh, page_mesh
 from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.manifest import Damage, ManifestReader
 from sadr_cli.uv import UVLayout
@@ -47,12 +45,17 @@ def write_page(folder: Path, uv: UVLayout) -> Path:
             _HERE / "page.html",
             title=f"Faces of {folder.absolute().name}",
             style=(_HERE / "page.css").read_text(encoding="utf-8"),
-            script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+            script=_script(),
             page=page,
         )
         for part in parts:
             file.write(part.encode("utf-8", "replace"))
     return path
+
+
+def _script() -> str:
+    first, last = ((_HERE / name).read_text(encoding="utf-8") for name in ("grid.js", "dialog.js"))
+    return f"{first}{mesh_script()}{last}"
 
 
 class _Page:
@@ -66,8 +69,7 @@ class _Page:
             "block": _BLOCK,
             "low_confidence": LOW_CONFIDENCE,
             "profile": PROFILE_YAW,
-            "quantum": QUANTUM_MM,
-            "grid": _grid(uv),
+            **page_mesh(uv),
         }
 
     def blocks(self) -> Iterator[Markup]:
@@ -167,16 +169,3 @@ def _curves(folder: Path, entry: Entry) -> dict[int, list[list[float]]]:
         return {}
     points = {k: [v[i : i + 5].tolist() for i in range(0, len(v), 5)] for k, v in curves.items()}
     return {k: v[:: -(-len(v) // _CURVE)] for k, v in points.items()}
-
-
-def _grid(uv: UVLayout) -> dict[str, str]:
-    grid = page_grid(uv)
-    return {
-        "mean": _text(np.rint(grid.mean / QUANTUM_MM).astype("<i2")),
-        "triangles": _text(grid.triangles.astype("<u2")),
-        "uv": _text(grid.uv.astype("<f4")),
-    }
-
-
-def _text(values: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")

@@ -43,6 +43,14 @@ def render_page(
     )
 
 
+def mesh_script() -> str:
+    """JavaScript that shows a face as a mesh to turn, see :mod:`sadr_cli.render.coarse`.
+
+    The script before it defines ``about`` (``grid`` and ``quantum``), ``$`` and ``payload``.
+    """
+    return (_HERE / "mesh.js").read_text(encoding="utf-8")
+
+
 def page_json(value: Any) -> str:
     """JSON for a script element, whatever text is in it; a ``Markup``."""
     from jinja2.utils import htmlsafe_json_dumps

@@ -18,6 +18,7 @@ from synthetic import posed_face
 
 from sadr_cli.gallery import cards, page, write_page
 from sadr_cli.pipeline import RunSettings, Work, run
+from sadr_cli.render import coarse
 from sadr_cli.sources import iter_sources
 from sadr_cli.uv import MM_PER_UNIT
 
@@ -50,11 +51,11 @@ def about(path):
 
 def decode_mesh(text, uv):
     """(K, 3) millimetres of a card's mesh, as the page's script reads it."""
-    grid = cards.page_grid(uv)
+    grid = coarse.page_grid(uv)
     planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
     delta = np.ascontiguousarray(planes.reshape(2, -1).T).view("<i2").reshape(3, -1)
     steps = np.cumsum(delta, axis=1, dtype=np.int16).T
-    return grid.mean + steps * np.float32(cards.QUANTUM_MM)
+    return grid.mean + steps * np.float32(coarse.QUANTUM_MM)
 
 
 def test_meshes_come_back(uv):
@@ -62,8 +63,8 @@ def test_meshes_come_back(uv):
     rng = np.random.default_rng(0)
     shape = face.shape + rng.normal(0, 0.02, face.shape.shape)
     face = replace(face, shape=shape)
-    grid = cards.page_grid(uv)
-    back = decode_mesh(cards.encode_mesh(face, uv), uv)
+    grid = coarse.page_grid(uv)
+    back = decode_mesh(coarse.encode_mesh(face, uv), uv)
     np.testing.assert_allclose(back, shape[grid.vertices] * MM_PER_UNIT, atol=0.03)
     assert 1000 < len(grid.vertices) < 65536 and grid.triangles.max() == len(grid.vertices) - 1
 
