@@ -18,13 +18,13 @@ _Array = NDArray[np.floating[Any]]
 # the median of 300 faces without expression (UTKFace, LFW), 1 the 98th percentile of 1,300 faces
 # of 300-W and AFLW up to 40 degrees of yaw. Of eyes 0 is their 2nd percentile, 1 that median.
 CALIBRATION = {
-    "jawOpen": (-0.0382, 0.0529),
-    "mouthWide": (0.5890, 0.7448),
-    "mouthSmile": (0.0405, 0.1619),
+    "jawOpen": (-0.0382, 0.0502),
+    "mouthWide": (0.5890, 0.7430),
+    "mouthSmile": (0.0405, 0.1629),
     "eyeOpenLeft": (0.2664, 0.2886),
-    "eyeOpenRight": (0.2769, 0.2980),
-    "browRaiseLeft": (0.2366, 0.2748),
-    "browRaiseRight": (0.2359, 0.2740),
+    "eyeOpenRight": (0.2771, 0.2980),
+    "browRaiseLeft": (0.2366, 0.2729),
+    "browRaiseRight": (0.2359, 0.2726),
 }
 MEASURES = tuple(CALIBRATION)
 

@@ -204,7 +204,7 @@ class Reconstructor:
                     torch.cuda.empty_cache()
                 continue
             part = slice(start, stop)
-            faces.extend(self._faces(arrays, images[part], crops[part], sources[part]))
+            faces.extend(self._faces(arrays, crops[part], sources[part], images[part]))
             start = stop
         return faces
 
@@ -240,9 +240,9 @@ class Reconstructor:
     def _faces(
         self,
         arrays: dict[str, Sequence[Any]],
-        images: Sequence[NDArray[np.uint8]],
         crops: Sequence[Crop],
         detections: Sequence[Detection | None],
+        images: Sequence[NDArray[np.uint8]] | None = None,
     ) -> list[Face]:
         index = self.uv.landmark_indices
         faces = []
@@ -283,7 +283,7 @@ class Reconstructor:
                     crop=crop,
                     detection=detection,
                     confidence=float(np.exp(-gap.mean() / AGREEMENT)),
-                    picture=images[i],
+                    picture=None if images is None else images[i],
                     viewer=viewer,
                 )
             )
