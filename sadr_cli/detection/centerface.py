@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
 from sadr_cli.crop import box_iou
+from sadr_cli.detection import windows
 from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominences
 from sadr_cli.detection.files import find_file, where_to_put
 from sadr_cli.detection.pieces import detect_in_pieces
@@ -35,12 +36,7 @@ WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
-# OpenCV keeps 230 bytes per pixel: closer looks are taken in strips. Each strip sees so much beyond
-# its own rows; larger faces are left to the look before.
-_STRIP_PIXELS = 1_700_000
-_STRIP_MARGIN = 96
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-_MULTIPLE = 32  # the network halves its input five times
 
 
 def find_weights() -> Path | None:
@@ -77,10 +73,12 @@ class CenterFaceSettings:
         mostly a difficult face, a doubtful small one mostly a texture.
     sides: the photo is looked at with its longer side scaled to the first, and to each further
         one as long as the last look calls for a closer one and, from the third, the photo has the
-        pixels. A closer one is called for when no face is sure yet, or the last look had a hint
-        (``first_hint_score``, then ``hint_score``) of one smaller than ``small`` pixels, outside
-        the faces that are sure. The network's boxes are best for faces of 50 to 300 pixels: hence
-        the first look at few.
+        pixels. A closer one is called for when no face is sure yet, or by hints
+        (``first_hint_score`` in the first two looks, then ``hint_score``) of faces smaller than
+        ``small`` pixels, outside those that are sure; then it is taken around the hints alone
+        (see ``windows``), except for the second look where the photo has its pixels: the first
+        does not hint at every face. The network's boxes are best for faces of 50 to 300 pixels:
+        hence the first look at few.
     large: pixels; a closer look leaves larger boxes to the look before it, so that it cannot
         take a part of a face for a face.
     main_sides: looks that come before ``sides`` where only the main face is wanted. One suffices
@@ -129,18 +127,18 @@ class CenterFace:
     def _detect(self, image: RGBImage) -> list[Detection]:
         settings = self.settings
         found: list[_Faces] = []
+        hints: NDArray[np.float64] | None = None  # of the look before; None: look everywhere
         for side in self._sides(image):
-            boxes, scores, points = self._look(image, side)
+            if side == settings.sides[1] <= max(image.shape[:2]):
+                hints = None  # the first look had too few pixels to hint at every face
+            found.append(self._look(image, side, hints, closer=bool(found)))
             scale = side / max(image.shape[:2])
-            if found:
-                in_strips = side * min(image.shape[:2]) * scale > _STRIP_PIXELS
-                largest = 1.5 * _STRIP_MARGIN if in_strips else settings.large
-                fits = _sizes(boxes) * scale < largest
-                boxes, scores, points = boxes[fits], scores[fits], points[fits]
-            found.append((boxes, scores, points))
-            if self._only_main and self._has_main(found, image.shape[:2], scale):
-                break
-            if not self._only_main and self._has_all(found, scale):
+            if self._only_main:
+                done = self._has_main(found, image.shape[:2], scale)
+            else:
+                hints = self._hints(found, scale)
+                done = hints is not None and not len(hints)
+            if done:
                 break
         boxes, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
         keep = non_maximum_suppression(boxes, scores, settings.max_overlap)
@@ -151,12 +149,17 @@ class CenterFace:
             chosen = keep[large & (scores[keep] >= settings.fallback_score)]
         return [Detection(boxes[i], float(scores[i]), points[i], self.name) for i in chosen]
 
-    def _has_all(self, found: Sequence[_Faces], scale: float) -> bool:
-        """Whether no closer look is called for; ``scale`` is that of the last one."""
+    def _hints(self, found: Sequence[_Faces], scale: float) -> NDArray[np.float64] | None:
+        """Boxes of the last look, at ``scale``, that call for a closer one, best first; None where
+        no face is sure yet."""
         sure = np.concatenate([b[s >= self.settings.score] for b, s, _ in found])
-        boxes = found[-1][0]
-        hints = boxes[_sizes(boxes) * scale < self.settings.small]
-        return bool(len(sure) and _part_of(hints, sure).all())
+        if not len(sure):
+            return None
+        boxes, scores, _ = found[-1]
+        small = _sizes(boxes) * scale < self.settings.small
+        boxes, scores = boxes[small], scores[small]
+        hints = ~_part_of(boxes, sure)
+        return boxes[hints][np.argsort(-scores[hints], kind="stable")]
 
     def _has_main(self, found: Sequence[_Faces], photo: tuple[int, int], scale: float) -> bool:
         """The same where only the main face of the ``photo`` (height, width) is wanted."""
@@ -181,30 +184,48 @@ class CenterFace:
                 sides.append(side)
         return sides
 
-    def _look(self, image: RGBImage, side: int) -> _Faces:
-        """Boxes (N, 4), scores (N,), points (N, 5, 2) with the longer side scaled to ``side``."""
+    def _look(
+        self,
+        image: RGBImage,
+        side: int,
+        hints: NDArray[np.float64] | None = None,
+        closer: bool = False,
+    ) -> _Faces:
+        """Boxes (N, 4), scores (N,), points (N, 5, 2) with the longer side scaled to ``side``.
+
+        hints: (K, 4) boxes around which to look; None: everywhere. closer: not the first look,
+        to which large boxes are left.
+        """
         height, width = image.shape[:2]
         scale = side / max(height, width)
         shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
-        canvas = np.zeros((*(-(-n // _MULTIPLE) * _MULTIPLE for n in size[::-1]), 3), np.uint8)
+        sides = [-(-n // windows.MULTIPLE) * windows.MULTIPLE for n in size[::-1]]
+        canvas = np.zeros((*sides, 3), np.uint8)
         canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
-        first = side == self.settings.sides[0] and not self._only_main
+        first = side in self.settings.sides[:2] and not self._only_main
         threshold = self.settings.first_hint_score if first else self.settings.hint_score
+        ratio = np.array([width / size[0], height / size[1]])
+        chosen, largest = windows.strips(*sides), self.settings.large
+        near = None if hints is None else windows.around(to_edge(hints) / np.tile(ratio, 2), *sides)
+        if near is not None:
+            chosen, largest = near, windows.SIDE - 2.0 * windows.MARGIN
+        elif len(chosen) > 1:
+            largest = 1.5 * windows.STRIP_MARGIN
         parts = []
-        for rows, own in _strips(*canvas.shape[:2]):
-            blob = cv2.dnn.blobFromImage(canvas[rows])  # RGB, no mean, no scaling
+        for window in chosen:
+            blob = cv2.dnn.blobFromImage(canvas[window.rows, window.columns])  # RGB, no scaling
             heat, extent, offset, marks = self._forward(blob)
             boxes, scores, points = _decode(heat, extent, offset, marks, threshold)
-            boxes[:, 1::2] += rows.start
-            points[..., 1] += rows.start
-            middle = (boxes[:, 1] + boxes[:, 3]) / 2
-            mine = (own.start <= middle) & (middle < own.stop)
+            start = np.array([window.columns.start, window.rows.start])
+            boxes, points = boxes + np.tile(start, 2), points + start
+            mine = window.counts(boxes)
+            if closer:
+                mine &= _sizes(boxes) < largest
             parts.append((boxes[mine], scores[mine], points[mine]))
         boxes, scores, points = (np.concatenate(part) for part in zip(*parts, strict=True))
         # The network counts from the first pixel's corner, Detection from its centre.
-        ratio = np.array([width / size[0], height / size[1]])
         boxes = from_edge(boxes.reshape(-1, 2, 2) * ratio).reshape(-1, 4)
         return boxes, scores, from_edge(points * ratio)
 
@@ -217,7 +238,7 @@ class _Network:
     """
 
     def __init__(self, path: Path) -> None:
-        first = np.zeros((1, 3, _MULTIPLE, _MULTIPLE), np.float32)
+        first = np.zeros((1, 3, windows.MULTIPLE, windows.MULTIPLE), np.float32)
         self._path = path
         self._opencv = Native(partial(_read, path), lambda net: _run_opencv(net, first))
         self._openvino: Compiled | None = self._compiled(first)
@@ -264,21 +285,6 @@ def _read(path: Path) -> Any:
         return cv2.dnn.readNetFromONNX(str(path))
     except cv2.error as error:
         raise MissingDataError(f"{path} is damaged: OpenCV cannot read it ({error.err})") from error
-
-
-def _strips(height: int, width: int) -> list[tuple[slice, slice]]:
-    """(rows to look at, rows whose faces count) of a picture, from top to bottom."""
-    count = -(-height * width // _STRIP_PIXELS)
-    if count == 1:
-        return [(slice(0, height), slice(-height, 2 * height))]
-    step = -(-height // (count * _MULTIPLE)) * _MULTIPLE
-    strips = []
-    for top in range(0, height, step):
-        rows = slice(max(top - _STRIP_MARGIN, 0), min(top + step + _STRIP_MARGIN, height))
-        first, last = top == 0, top + step >= height
-        own = slice(-height if first else top, 2 * height if last else top + step)
-        strips.append((rows, own))
-    return strips
 
 
 def _part_of(hints: NDArray[np.float64], faces: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from sadr_cli.detection import (
     non_maximum_suppression,
     prominence,
     select_faces,
+    windows,
 )
 from sadr_cli.detection import centerface as centerface_module
 from sadr_cli.detection import files as files_module
@@ -90,20 +91,43 @@ class TestCenterFace:
 
     def test_close_looks_in_strips_find_the_same(self, detector, astronaut, monkeypatch) -> None:
         """Also where a face lies across the border of two strips."""
-        from sadr_cli.detection import centerface
-
         photo = np.full((1280, 1280, 3), 120, np.uint8)
         for k in range(6):
             photo[200 * k + 20 : 200 * k + 220, 200 * k + 20 : 200 * k + 220] = cv2.resize(
                 astronaut, (200, 200), interpolation=cv2.INTER_AREA
             )
         whole = detector.detect(photo)
-        monkeypatch.setattr(centerface, "_STRIP_PIXELS", 450_000)
+        monkeypatch.setattr(windows, "STRIP_PIXELS", 450_000)
+        monkeypatch.setattr(windows, "around", lambda *_: None)
         strips = detector.detect(photo)
         assert len(whole) == len(strips) == 6
         for a in whole:
             b = min(strips, key=lambda face: float(np.abs(face.box - a.box).max()))
             np.testing.assert_allclose(b.box, a.box, atol=1.5)
+
+    def test_closer_looks_are_around_hints(self, detector, astronaut, monkeypatch) -> None:
+        """The third look, at four megapixels, computes a few windows; it finds what a whole one
+        does."""
+        photo = np.full((1700, 2400, 3), 120, np.uint8)
+        photo[:, :1200] = cv2.resize(astronaut, (1700, 1700))[:, 200:1400]
+        for y in (300, 1300):
+            photo[y : y + 150, 1900:2050] = cv2.resize(
+                astronaut, (150, 150), interpolation=cv2.INTER_AREA
+            )
+        pixels: list[int] = []
+        forward = detector._forward
+        monkeypatch.setattr(
+            detector, "_forward", lambda x: pixels.append(x[0, 0].size) or forward(x)
+        )
+        found = detector.detect(photo)
+        near, pixels[:] = sum(pixels), []
+        monkeypatch.setattr(windows, "around", lambda *_: None)
+        whole = detector.detect(photo)
+        assert len(found) == len(whole) == 3
+        assert near < 0.4 * sum(pixels)
+        for a in whole:
+            b = min(found, key=lambda face: float(np.abs(face.box - a.box).max()))
+            np.testing.assert_allclose(b.box, a.box, atol=0.1 * a.size)
 
     @pytest.mark.parametrize("size", [(512, 512), (100, 700), (33, 47), (1, 1), (3, 2000)])
     def test_no_face_in_noise_of_any_shape(self, detector, size) -> None:
@@ -343,7 +367,7 @@ def test_the_largest_face_costs_few_pixels_and_is_the_largest(astronaut, group, 
     every, one = CenterFace(), CenterFace(main=True)
     looks: list[int] = []
     look = one._look
-    monkeypatch.setattr(one, "_look", lambda *a: looks.append(a[1]) or look(*a))
+    monkeypatch.setattr(one, "_look", lambda *a, **k: looks.append(a[1]) or look(*a, **k))
     beside = np.zeros((1200, 1500, 3), np.uint8)  # the same face small, and smaller still
     beside[100:356, 100:356] = astronaut[::2, ::2]
     beside[700:828, 900:1028] = astronaut[::4, ::4]
