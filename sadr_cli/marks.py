@@ -1,6 +1,7 @@
 """The mark in every picture and video that sadr makes, by which it never takes them for photos.
 
-A PNG text, a JPEG comment, a free box of an MP4: all of them beside the picture itself.
+A PNG text, a JPEG or GIF comment, a chunk of a WebP, a free box of an MP4: all of them beside the
+picture itself.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from pathlib import Path
 
 PICTURE, CROP = "picture", "crop"
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_GIF, _RIFF = b"GIF8", b"RIFF"
 _HEAD = 33  # bytes of a PNG's signature and its first chunk
 _START, _END = 512, 64  # bytes of a file that are looked at
 
 
 def marked(data: bytes, kind: str = PICTURE) -> bytes:
-    """A PNG or JPEG file with the mark; ``kind`` is PICTURE, or CROP of a photo."""
+    """A PNG, JPEG, GIF or WebP file with the mark; ``kind`` is PICTURE, or CROP of a photo."""
     text = _text(kind)
+    if data.startswith(_GIF):  # before the byte that ends it
+        return data[:-1] + b"\x21\xfe" + bytes([len(text)]) + text + b"\0" + data[-1:]
+    if data.startswith(_RIFF):
+        chunk = b"MARK" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
+        return data[:4] + struct.pack("<I", len(data) + len(chunk) - 8) + data[8:] + chunk
     if data.startswith(_PNG):
         chunk = b"tEXt" + text
         check = struct.pack(">I", zlib.crc32(chunk))
@@ -47,16 +54,21 @@ def mark_of(path: str | os.PathLike[str]) -> str | None:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             return None
         seen = os.read(file, _START)
-        if seen[4:8] == b"ftyp":
+        if _ends_with_it(seen):
             os.lseek(file, -_END, os.SEEK_END)
             seen += os.read(file, _END)
     except OSError:
         return None
     finally:
         os.close(file)
-    if not (seen.startswith((_PNG, _JPEG)) or seen[4:8] == b"ftyp"):
+    if not (seen.startswith((_PNG, _JPEG)) or _ends_with_it(seen)):
         return None
     return next((kind for kind in (PICTURE, CROP) if _text(kind) in seen), None)
+
+
+def _ends_with_it(start: bytes) -> bool:
+    """Whether the mark is at the end of files that begin so."""
+    return start[4:8] == b"ftyp" or start.startswith((_GIF, _RIFF))
 
 
 def _text(kind: str) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -12,6 +13,7 @@ from sadr_cli.cli.options import (
     MessageOptions,
     TextureSizeOption,
     WeightsOption,
+    complete,
     complete_all_formats,
     complete_frame,
 )
@@ -22,6 +24,63 @@ from sadr_cli.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
     from sadr_cli.export.run import Exported
+    from sadr_cli.export.turntable import Pictures
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Pictures of faces by themselves."""
+
+    TITLE: ClassVar[str] = "Pictures"
+
+    frontal: Annotated[
+        bool, typer.Option("--frontal", help="The face from the front, PNG, transparent around.")
+    ] = False
+    turntable: Annotated[
+        str | None,
+        typer.Option(
+            "--turntable",
+            metavar="mp4|gif|webp",
+            help="The face turning from side to side, four seconds that repeat.",
+            show_default=False,
+            autocompletion=complete("mp4", "gif", "webp"),
+        ),
+    ] = None
+    contact_sheet: Annotated[
+        str | None,
+        typer.Option(
+            "--contact-sheet",
+            metavar="png|pdf",
+            help="All faces with their names, 42 on a sheet.",
+            show_default=False,
+            autocompletion=complete("png", "pdf"),
+        ),
+    ] = None
+    picture_size: Annotated[
+        int,
+        typer.Option("--picture-size", metavar="N", help="Pixels of --frontal and --turntable."),
+    ] = 400
+
+    @property
+    def wanted(self) -> bool:
+        return self.frontal or self.turntable is not None or self.contact_sheet is not None
+
+    @property
+    def pictures(self) -> Pictures:
+        from sadr_cli.export.turntable import Pictures
+
+        return Pictures(self.frontal, self.turntable, self.picture_size)
+
+    def check(self) -> None:
+        """UsageError for kinds and sizes that there are not."""
+        for name, value, kinds in (
+            ("--turntable", self.turntable, ("mp4", "gif", "webp")),
+            ("--contact-sheet", self.contact_sheet, ("png", "pdf")),
+        ):
+            if value is not None and value not in kinds:
+                raise UsageError(f"{name} takes {', '.join(kinds)}, not {value!r}")
+        if not 64 <= self.picture_size <= 2048:
+            raise UsageError(f"--picture-size takes 64 to 2048 pixels, not {self.picture_size}")
 
 
 def export(
@@ -38,16 +97,18 @@ def export(
             "--out", "-o", metavar="PATH", help="Folder for the files; for model, a file."
         ),
     ],
+    pictures: PictureOptions,
+    messages: MessageOptions,
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             metavar="LIST",
             help=f"{MESH_HELP} For model: onnx, torchscript or safetensors.",
+            show_default=False,
             autocompletion=complete_all_formats,
         ),
-    ],
-    messages: MessageOptions,
+    ] = None,
     frame: Annotated[
         str | None,
         typer.Option(
@@ -105,20 +166,29 @@ def export(
     `sadr export model` writes the network and its self-alignment as one file: 256 x 256 crops
     in; P, D, A, the aligned face G and the pose out.
 
+    Pictures, with or without --format: NAME.frontal.png, the textured face from the front;
+    NAME.turntable.mp4, turning; contact_sheet.pdf, all faces on sheets.
+
     Example: sadr export meshes --format glb --decimate 5000 --out small
     """
     say = messages.open()
+    pictures.check()
     if sources == ["model"]:
         others = (frame, texture_size, photos, decimate, crop_ears or None, merge)
-        if any(option is not None for option in others):
+        if any(option is not None for option in others) or pictures.wanted:
             raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
-        _export_model(say, out, formats.strip().lower(), half, dynamic_batch, weights)
+        _export_model(say, out, (formats or "").strip().lower(), half, dynamic_batch, weights)
         return
     if half or dynamic_batch:
         raise UsageError("--half and --dynamic-batch are for `sadr export model`")
-    kinds = parse_formats(formats, frame or "image", texture_size)
+    if formats is None and not pictures.wanted:
+        raise UsageError(
+            "nothing to write: give --format, --frontal, --turntable or --contact-sheet"
+        )
+    kinds = parse_formats(formats, frame or "image", texture_size, pictures.wanted)
     check_out(out)
 
+    from sadr_cli.export.contact_sheet import ContactSheet
     from sadr_cli.export.convert import ExportSettings
     from sadr_cli.export.merge import find_people
     from sadr_cli.export.run import export_faces, find_all, merge_people
@@ -128,11 +198,18 @@ def export(
     entries = find_all(sources, out)
     uv = load_layout(find_weights(weights))
     topology = make_topology(uv, decimate, not crop_ears)
-    settings = ExportSettings(out, kinds, frame, texture_size, photos, decimate, not crop_ears)
+    settings = ExportSettings(
+        *(out, kinds, frame, texture_size, photos, decimate, not crop_ears),
+        pictures=pictures.pictures,
+        sheet=pictures.contact_sheet is not None,
+    )
+    sheet = ContactSheet(out, pictures.contact_sheet or "png")
     with say.progress("Merging" if merge else "Exporting") as bar:
 
         def observe(result: Exported) -> None:
             _tell(say, result)
+            if result.cell is not None:
+                sheet.add(result.cell)
             bar.advance()
 
         if merge:
@@ -142,8 +219,9 @@ def export(
         else:
             faces = bar.counting(entries)
             done, failed = export_faces(faces, uv, settings, topology, observe)
+        sheets = sheet.write()
     say.info(f"{listed(f'{done} exported', (failed, 'failed'))} -> {out}")
-    say.emit({"summary": {"exported": done, "failed": failed, "out": str(out)}})
+    say.emit({"summary": {"exported": done, "failed": failed, "out": str(out), "sheets": sheets}})
     raise typer.Exit(int(exit_code(done, failed)))
 
 

@@ -25,16 +25,21 @@ def parse_batch_size(text: str) -> int | None:
     raise UsageError(f"--batch-size takes auto or a number of at least 1, not {text!r}")
 
 
-def parse_formats(text: str, frame: str, texture_size: int | None = None) -> tuple[str, ...]:
-    """Known formats in the order given, once each; checks frame and texture size as well."""
+def parse_formats(
+    text: str | None, frame: str, texture_size: int | None = None, optional: bool = False
+) -> tuple[str, ...]:
+    """Known formats in the order given, once each; checks frame and texture size as well.
+
+    optional: None is none, where something else is written.
+    """
     from sadr_cli.writers import FRAMES, create_writer
     from sadr_cli.writers.compose import check_texture_size
 
     if frame not in FRAMES:
         raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
     check_texture_size(texture_size)
-    names = [part for part in text.split(",") if part.strip()]
-    if not names:
+    names = [part for part in (text or "").split(",") if part.strip()]
+    if not names and not (optional and text is None):
         raise UsageError("--format needs at least one format, such as glb")
     return tuple(dict.fromkeys(create_writer(name).format for name in names))
 

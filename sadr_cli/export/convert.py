@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, UsageError
+from sadr_cli.export.contact_sheet import CELL, Cell
 from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import Subject
 from sadr_cli.export.topology import Topology, apply_topology
+from sadr_cli.export.turntable import Pictures, frontal_on_ground, write_pictures
 from sadr_cli.files import atomic_write
+from sadr_cli.gallery.cards import thumbnail
 from sadr_cli.open3d_import import import_open3d
 from sadr_cli.results import manifest
 from sadr_cli.results.face_record import write_face_json
@@ -45,41 +48,62 @@ class ExportSettings:
     triangles: int | None = None
     ears: bool = True
     max_pixels: int = 200_000_000
+    pictures: Pictures = field(default_factory=Pictures)
+    sheet: bool = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether pictures are wanted, for which a face needs its texture."""
+        return bool(self.pictures) or self.sheet
+
+    def drawn_look(self, frame: str) -> Look:
+        """:meth:`look`, with a texture for the pictures."""
+        look = self.look(frame)
+        return replace(look, formats=(*look.formats, "texture")) if self.drawn else look
 
     def look(self, frame: str) -> Look:
         return Look(self.formats, frame, self.texture_size)
 
 
+@dataclass(frozen=True)
+class Written:
+    """names: of the files of a face. notes: what should be known of them. cell: for the contact
+    sheet, where one is wanted."""
+
+    names: list[str]
+    notes: list[str]
+    cell: Cell | None = None
+
+
 def export_subject(
     subject: Subject, uv: UVLayout, settings: ExportSettings, topology: Topology | None
-) -> tuple[list[str], list[str]]:
-    """Write the files of a face; returns their names and what should be known of them.
+) -> Written:
+    """Write the files of a face.
 
     InputError when something of this face is missing, UsageError when it cannot have what was
     asked for.
     """
     notes: list[str] = []
     if subject.face is None or subject.record is None or subject.size is None:
-        return _export_lone(subject, uv, settings, topology), notes
+        return _export_lone(subject, uv, settings, topology)
     frame = settings.frame or str(subject.record["mesh"]["frame"])
     if frame not in FRAMES:
         frame = "image"
     look = settings.look(frame)
     _check_exact(subject, settings.formats)
-    image = _photo_for(subject, settings, look, notes)
-    mesh = compose_mesh(subject.face, uv, look, subject.size, image)
+    full = settings.drawn_look(frame)
+    image = _photo_for(subject, settings, full, notes)
+    mesh = compose_mesh(subject.face, uv, full, subject.size, image)
     mesh = replace(mesh, name=subject.stem)
     if image is None:
-        mesh = _keep_looks(mesh, subject.mesh, look)
-    if not subject.exact:  # P is unknown
-        mesh = replace(mesh, confidence=subject.mesh.confidence)
-    if not subject.attended:  # geometry alone is no visibility
-        mesh = replace(mesh, visibility=subject.mesh.visibility)
-        if image is not None and subject.mesh.visibility is None:
-            notes.append(
-                f"{subject.stem}: its record, of an older version, says nothing of what covers the "
-                "face: that may be on the mesh; reconstruct it again"
-            )
+        mesh = _keep_looks(mesh, subject.mesh, full)
+    mesh = _as_known(mesh, subject, image is not None, notes)
+    drawn = write_pictures(
+        settings.out, subject.stem, mesh, subject.face, settings.pictures, settings.ears
+    )
+    cell = _cell(subject, mesh, image, uv) if settings.sheet else None
+    if not settings.formats:
+        return Written(drawn, notes, cell)
     mesh = apply_topology(mesh, topology)
     # Maps show the whole face, whatever the mesh keeps of it.
     whole = replace(mesh, layout=uv)
@@ -89,7 +113,33 @@ def export_subject(
     if mesh.landmarks is not None:
         record["landmarks"] = {**record["landmarks"], "vertices": mesh.landmarks.tolist()}
     write_face_json(settings.out / f"{subject.stem}.json", record)
-    return [*names, f"{subject.stem}.json"], notes
+    return Written([*names, f"{subject.stem}.json", *drawn], notes, cell)
+
+
+def _as_known(mesh: Mesh, subject: Subject, colored: bool, notes: list[str]) -> Mesh:
+    """``mesh`` with the visibility and confidence that the face's files know of."""
+    if not subject.exact:  # P is unknown
+        mesh = replace(mesh, confidence=subject.mesh.confidence)
+    if not subject.attended:  # geometry alone is no visibility
+        mesh = replace(mesh, visibility=subject.mesh.visibility)
+        if colored and subject.mesh.visibility is None:
+            notes.append(
+                f"{subject.stem}: its record, of an older version, says nothing of what covers the "
+                "face: that may be on the mesh; reconstruct it again"
+            )
+    return mesh
+
+
+def _cell(subject: Subject, mesh: Mesh, image: NDArray[np.uint8] | None, uv: UVLayout) -> Cell:
+    """The face in its photo, or from the front where the photo is gone."""
+    face, about = subject.face, ""
+    if face is not None:
+        yaw, pitch, roll = face.euler
+        turned = f"yaw {round(yaw)}  pitch {round(pitch)}  roll {round(roll)}"
+        about = f"{turned}  conf. {face.confidence:.2f}"
+    if face is not None and image is not None:
+        return Cell(thumbnail(image, face, uv, CELL), subject.stem, about)
+    return Cell(frontal_on_ground(mesh, face, CELL), subject.stem, about)
 
 
 def free_stem(stem: str) -> str:
@@ -193,7 +243,7 @@ def _check_exact(subject: Subject, formats: tuple[str, ...]) -> None:
 
 def _export_lone(
     subject: Subject, uv: UVLayout, settings: ExportSettings, topology: Topology | None
-) -> list[str]:
+) -> Written:
     """A mesh without a record: converted as it is; ours keep their landmarks."""
     old = subject.mesh
     others = [name for name in settings.formats if name not in (*MESH_FORMATS, "texture", "csv")]
@@ -235,9 +285,11 @@ def _export_lone(
         raise UsageError(f"{subject.path}: --crop-ears knows only meshes of sadr's own")
     elif settings.triangles is not None:
         mesh = _decimate(mesh, settings.triangles)
+    drawn = write_pictures(settings.out, subject.stem, mesh, None, settings.pictures, settings.ears)
+    cell = _cell(subject, mesh, None, uv) if settings.sheet else None
     look = settings.look(mesh.frame)
     _, names = write_formats(settings.out, subject.stem, mesh, None, look)
-    return names
+    return Written([*names, *drawn], [], cell)
 
 
 def _decimate(mesh: Mesh, triangles: int) -> Mesh:

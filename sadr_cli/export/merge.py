@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from sadr_cli.documents import indented
 from sadr_cli.errors import InputError, UsageError
-from sadr_cli.export.convert import ExportSettings, free_stem, load_photo
+from sadr_cli.export.contact_sheet import CELL, Cell
+from sadr_cli.export.convert import ExportSettings, Written, free_stem, load_photo
 from sadr_cli.export.subjects import FaceSource, Subject
 from sadr_cli.export.topology import Topology, apply_topology
+from sadr_cli.export.turntable import frontal_on_ground, write_pictures
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write, safe_name
 from sadr_cli.folder import read_file
@@ -123,8 +125,8 @@ def merge_person(
     uv: UVLayout,
     settings: ExportSettings,
     topology: Topology | None,
-) -> tuple[list[str], list[str]]:
-    """Write the person's files; returns their names and what should be known of them."""
+) -> Written:
+    """Write the person's files."""
     others = [f for f in settings.formats if f not in (*MESH_FORMATS, "texture")]
     if others or settings.frame not in (None, "canonical"):
         what = ", ".join(others) or f"frame {settings.frame}"
@@ -137,7 +139,7 @@ def merge_person(
         if subject.face is None:
             raise InputError(f"{subject.path}: only faces with their JSON file can be merged")
         faces.append(subject.face)
-    look = settings.look("canonical")
+    look = settings.drawn_look("canonical")
     notes: list[str] = []
     shape, visibility, confidence, shares = merge_shapes(faces, uv)
     texture = real = None
@@ -163,8 +165,16 @@ def merge_person(
         layout=uv,
         name=person.name,
     )
+    if len(faces) == 1:
+        notes.append(f"{person.name}: only one face, nothing to merge")
+    drawn = write_pictures(settings.out, person.name, mesh, None, settings.pictures, settings.ears)
+    cell = None
+    if settings.sheet:
+        cell = Cell(frontal_on_ground(mesh, None, CELL), person.name, f"{len(faces)} photos")
+    if not settings.formats:
+        return Written(drawn, notes, cell)
     mesh = apply_topology(mesh, topology)
-    files, names = write_formats(settings.out, person.name, mesh, None, look)
+    files, names = write_formats(settings.out, person.name, mesh, None, settings.look("canonical"))
     record = {
         "format": "sadr-merged-face",
         "schema": 1,
@@ -181,9 +191,7 @@ def merge_person(
     }
     document = settings.out / f"{person.name}.json"
     atomic_write(document, indented(record).encode())
-    if len(faces) == 1:
-        notes.append(f"{person.name}: only one face, nothing to merge")
-    return [*names, document.name], notes
+    return Written([*names, document.name, *drawn], notes, cell)
 
 
 def merge_shapes(

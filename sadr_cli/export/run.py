@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from sadr_cli.errors import InputError, OutputError, SadrError, UsageError
+from sadr_cli.export.contact_sheet import Cell
 from sadr_cli.export.convert import ExportSettings, export_subject, free_stem, write_index
 from sadr_cli.export.merge import Person, merge_person
 from sadr_cli.export.subjects import FaceSource, find_faces, load_subject
@@ -28,7 +29,7 @@ class Exported:
 
     source: the face's file, or the person's name. name: stem of the files. faces: names of the
     faces that were merged, for a person. notes: what should be known. error: why it failed;
-    refusal: the same, where the face cannot have what was asked for.
+    refusal: the same, where the face cannot have what was asked for. cell: for the contact sheet.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Exported:
     faces: tuple[str, ...] | None = None
     error: str | None = None
     refusal: UsageError | None = None
+    cell: Cell | None = None
 
 
 Observer = Callable[[Exported], None]
@@ -78,8 +80,8 @@ def export_faces(
                 f"{entry.path}: {before.path} has the same name: export them to different folders"
             )
         subject = replace(load_subject(entry, uv), stem=name)
-        files, notes = export_subject(subject, uv, settings, topology)
-        return Exported(str(entry.path), name, tuple(files), tuple(notes))
+        done = export_subject(subject, uv, settings, topology)
+        return Exported(str(entry.path), name, tuple(done.names), tuple(done.notes), cell=done.cell)
 
     def attempt(job: tuple[FaceSource, str, FaceSource]) -> Exported:
         source = str(job[0].path)
@@ -92,7 +94,9 @@ def export_faces(
     with _folder(settings.out):
         results = (result for _, result in ordered_map(attempt, named(), jobs, _never))
         return _count(
-            _unless_hopeless(results), observe, lambda: write_index(settings.out, uv, topology)
+            _unless_hopeless(results),
+            observe,
+            lambda: write_index(settings.out, uv, topology) if settings.formats else None,
         )
 
 
@@ -125,9 +129,10 @@ def merge_people(
 
     def work(person: Person) -> Exported:
         subjects = [load_subject(entry, uv) for entry in person.entries]
-        files, notes = merge_person(person, subjects, uv, settings, topology)
+        done = merge_person(person, subjects, uv, settings, topology)
         stems = tuple(subject.stem for subject in subjects)
-        return Exported(person.name, person.name, tuple(files), tuple(notes), stems)
+        files, notes = tuple(done.names), tuple(done.notes)
+        return Exported(person.name, person.name, files, notes, stems, cell=done.cell)
 
     with _folder(settings.out):
         return _count(
@@ -136,7 +141,7 @@ def merge_people(
                 for person in people
             ),
             observe,
-            lambda: write_index(settings.out, uv, topology),
+            lambda: write_index(settings.out, uv, topology) if settings.formats else None,
         )
 
 

@@ -79,7 +79,7 @@ def face_card(
     """
     return Card(
         face=number,
-        thumbnail=_jpeg(_thumbnail(image, face, uv)),
+        thumbnail=_jpeg(thumbnail(image, face, uv)),
         texture=_jpeg(_texture(image, face, uv, mesh)),
         mesh=encode_mesh(face, uv),
         rotation=tuple(np.asarray(face.rotation).round(5).ravel().tolist()),
@@ -96,7 +96,7 @@ class Strip:
     def see(self, image: NDArray[np.uint8], face: Face, uv: UVLayout, seconds: float) -> None:
         """The face in the track's next frame; most are not kept."""
         if self._seen % self._every == 0:
-            picture = _jpeg(_thumbnail(image, face, uv, _STRIP_SIDE))
+            picture = _jpeg(thumbnail(image, face, uv, _STRIP_SIDE))
             self._pictures.append((seconds, picture))
             if len(self._pictures) == 2 * _STRIP:
                 self._pictures, self._every = self._pictures[::2], 2 * self._every
@@ -135,9 +135,10 @@ def cards_path(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.json"
 
 
-def _thumbnail(
+def thumbnail(
     image: NDArray[np.uint8], face: Face, uv: UVLayout, side: int = THUMBNAIL
 ) -> NDArray[np.uint8]:
+    """(side, side, 3) the face in its photo (H, W, 3), with mesh, landmarks and axes drawn in."""
     crop = Crop(face.crop.center_x, face.crop.center_y, face.crop.size * _WIDER)
     part = extract_crop(image, crop, side)
     origin = crop_to_image(np.zeros(2), crop, side)

@@ -51,3 +51,13 @@ def _plate(text: str, size: int, color: Color) -> tuple[NDArray[np.uint8], NDArr
     ImageDraw.Draw(opacity).text(place, text, fill=255, font=font)
     alpha = np.asarray(opacity, np.float32)[..., None] / np.float32(255)
     return np.asarray(plate), alpha
+
+
+def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """``text``, its middle left out where it is longer than ``width`` pixels."""
+    kept = len(text)
+    shown = text
+    while font.getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+    return shown

@@ -33,7 +33,7 @@ from sadr_cli.uv import UVLayout, without_ears
 LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
 
-_MESH = np.array([176, 208, 244], np.float32)  # a cool, light clay
+CLAY = np.array([176, 208, 244], np.float32)  # a cool, light clay
 OPACITY = 0.66
 _LINE = (255, 255, 255)
 _POINT = (255, 196, 61)
@@ -150,7 +150,7 @@ def draw_surface(
     local[:, :2] = resized(vertices[:, :2] - (x0, y0), ratio)
     triangles = triangles[:, ::-1]
     # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
-    light = _shade(vertex_normals(vertices, triangles))
+    light = shade(vertex_normals(vertices, triangles))
     values = np.stack([light * edge, edge], 1).astype(np.float32)
     if len(triangles) * 12 > h * w:  # triangles of a few pixels need no shading inside
         index = nearest_triangles(local, triangles, h, w, cull_backfaces=True)
@@ -172,7 +172,7 @@ def draw_surface(
 def _blend(part: NDArray[np.uint8], layer: NDArray[np.float32], opacity: float) -> None:
     """``layer`` (h, w, 2), light times opacity and opacity, over ``part`` (h, w, 3) in place."""
     light, alpha = (opacity * plane for plane in cv2.split(layer))
-    for k, color in enumerate(_MESH):
+    for k, color in enumerate(CLAY):
         mixed = part[..., k] * (1 - alpha) + light * color
         part[..., k] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
@@ -192,7 +192,7 @@ def draw_quickly(
     """
     surface = surface_of(face, uv)
     edge = _small_edge(uv) * np.clip(1 + 8 * surface.normals[:, 2], 0, 1)
-    values = (_shade(surface.normals) * edge, edge)
+    values = (shade(surface.normals) * edge, edge)
     layer = np.dstack([surface.interpolate(v, uv) for v in values])
     scale, start = step * surface.scale, origin * surface.scale + surface.shift
     matrix = np.array([[scale, 0, start[0]], [0, scale, start[1]]])
@@ -307,7 +307,7 @@ def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> Non
                 cv2.line(canvas, b, c, color, width, cv2.LINE_AA, _SHIFT)
 
 
-def _shade(normals: NDArray[np.float64]) -> NDArray[np.float32]:
+def shade(normals: NDArray[np.float64]) -> NDArray[np.float32]:
     """(V,) brightness: two soft lights, ambient, and a rim light at the silhouette."""
     out = np.full(len(normals), _AMBIENT)
     for direction, strength in _LIGHTS:
@@ -317,7 +317,7 @@ def _shade(normals: NDArray[np.float64]) -> NDArray[np.float32]:
     half = np.array([-0.25, -0.38, 0.89])
     out += 0.16 * np.clip(normals @ half, 0, 1) ** 24
     out += 0.10 * (1 - np.clip(normals[:, 2], 0, 1)) ** 3
-    return np.clip(0.94 * out, 0, 255 / _MESH.max()).astype(np.float32)
+    return np.clip(0.94 * out, 0, 255 / CLAY.max()).astype(np.float32)
 
 
 @lru_cache(maxsize=2)
