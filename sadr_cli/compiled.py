@@ -106,9 +106,11 @@ def _infer(
     flight: deque[tuple[Any, Sequence[NDArray[Any]]]] = deque()  # inputs live as long as their use
 
     def finish() -> tuple[Any, Arrays]:
-        request, _ = flight.popleft()
+        request, _ = flight[0]
         request.wait()
-        return request, [np.array(tensor.data) for tensor in request.output_tensors]
+        outputs = [np.array(tensor.data) for tensor in request.output_tensors]
+        flight.popleft()  # whatever fails: the request comes back, or others wait for it for ever
+        return request, outputs
 
     try:
         for arrays in inputs:
@@ -127,7 +129,8 @@ def _infer(
             yield done
     finally:
         for request, _ in flight:
-            request.wait()
+            with contextlib.suppress(Exception):  # said, or nobody's concern any more
+                request.wait()
             requests.put(request)
 
 

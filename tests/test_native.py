@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sadr_cli.native import LIBRARIES, Native, library
 
@@ -59,6 +61,22 @@ calls[0] = network
 """
 
 
+def _photos() -> str:
+    """Photos in several formats, whose decoders a fresh process has not met."""
+    files = []
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"):
+        buffer = io.BytesIO()
+        Image.linear_gradient("L").convert("RGB").resize((16, 16)).save(buffer, kind)
+        files.append(buffer.getvalue())
+    return f"""
+from sadr_cli.sources.images import read_image
+calls = [lambda data=data: read_image(data) for data in {files!r}]
+"""
+
+
+READERS = _photos()
+
+
 def _hangs(code: str) -> str:
     """Empty, or what a fresh process that ran ``code`` said before it had to be ended."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -73,8 +91,8 @@ def _hangs(code: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "trials"),
-    [(DETECTORS, TRIALS), (DETECTORS_AND_NETWORK, -(-TRIALS // 5))],
-    ids=["detectors", "detectors and network"],
+    [(DETECTORS, TRIALS), (DETECTORS_AND_NETWORK, -(-TRIALS // 5)), (READERS, -(-TRIALS // 5))],
+    ids=["detectors", "detectors and network", "photos"],
 )
 def test_first_inferences_of_several_threads_never_hang(prepare, trials) -> None:
     pytest.importorskip("openvino")
@@ -161,3 +179,29 @@ def test_whoever_makes_a_network_of_opencv_makes_it_a_native() -> None:
         text = path.read_text(encoding="utf-8")
         if "cv2.dnn.readNet" in text or "FaceDetectorYN" in text:
             assert "Native(" in text, path
+
+
+def test_an_inference_that_fails_takes_no_request_from_the_others() -> None:
+    from queue import LifoQueue
+    from types import SimpleNamespace
+
+    from sadr_cli.compiled import _infer
+
+    class Request:
+        output_tensors = (SimpleNamespace(data=1.0),)
+
+        def start_async(self, inputs: list[str], share_inputs: bool) -> None:
+            self.bad = inputs == ["bad"]
+
+        def wait(self) -> None:
+            if self.bad:
+                raise RuntimeError("out of memory")
+
+    requests: LifoQueue[Request] = LifoQueue()
+    for _ in range(2):
+        requests.put(Request())
+    for inputs in (["bad"], ["good", "bad", "good"], ["good", "good", "bad", "good"]):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            list(_infer(requests, [[name] for name in inputs]))
+        assert requests.qsize() == 2
+    assert len(list(_infer(requests, [["good"]] * 5))) == 5

@@ -9,7 +9,6 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sadr_cli.errors import InputError
+from sadr_cli.native import Native
 from sadr_cli.sources import tiff
 from sadr_cli.sources.color import full_scale, to_bytes, to_rgb
 from sadr_cli.sources.jpeg import truncated_jpeg
@@ -158,8 +158,7 @@ def _open(content: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield stream
 
 
-@lru_cache(maxsize=1)
-def _formats() -> list[str]:
+def _register() -> list[str]:
     Image.init()
     try:
         from pillow_heif import register_heif_opener
@@ -168,6 +167,9 @@ def _formats() -> list[str]:
     else:
         register_heif_opener()
     return [name for name in _FORMATS if name in Image.OPEN]
+
+
+_formats = Native(_register, lambda formats: None)  # decoders set up nothing more at first use
 
 
 def _decode(stream: BinaryIO, max_pixels: int) -> Picture:
