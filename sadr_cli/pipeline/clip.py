@@ -120,13 +120,18 @@ class _Clip:
             feed.stop()
         if feed.error is not None:
             raise feed.error
+        if video.end is None and info.frames and last + video.step < _SHORT * info.frames:
+            self._notes.append(f"damaged or cut short: ends at frame {last} of about {info.frames}")
+        self._looked = tracker.detections
+        self._finish()
+        return True
+
+    def _finish(self) -> None:
+        """Write what waits for the last frame."""
         for number in list(self._people):
             self._end_track(number)
         while self._jobs:
             self._collect()
-        if video.end is None and info.frames and last + video.step < _SHORT * info.frames:
-            self._notes.append(f"damaged or cut short: ends at frame {last} of about {info.frames}")
-        self._looked = tracker.detections
         if self._drawings is not None:
             self._outputs += self._drawings.finish()
             self._notes += filter(None, [self._drawings.writer.problem])
@@ -134,7 +139,6 @@ class _Clip:
         cards = [files.card for files in self._written if files.card is not None]
         if cards:
             write_cards(self.settings.out, self.photo.name, cards)
-        return True
 
     def close(self) -> None:
         """Let go of threads and unfinished files."""

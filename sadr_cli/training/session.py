@@ -214,20 +214,8 @@ def train(
     if human_points is not None and not add_human_points(photos, human_points):
         raise UsageError(f"{human_points} has no points for any photo of this data")
     pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
-    if sum(x is not None for x in (start_from, start_encoder, encoder_from)) > 1:
-        raise UsageError(
-            "start_from, start_encoder, encoder_from: each brings an encoder, leave out all but one"
-        )
-    given = start_from or start_encoder
-    start = load_checkpoint(find_weights(given)) if given else None
-    if start is None:
-        template = mean_template(model, photos)
-    else:
-        (check_start if start_from else check_encoder)(start, config.network)
-        if not np.array_equal(start.uv.mask, model.layout.mask):
-            raise UsageError(f"{start.path} has another UV layout than {face_model}")
-        template = start.uv.mean_shape
-        config = replace(config, encoder_steps=0)
+    start = _Start.find(start_from, start_encoder, encoder_from)
+    config, template = start.prepare(config, model, photos, face_model)
     grid = UVGrid(model, config.network.uv_size, where, template)
     guide = Teacher(load_checkpoint(find_weights(teacher)), grid, where) if teacher else None
     trainer = Trainer(
@@ -236,80 +224,158 @@ def train(
     )  # fmt: skip
     check_writable(out)
     state = out / STATE
-    if has_state(state):
-        if not resume:
-            raise UsageError(f"{out} holds a run already: use --resume or another --out")
+    if not has_state(state):
+        start.begin(trainer)
+    elif resume:
         trainer.load_state(state)
-    elif encoder_from is not None:
-        trainer.start_mobilenet(encoder_from)
-    elif start is not None:
-        (trainer.start_from if start_from else trainer.start_encoder)(start.network)
+    else:
+        raise UsageError(f"{out} holds a run already: use --resume or another --out")
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)
-    target = out / f"{name}.safetensors"
-    sources = [p.name for p in data]
-    extra = {"layout": describe_layout(layout), "sources": sources}
+    run = _Run(trainer, start, layout, out, name, [p.name for p in data], options, checker)
+    run.go(observe, stop, began)
+    return run.target
 
-    def save() -> dict[str, float] | None:
+
+@dataclass(frozen=True)
+class _Start:
+    """What a new run begins with: the weights of a checkpoint, its encoder, an ONNX file, nothing.
+
+    whole: all weights of the checkpoint.
+    """
+
+    checkpoint: Checkpoint | None = None
+    whole: bool = False
+    onnx: Path | None = None
+
+    @classmethod
+    def find(cls, weights: Path | None, encoder: Path | None, onnx: Path | None) -> _Start:
+        """UsageError when more than one is given."""
+        if sum(x is not None for x in (weights, encoder, onnx)) > 1:
+            raise UsageError(
+                "start_from, start_encoder, encoder_from: each brings an encoder, "
+                "leave out all but one"
+            )
+        given = weights or encoder
+        checkpoint = load_checkpoint(find_weights(given)) if given else None
+        return cls(checkpoint, weights is not None, onnx)
+
+    def prepare(
+        self, config: TrainConfig, model: FaceModel, photos: PhotoSet, path: Path
+    ) -> tuple[TrainConfig, NDArray[np.float32]]:
+        """The settings that hold, and the mean template. path: the face model's, for messages."""
+        start = self.checkpoint
+        if start is None:
+            return config, mean_template(model, photos)
+        (check_start if self.whole else check_encoder)(start, config.network)
+        if not np.array_equal(start.uv.mask, model.layout.mask):
+            raise UsageError(f"{start.path} has another UV layout than {path}")
+        return replace(config, encoder_steps=0), start.uv.mean_shape
+
+    def begin(self, trainer: Trainer) -> None:
+        if self.onnx is not None:
+            trainer.start_mobilenet(self.onnx)
+        elif self.checkpoint is not None:
+            begin = trainer.start_from if self.whole else trainer.start_encoder
+            begin(self.checkpoint.network)
+
+    def provenance(self) -> dict[str, Any]:
+        """For the new checkpoint's."""
+        start = self.checkpoint
+        if start is None:
+            return {}
+        past = {"name": start.name, "sha256": start.sha256, **start.provenance}
+        return {"started_from" if self.whole else "encoder_from": past}
+
+
+class _Run:
+    """The loop around a trainer: log, saves with validations, pauses."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        start: _Start,
+        layout: UVLayout,
+        out: Path,
+        name: str,
+        sources: list[str],
+        options: RunOptions,
+        checker: Validation | None,
+    ) -> None:
+        self.target = out / f"{name}.safetensors"
+        self._trainer, self._start, self._layout, self._name = trainer, start, layout, name
+        self._out, self._state, self._sources = out, out / STATE, sources
+        self._options, self._checker = options, checker
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def go(
+        self, observe: Callable[[Progress], None], stop: Callable[[], bool], began: float
+    ) -> None:
+        """Train until the end, ``stop()``, or ``pause_after`` counted from ``began``."""
+        trainer, pause = self._trainer, self._options.pause_after
+        end = math.inf if pause is None else began + 60 * pause
+        saved_at = -1
+        for step, parts in self._steps():
+            figures = None
+            means = self._mean(step, parts)
+            if step % self._options.save_every == 0:
+                figures, saved_at = self._save(), step
+            observe(Progress(step, trainer.samples, trainer.progress, means, figures))
+            if stop() or (step % 10 == 0 and time.monotonic() > end):
+                break
+        if saved_at != trainer.step:
+            figures = self._save()
+            observe(Progress(trainer.step, trainer.samples, trainer.progress, {}, figures))
+
+    def _steps(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        try:
+            yield from self._trainer.run()
+        except torch.linalg.LinAlgError as error:  # the alignment of a face that is no number
+            raise self._diverged() from error
+
+    def _mean(self, step: int, parts: dict[str, Tensor]) -> dict[str, float]:
+        """Every :data:`LOG_EVERY` steps the mean losses since the last ones, logged."""
+        for key, value in parts.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._count += 1
+        if step % LOG_EVERY:
+            return {}
+        # The one place where the host waits for the device.
+        values = (torch.stack(list(self._sums.values())) / self._count).tolist()
+        means = dict(zip(self._sums, values, strict=True))
+        trainer = self._trainer
+        record = {"step": step, "samples": trainer.samples, "seconds": trainer.seconds}
+        self._log({**record, "lr": trainer.learning_rate(), **means})
+        self._sums, self._count = {}, 0
+        if not all(math.isfinite(v) for v in values):
+            raise self._diverged()
+        return means
+
+    def _diverged(self) -> TrainingError:
+        state, step = self._state, self._trainer.step
+        kept = f"{state} holds the last good state" if has_state(state) else "nothing was saved"
+        return TrainingError(f"training diverged at step {step}: {kept}; continue with a lower lr")
+
+    def _save(self) -> dict[str, float] | None:
+        """Save state and checkpoint; the validation's figures."""
+        trainer, options, figures = self._trainer, self._options, None
         counters = {"samples": trainer.samples, "step": trainer.step, "seconds": trainer.seconds}
         network = trainer.averaged_network()
-        checkpoint = describe(network, layout, name, config, counters, sources)
-        if start is not None:
-            past = {"name": start.name, "sha256": start.sha256, **start.provenance}
-            checkpoint.provenance["started_from" if start_from else "encoder_from"] = past
-        figures = checker(checkpoint, str(where)) if checker is not None else None
-        if figures is not None:
+        checkpoint = describe(
+            network, self._layout, self._name, trainer.config, counters, self._sources
+        )
+        checkpoint.provenance.update(self._start.provenance())
+        if self._checker is not None:
+            figures = self._checker(checkpoint, str(trainer.device))
             checkpoint.provenance["validation"] = figures
-            _log(out / LOG, {"step": trainer.step, "samples": trainer.samples, **figures})
-        trainer.save_state(state, compact=options.compact, piece=options.piece, extra=extra)
-        save_checkpoint(checkpoint, target)
+            self._log({"step": trainer.step, "samples": trainer.samples, **figures})
+        extra = {"layout": describe_layout(self._layout), "sources": self._sources}
+        trainer.save_state(self._state, compact=options.compact, piece=options.piece, extra=extra)
+        save_checkpoint(checkpoint, self.target)
         return figures
 
-    def late() -> bool:
-        if options.pause_after is None:
-            return False
-        return time.monotonic() - began > 60 * options.pause_after
-
-    def diverged(step: int) -> str:
-        kept = f"{state} holds the last good state" if has_state(state) else "nothing was saved"
-        return f"training diverged at step {step}: {kept}; continue with a lower lr"
-
-    def steps() -> Iterator[tuple[int, dict[str, Tensor]]]:
-        try:
-            yield from trainer.run()
-        except torch.linalg.LinAlgError as error:  # the alignment of a face that is no number
-            raise TrainingError(diverged(trainer.step)) from error
-
-    sums: dict[str, Tensor] = {}
-    count = 0
-    saved_at = -1
-    for step, parts in steps():
-        for key, value in parts.items():
-            sums[key] = sums[key] + value if key in sums else value
-        count += 1
-        figures = None
-        means: dict[str, float] = {}
-        if step % LOG_EVERY == 0:
-            # The one place where the host waits for the device.
-            values = (torch.stack(list(sums.values())) / count).tolist()
-            means = dict(zip(sums, values, strict=True))
-            record = {"step": step, "samples": trainer.samples, "seconds": trainer.seconds}
-            _log(out / LOG, {**record, "lr": trainer.learning_rate(), **means})
-            sums, count = {}, 0
-            if not all(math.isfinite(v) for v in values):
-                raise TrainingError(diverged(step))
-        if step % options.save_every == 0:
-            figures, saved_at = save(), step
-        observe(Progress(step, trainer.samples, trainer.progress, means, figures))
-        if stop() or (step % 10 == 0 and late()):
-            break
-    if saved_at != trainer.step:
-        figures = save()
-        observe(Progress(trainer.step, trainer.samples, trainer.progress, {}, figures))
-    return target
-
-
-def _log(path: Path, record: dict[str, Any]) -> None:
-    with Folder(path.parent) as folder:  # a link in its place is not followed
-        descriptor = folder.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    def _log(self, record: dict[str, Any]) -> None:
+        with Folder(self._out) as folder:  # a link in its place is not followed
+            descriptor = folder.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")

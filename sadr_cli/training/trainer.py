@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model.encoders import create_network
@@ -100,7 +100,7 @@ class Trainer:
         if config.distill and teacher is None:
             raise UsageError("distillation needs a teacher: give its checkpoint as data.teacher")
         self.teacher = teacher if config.distill else None
-        generator = torch.Generator(device=device).manual_seed(config.seed + _rank())
+        generator = torch.Generator(device=device).manual_seed(config.seed)
         self.maker = SampleMaker(
             photos,
             grid,
@@ -204,11 +204,10 @@ class Trainer:
             self._forward, self.compiled = self.network, False
             parts = self._backward(batch, x)
         self._proven = self._proven or self.step >= config.encoder_steps
-        self._share_gradients()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
-        self.samples += config.batch_size * _workers()
+        self.samples += config.batch_size
         self._update_average()
         self.seconds += time.monotonic() - began
         return parts
@@ -227,17 +226,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
         return {k: v.detach() for k, v in parts.items()}
-
-    def _share_gradients(self) -> None:
-        """Mean of the gradients over processes, when started as several (torchrun)."""
-        if _workers() == 1:
-            return
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
-        distributed.all_reduce(flat)
-        flat /= _workers()
-        for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            g.copy_(part.view_as(g))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -305,7 +293,7 @@ class Trainer:
             for key in ("exp_avg", "exp_avg_sq"):  # in the parameter's memory layout
                 entry[key] = torch.empty_like(parameter).copy_(entry[key])
         # A fresh stream of samples, not the one that was already seen.
-        self.maker.draws.seed(self.config.seed + 1000 * self.step + _rank())
+        self.maker.draws.seed(self.config.seed + 1000 * self.step)
 
     def run(self, stop_at: int | None = None) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Train; yields step number and losses after each step, until ``stop_at`` or the end."""
@@ -316,11 +304,3 @@ class Trainer:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _workers() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def _rank() -> int:
-    return distributed.get_rank() if distributed.is_initialized() else 0

@@ -81,15 +81,8 @@ def read_pts(path: Path) -> Array:
                 announced = header.group(2)
             continue
         text = line.replace(",", " ").strip().strip("{}").strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            row = [float(value) for value in text.split()]
-        except ValueError:
-            row = []
-        if len(row) != 2:
-            raise MissingDataError(f"{path}, line {number}: two numbers expected, not {line!r}")
-        rows.append(row)
+        if text and not text.startswith("#"):
+            rows.append(_two_numbers(text, f"{path}, line {number}"))
     if announced is not None and announced != str(len(rows)):
         raise MissingDataError(f"{path} announces {announced} points and holds {len(rows)}")
     if len(rows) != 68:
@@ -98,3 +91,11 @@ def read_pts(path: Path) -> Array:
     if not np.isfinite(out).all():
         raise MissingDataError(f"{path} holds values that are not finite")
     return out
+
+
+def _two_numbers(text: str, where: str) -> list[float]:
+    try:
+        x, y = (float(value) for value in text.split())
+    except ValueError:
+        raise MissingDataError(f"{where}: two numbers expected, not {text!r}") from None
+    return [x, y]

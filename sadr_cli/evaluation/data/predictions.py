@@ -77,15 +77,14 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
         raise MissingDataError(f"no predictions at {path}: give an npz or a landmark JSON folder")
     row = _row_of(names, benchmark, path)
     bad = np.zeros(len(names), bool)
-    for key in SMALL:
-        if key in arrays:
-            bad |= ~np.isfinite(arrays[key]).all((1, 2))
-    reasons: dict[str, str] = {}
-    for name in benchmark.names:
-        if name not in row:
-            reasons[name] = f"{path} has no prediction for {name}"
-        elif bad[row[name]]:
-            reasons[name] = f"{path}: the prediction for {name} holds NaN or infinity"
+    for key in arrays.keys() & SMALL:
+        bad |= ~np.isfinite(arrays[key]).all((1, 2))
+    reasons = {n: f"{path} has no prediction for {n}" for n in benchmark.names if n not in row}
+    reasons.update(
+        (name, f"{path}: the prediction for {name} holds NaN or infinity")
+        for name in benchmark.names
+        if name in row and bad[row[name]]
+    )
     settle(reasons, len(benchmark), allow_missing)
     there = [i for i, name in enumerate(benchmark.names) if name not in reasons]
     rows = [row[benchmark.names[i]] for i in there]
