@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import re
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_rows_that_somebody_changed_are_made_again(tmp_path, photos):
 
 
 def test_a_real_limit_stops_the_run_and_it_goes_on_without(tmp_path):
+    resource = pytest.importorskip("resource")
     photos, out = tmp_path / "photos", tmp_path / "out"
     for k in range(50):
         photo_with(photos / f"{k:02}.png")
@@ -217,11 +219,9 @@ def test_order_after_a_kill(tmp_path, photos, monkeypatch):
 def test_leftovers_of_killed_runs_go_everywhere_at_once(tmp_path, photos):
     out = tmp_path / "out"
     go(photos, out, overlay=True, index=True)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    name = f"{files.TEMPORARY_PREFIX}{files._HOST}-{child}-0123456789ab.jpg"
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    name = f"{files.TEMPORARY_PREFIX}{files._HOST}-{child.pid}-0123456789ab.jpg"
     mine = f"{files.TEMPORARY_PREFIX}{files._HOST}-{os.getpid()}-0123456789ab.jpg"
     for folder in (out, out / "overlays", out / ".cards"):
         (folder / name).write_text("half")
