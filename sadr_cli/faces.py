@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.expression import measure_expression, without_pose
-from sadr_cli.pose import in_plane_angle, matrix_to_euler, matrix_to_quaternion
+from sadr_cli.pose import in_plane_angle, matrix_to_euler, matrix_to_quaternion, matrix_to_yxz
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -163,7 +163,7 @@ class Face:
         return self.landmarks if self.contour is None else self.contour
 
     def __repr__(self) -> str:
-        yaw, pitch, roll = self.euler
+        yaw, pitch, roll = self.euler_yxz
         about = "".join(f", {text.split(':')[0]}" for text in self.warnings)
         return (
             f"Face({len(self.vertices)} vertices, yaw {yaw:.1f}, pitch {pitch:.1f}, "
@@ -172,7 +172,10 @@ class Face:
 
     @property
     def euler(self) -> tuple[float, float, float]:
-        """Yaw, pitch, roll in degrees, AFLW2000-3D convention; |yaw| > 90 beyond the profile."""
+        """Yaw, pitch, roll in degrees, AFLW2000-3D convention; |yaw| > 90 beyond the profile.
+
+        Near the profile pitch and roll mean little: use :attr:`euler_yxz` there.
+        """
         yaw, pitch, roll = matrix_to_euler(self.rotation, beyond_profile=True)
         return float(yaw), float(pitch), float(roll)
 
@@ -185,6 +188,13 @@ class Face:
         """
         place = self.scale, self.rotation, self.translation
         return measure_expression(without_pose(self.landmarks, *place))
+
+    @property
+    def euler_yxz(self) -> tuple[float, float, float]:
+        """Yaw, pitch, roll in degrees in the order y-x-z, which is safe at profiles: yaw within
+        +-180 about the picture's vertical, pitch within +-90; see ``matrix_to_yxz``."""
+        yaw, pitch, roll = matrix_to_yxz(self.rotation)
+        return float(yaw), float(pitch), float(roll)
 
     @property
     def turn(self) -> float:

@@ -18,7 +18,18 @@ lifts the chin (the nose tip moves up), **roll > 0** turns the head clockwise in
 
 ``asin`` only reaches +-90 degrees of yaw. A face turned further has a second pair of angles
 with |yaw| > 90 and pitch and roll near zero; :func:`matrix_to_euler` returns it with
-``beyond_profile=True``.
+``beyond_profile=True``. Near 90 degrees of yaw neither pair means much: a small turn of the head
+changes pitch and roll by any amount.
+
+The same rotation in the intrinsic order y-x-z, as :func:`matrix_to_yxz` gives it,
+
+    R = Ry(yaw) Rx(pitch) Rz(roll)
+
+is safe there: **yaw** within +-180 is the compass direction that the face looks in, about the
+picture's vertical, **pitch** within +-90 how far above the horizon it looks, **roll** how far the
+head is tilted about that line of sight. Signs are the same, and so are the angles of a face that
+turns about one axis. Only a face that looks straight up or down leaves yaw and roll open.
+docs/angles.md shows both.
 """
 
 from __future__ import annotations
@@ -82,6 +93,35 @@ def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array
         better = away & (np.abs(other[..., 1:]).sum(-1) < np.abs(angles[..., 1:]).sum(-1))
         angles = np.where(better[..., None], other, angles)
     return angles
+
+
+def yxz_to_matrix(yaw: ArrayLike, pitch: ArrayLike, roll: ArrayLike) -> Array:
+    """Rotation matrices from angles in degrees in the order y-x-z, R = Ry(yaw) Rx(pitch) Rz(roll).
+
+    Arguments broadcast to a shape ``(...)``; returns ``(..., 3, 3)``.
+    """
+    turned, lifted, tilted = (
+        euler_to_matrix(*angles) for angles in ((yaw, 0, 0), (0, pitch, 0), (0, 0, roll))
+    )
+    return np.asarray(turned @ lifted @ tilted, float)
+
+
+def matrix_to_yxz(matrix: ArrayLike) -> Array:
+    """Angles ``(..., 3)`` = yaw, pitch, roll in degrees, y-x-z, from ``(..., 3, 3)`` rotations.
+
+    Safe at profiles: yaw in (-180, 180], pitch in [-90, 90], roll in (-180, 180]. At |pitch| = 90
+    exactly only yaw +- roll is determined; roll is then set to zero.
+    """
+    m = np.asarray(matrix, float)
+    locked = np.hypot(m[..., 1, 0], m[..., 1, 1]) < _GIMBAL
+    yaw = np.where(
+        locked,
+        np.arctan2(m[..., 2, 0], m[..., 0, 0]),
+        np.arctan2(-m[..., 0, 2], m[..., 2, 2]),
+    )
+    pitch = np.arcsin(np.clip(m[..., 1, 2], -1.0, 1.0))
+    roll = np.where(locked, 0.0, np.arctan2(-m[..., 1, 0], m[..., 1, 1]))
+    return np.rad2deg(np.stack([yaw, pitch, roll], -1))
 
 
 def matrix_to_quaternion(matrix: ArrayLike) -> Array:

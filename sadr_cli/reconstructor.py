@@ -26,6 +26,7 @@ from sadr_cli.model.config import MODES, SELF_ALIGNMENTS, NetworkOutput
 from sadr_cli.model.device import MAX_BATCH, check_process, out_of_memory, select_device
 from sadr_cli.model.runtime import RUNTIMES, Runner
 from sadr_cli.passes import second_pass
+from sadr_cli.pose import euler_to_matrix, matrix_to_yxz
 from sadr_cli.uv import SIZE, UVLayout
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _warnings(face: Face) -> tuple[str, ...]:
     out = []
     if face.confidence < LOW_CONFIDENCE:
         out.append("low confidence: the two regressed faces disagree")
-    if abs(face.euler[0]) > PROFILE_YAW:
+    if abs(matrix_to_yxz(euler_to_matrix(0, 0, -face.turn) @ face.rotation)[0]) > PROFILE_YAW:
         out.append("profile: the far side of the face is inferred")
     if float((face.landmark_visibility > 0.5).mean()) < 0.3:
         out.append("mostly hidden: less than a third of the landmarks is visible")

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from sadr_cli.pose import (
     euler_to_matrix,
     geodesic_distance,
+    in_plane_angle,
     matrix_to_euler,
     matrix_to_quaternion,
+    matrix_to_yxz,
     quaternion_to_matrix,
+    wrapped,
+    yxz_to_matrix,
 )
 
 angle = st.floats(-180, 180)
@@ -125,3 +130,44 @@ def test_integers_and_lists_are_taken() -> None:
     assert np.allclose(euler_to_matrix(90, 0, 0), turn)
     assert np.allclose(matrix_to_quaternion(turn) ** 2, [0.5, 0, 0.5, 0])
     assert np.allclose(quaternion_to_matrix([2, 0, 0, 0]), np.eye(3))
+
+
+@given(st.floats(-179, 179), st.floats(-85, 85), st.floats(-179, 179))
+def test_yxz_angles_are_read_back_wherever_the_face_looks(yaw, pitch, roll) -> None:
+    matrix = yxz_to_matrix(yaw, pitch, roll)
+    assert np.allclose(matrix_to_yxz(matrix), (yaw, pitch, roll), atol=1e-6)
+    # An independent reading: intrinsic y-x-z; the project's single turns are the transposed ones.
+    other = Rotation.from_matrix(matrix).as_euler("YXZ", degrees=True)
+    assert np.allclose(-other, (yaw, pitch, roll), atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_turn_about_one_axis_has_the_same_angles_in_both_orders(axis: int) -> None:
+    angles = np.zeros(3)
+    angles[axis] = 40
+    assert np.allclose(yxz_to_matrix(*angles), euler_to_matrix(*angles))
+
+
+def test_yxz_angles_stay_small_where_a_profile_flips_the_others() -> None:
+    yaws = np.linspace(80, 100, 21)
+    profiles = yxz_to_matrix(yaws, 5, 3)
+    assert np.abs(matrix_to_euler(profiles, beyond_profile=True)[:, 1]).max() > 85
+    assert np.allclose(matrix_to_yxz(profiles), np.stack([yaws, 0 * yaws + 5, 0 * yaws + 3], 1))
+    nose = profiles @ (0, 0, 1)  # looks to the picture's left, and a little up
+    assert (nose[:, 0] < -0.9).all() and (nose[:, 1] > 0).all()
+
+
+@pytest.mark.parametrize("pitch", [90, -90])
+def test_looking_straight_up_or_down_leaves_roll_at_zero(pitch: int) -> None:
+    matrix = yxz_to_matrix(30, pitch, 20)
+    yaw, read, roll = matrix_to_yxz(matrix)
+    assert roll == 0 and read == pytest.approx(pitch)
+    assert np.allclose(yxz_to_matrix(yaw, read, roll), matrix, atol=1e-7)
+
+
+@pytest.mark.parametrize("angle", [0, 50, -90, 135, 180])
+def test_the_angle_in_the_picture_is_that_of_a_turned_photo(angle: int) -> None:
+    for yaw in (0, 60, 95):
+        upright = yxz_to_matrix(yaw, 0, 0)
+        turned = euler_to_matrix(0, 0, angle) @ upright
+        assert abs(wrapped(in_plane_angle(turned) - angle)) < 1e-6

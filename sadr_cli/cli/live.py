@@ -68,10 +68,12 @@ def live(
         typer.Option(
             "--layers",
             metavar="LIST",
-            help="What is drawn at first, by commas: mesh, contours, landmarks, axes, box, number. "
-            "By default all but box.",
+            help="What is drawn at first, by commas: mesh, contours, landmarks, axes, box, number, "
+            "pose. By default all but box and pose.",
             show_default=False,
-            autocompletion=complete("mesh", "contours", "landmarks", "axes", "box", "number"),
+            autocompletion=complete(
+                "mesh", "contours", "landmarks", "axes", "box", "number", "pose"
+            ),
         ),
     ] = None,
     size: Annotated[
@@ -89,8 +91,8 @@ def live(
 ) -> None:
     """Follow faces while they happen: mesh, landmarks, axes and frame rate in a window.
 
-    Keys: m mesh, c contours, l landmarks, a axes, b box, n number, f frame rate, h this list,
-    space stop and go, q or escape end. Of a camera and a stream the newest frame is done and
+    Keys: m mesh, c contours, l landmarks, a axes, b box, n number, p pose, f frame rate, h this
+    list, space stop and go, q or escape end. Of a camera and a stream the newest frame is done and
     others are left out when there is no time; of a file every frame is done.
 
     Example: sadr live 0 --record clip.mp4 --out meshes

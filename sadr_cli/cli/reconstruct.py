@@ -113,10 +113,12 @@ def reconstruct(
         typer.Option(
             "--layers",
             metavar="LIST",
-            help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number. By "
-            "default all. Implies --overlay.",
+            help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number, "
+            "pose. By default all. Implies --overlay.",
             show_default=False,
-            autocompletion=complete("mesh", "contours", "landmarks", "axes", "box", "number"),
+            autocompletion=complete(
+                "mesh", "contours", "landmarks", "axes", "box", "number", "pose"
+            ),
         ),
     ] = None,
     index: Annotated[

@@ -3,7 +3,7 @@ let current = null;
 async function open(item) {
   current = item;
   $("title").textContent = label(item);
-  const rows = [["photo", item.source], ["yaw, pitch, roll", [item.yaw, item.pitch, item.roll].map((v) => v.toFixed(1) + "°").join(", ")],
+  const rows = [["photo", item.source], ["yaw, pitch, roll (y-x-z)", [item.yaw, item.pitch, item.roll].map((v) => v.toFixed(1) + "°").join(", ")],
     ["confidence", item.confidence.toFixed(3)]];
   $("facts").replaceChildren(...rows.map(([a, b]) => { const r = node("tr"); r.append(node("td", "", a), node("td", "", b)); return r; }));
   $("notes").replaceChildren(...(item.warnings || []).map((w) => node("div", "note", w)));

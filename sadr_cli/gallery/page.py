@@ -17,6 +17,7 @@ from sadr_cli.files import atomic_stream
 from sadr_cli.folder import open_file
 from sadr_cli.gallery.cards import Card, read_cards
 from sadr_cli.pages import mesh_script, page_json, render_page
+from sadr_cli.pose import matrix_to_yxz
 from sadr_cli.render.coarse import is_mesh, page_mesh
 from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.manifest import Damage, ManifestReader
@@ -91,7 +92,12 @@ class _Page:
                     parts[2] = "-"
             lines.append(" ".join(parts))
             size += len(lines[-1])
-            self._shown[name, card.face] = {"p": len(self._shown), "rotation": card.rotation}
+            angles = matrix_to_yxz([card.rotation[k : k + 3] for k in (0, 3, 6)]).round(4).tolist()
+            self._shown[name, card.face] = {
+                "p": len(self._shown),
+                "rotation": card.rotation,
+                **dict(zip(("yaw", "pitch", "roll"), angles, strict=True)),
+            }
             if len(lines) == _BLOCK:
                 yield Markup("\n".join(lines))
                 lines.clear()
@@ -158,7 +164,8 @@ def _curves(folder: Path, entry: Entry) -> dict[int, list[list[float]]]:
         with open_file(folder / table, folder) as file:
             lines = io.TextIOWrapper(file, "utf-8", "replace", newline="")
             for row in csv.DictReader(lines):
-                angles = (float(row[f"{a}_deg"]) for a in ("yaw", "pitch", "roll"))
+                order = "_yxz" if "yaw_yxz_deg" in row else ""  # older runs have one triple
+                angles = (float(row[f"{a}{order}_deg"]) for a in ("yaw", "pitch", "roll"))
                 when = float(row["time_s"] or row["frame"])
                 point = [round(when, 2), *(round(a, 1) for a in angles), float(row["confidence"])]
                 if not all(map(math.isfinite, point)):

@@ -15,7 +15,7 @@ from sadr_cli.render.overlay import LAYERS, OPACITY, draw_quickly, render_overla
 from sadr_cli.uv import UVLayout
 
 SHOWN = ("mesh", "contours", "landmarks", "axes", "number")  # at first
-KEYS = {layer[0]: layer for layer in LAYERS}  # m, c, l, a, b, n
+KEYS = {layer[0]: layer for layer in LAYERS}  # m, c, l, a, b, n, p
 _PLATE = (24, 28, 36)
 _LETTERS, _LINE = 13, 22  # pixels
 _WINDOW = 30  # frames over which the rate is taken

@@ -30,7 +30,7 @@ from sadr_cli.render.rasterize import (
 from sadr_cli.render.surface import coarse_grid, surface_of
 from sadr_cli.uv import UVLayout, without_ears
 
-LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number")
+LAYERS = ("mesh", "contours", "landmarks", "axes", "box", "number", "pose")
 MAX_SIDE = 2048  # overlays of larger photos are made at this size
 
 CLAY = np.array([176, 208, 244], np.float32)  # a cool, light clay
@@ -80,6 +80,9 @@ def render_overlay(
     if "number" in layers:
         for face, label in zip(faces, labels, strict=False):
             draw_number(canvas, _scaled(face.landmarks, ratio), label)
+    if "pose" in layers:
+        for face in faces:
+            draw_pose(canvas, _scaled(face.landmarks, ratio), face.euler_yxz)
     return canvas
 
 
@@ -292,6 +295,20 @@ def draw_number(canvas: NDArray[np.uint8], landmarks: FloatArray, text: str) -> 
     size = label_size(float(np.sqrt(np.prod(np.maximum(extent, 1)))))
     # The forehead reaches as far above the brows as these are above the nose's foot.
     draw_label(canvas, text, (left, top - 0.35 * extent[1]), size, _SHADOW)
+
+
+def draw_pose(
+    canvas: NDArray[np.uint8], landmarks: FloatArray, angles: tuple[float, float, float]
+) -> None:
+    """Yaw, pitch and roll (order y-x-z, whole degrees) below the face."""
+    if not (np.isfinite(landmarks).all() and np.isfinite(angles).all()):
+        return
+    points = _drawable(landmarks)
+    (left, _), (_, bottom), extent = points.min(0), points.max(0), np.ptp(points, axis=0)
+    size = label_size(0.45 * float(np.sqrt(np.prod(np.maximum(extent, 1)))))
+    yaw, pitch, roll = map(round, angles)
+    text = f"yaw {yaw:+d}  pitch {pitch:+d}  roll {roll:+d}"
+    draw_label(canvas, text, (left, bottom + 2.4 * size), size, _SHADOW)
 
 
 def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> None:

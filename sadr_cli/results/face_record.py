@@ -33,6 +33,8 @@ POSE_CONVENTION = {
     "yaw": "positive turns the face to the picture's left; beyond +-90 past the profile",
     "pitch": "positive lifts the chin",
     "roll": "positive turns the head clockwise in the picture",
+    "yxz": "the same rotation as R = Ry(yaw) Rx(pitch) Rz(roll), safe at profiles: yaw about the "
+    "picture's vertical, within +-180, pitch within +-90; signs as above",
     "rotation_matrix": "rows; takes the shape frame (x right, y up, z towards the viewer) to the "
     "photo turned y up",
     "quaternion_wxyz": "the same rotation, w >= 0",
@@ -116,6 +118,7 @@ def attention_numbers(face: Face) -> dict[str, Any]:
 def face_numbers(face: Face) -> dict[str, Any]:
     """What a record, and a row of poses.csv, has of a face's place, pose and confidence."""
     yaw, pitch, roll = face.euler
+    safe = dict(zip(("yaw", "pitch", "roll"), face.euler_yxz, strict=True))
     detection = None
     if face.detection is not None:
         points = face.detection.points
@@ -134,6 +137,7 @@ def face_numbers(face: Face) -> dict[str, Any]:
             "yaw": rounded(yaw, 4),
             "pitch": rounded(pitch, 4),
             "roll": rounded(roll, 4),
+            "yxz": {name: rounded(angle, 4) for name, angle in safe.items()},
             "rotation_matrix": rounded(face.rotation, 9),
             "quaternion_wxyz": rounded(face.quaternion, 9),
             "scale": rounded(face.scale, 6),

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 from sadr_cli.expression import MEASURES
 from sadr_cli.files import AppendFile, atomic_stream, output_error
 from sadr_cli.folder import open_file
+from sadr_cli.pose import matrix_to_yxz
 from sadr_cli.results.entry import FaceEntry
 from sadr_cli.text import FORMULA, table_text
 
-# Units are part of the names. Angles as in sadr_cli.pose; r00..r22 by rows; t in the photo
-# turned y up: photo x = tx, y = -ty. Measures of expression: 0 to 1.
+# Units are part of the names. Angles as in sadr_cli.pose, those at the end in the order y-x-z;
+# r00..r22 by rows; t in the photo turned y up: photo x = tx, y = -ty. Measures of expression are
+# from 0 to 1.
 COLUMNS = [
     "source",
     "name",
@@ -59,6 +61,9 @@ COLUMNS = [
     "warnings",
     *MEASURES,
     "crop_angle_deg",
+    "yaw_yxz_deg",
+    "pitch_yxz_deg",
+    "roll_yxz_deg",
 ]
 
 _BLOCK = 1 << 16  # bytes written at once
@@ -91,6 +96,7 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
         table_text("; ".join(record["warnings"])),
         *(_number((record.get("expression") or {}).get(name), 4) for name in MEASURES),
         _number(crop.get("angle", 0.0), 4),
+        *(_number(v, 4) for v in matrix_to_yxz(pose["rotation_matrix"])),
     ]
 
 

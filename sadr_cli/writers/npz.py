@@ -68,6 +68,7 @@ def _face_arrays(face: Face) -> tuple[dict[str, Any], dict[str, str]]:
         "scale": (np.float64(face.scale), "pixels per unit of S"),
         "translation": (np.asarray(face.translation), "(3,) pixels; photo x = p.x, y = -p.y"),
         "euler": (np.array(face.euler), "yaw, pitch, roll in degrees, AFLW2000-3D convention"),
+        "euler_yxz": (np.array(face.euler_yxz), "the same in the order y-x-z, safe at profiles"),
         "quaternion": (np.array(face.quaternion), "w, x, y, z of the rotation"),
         "crop": (np.array(crop), "centre x, centre y, side of the square, photo pixels"),
         "crop_angle": (np.float64(face.crop.angle), "degrees that it is turned, clockwise"),

@@ -154,6 +154,10 @@ def test_videos_bring_their_angles_over_time(made, tmp_path):
     assert ["curve" in i for i in items] == [False, False, True, False, False]
     curve = items[2]["curve"]
     assert len(curve) == 500 and curve[1] == [0.12, 0.0, -2.0, 3.0, 0.8]
+    rows[0] += ",yaw_yxz_deg,pitch_yxz_deg,roll_yxz_deg"  # since 0.3
+    (folder / "v_poses.csv").write_text("\n".join([rows[0], *(f"{r},7,8,9" for r in rows[1:])]))
+    curve = about(write_page(folder, FakeReconstructor().uv))["items"][2]["curve"]
+    assert curve[1] == [0.12, 7.0, 8.0, 9.0, 0.8]
     (folder / "v_poses.csv").write_text("what,ever\n1,2\n")
     items = about(write_page(folder, FakeReconstructor().uv))["items"]
     assert not any("curve" in i for i in items)

@@ -15,7 +15,7 @@ from synthetic import posed_face
 from sadr_cli.errors import OutputError
 from sadr_cli.faces import Frame
 from sadr_cli.files import atomic_write, check_writable, remove_leftovers
-from sadr_cli.pose import quaternion_to_matrix
+from sadr_cli.pose import quaternion_to_matrix, yxz_to_matrix
 from sadr_cli.results.entry import Entry
 from sadr_cli.results.face_record import face_json, face_numbers, write_face_json
 from sadr_cli.results.manifest import JOURNAL, Manifest
@@ -56,6 +56,9 @@ def test_json_says_everything_needed_to_use_it(tmp_path, uv, face, frame):
     np.testing.assert_allclose(back[:, :3], points, atol=2e-3)
     assert record["frame"]["axes"].startswith("x right, y down")
     assert "positive" in pose["convention"]["yaw"]
+    yxz = [pose["yxz"][name] for name in ("yaw", "pitch", "roll")]
+    assert np.allclose(yxz_to_matrix(*yxz), pose["rotation_matrix"], atol=1e-5)
+    assert "Ry(yaw) Rx(pitch) Rz(roll)" in pose["convention"]["yxz"]
     assert record["mesh"]["units"] == "millimetres"
     assert len(record["landmarks"]["visibility"]) == len(record["landmarks"]["confidence"]) == 68
     assert record["source"] == "photos/ä b.jpg"
@@ -91,6 +94,8 @@ def test_poses_append_resume_and_order(tmp_path, face):
     assert [(r["name"], r["face"]) for r in rows] == [("a", "0"), ("b", "0"), ("b", "1")]
     assert rows[1]["source"] == "in/b, odd.jpg" and list(rows[0]) == COLUMNS
     assert float(rows[0]["yaw_deg"]) == pytest.approx(-40, abs=1e-3)
+    safe = [float(rows[0][f"{name}_yxz_deg"]) for name in ("yaw", "pitch", "roll")]
+    assert safe == pytest.approx(face.euler_yxz, abs=1e-3)
     with PosesCSV(path, keep=["a"]) as poses:  # b is done again: its rows do not double
         poses.append("b", [row(face, "in/b", "b", 0)])
         poses.close(order=["a", "b"])
