@@ -92,14 +92,30 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
         low = [c - reach / 2 + to_edge(0.0) * step for c in (crop.center_x, crop.center_y)]
         left, top = (int(v) for v in np.floor(np.array(low) - 2 * step))
         side = int(np.ceil(reach + 4 * step))
+        side += -side % 8 if step > 8 else 0  # that it can be halved
         window = cut_window(image, left, top, side)
         small = max(round(side / step), 1)
-        image = cv2.resize(window, (small, small), interpolation=cv2.INTER_AREA)
+        image = shrink(window, (small, small))
         ratio = side / small
         matrix[:, 2] = from_edge(to_edge(matrix[:, 2] - (left, top)) / ratio)
         matrix[:, :2] /= ratio
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, (resolution, resolution), flags=flags)
+
+
+def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """``image`` (H, W, 3) averaged down to ``size`` (width, height).
+
+    Large photos are halved first where no pixel is left over, which OpenCV does many times faster
+    than other factors: about one of 256 steps apart, in a third of the time.
+    """
+    while (
+        min(image.shape[1] / size[0], image.shape[0] / size[1]) >= 8
+        and image.shape[0] % 2 == image.shape[1] % 2 == 0
+    ):
+        half = image.shape[1] // 2, image.shape[0] // 2
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def crop_box(crop: Crop) -> FloatArray:

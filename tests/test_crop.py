@@ -14,6 +14,7 @@ from sadr_cli.crop import (
     cut_window,
     extract_crop,
     image_to_crop,
+    shrink,
 )
 from sadr_cli.errors import InputError
 from sadr_cli.faces import Crop
@@ -184,3 +185,27 @@ def test_twice_the_size_is_averaged_as_well() -> None:
     for center in (39.0, 39.5, 40.0):
         out = extract_crop(stripes, Crop(center, center, crop.size), 20)
         assert np.abs(out.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1200, 1600), (1201, 1600), (1500, 1100), (90, 120)])
+@pytest.mark.parametrize("size", [(128, 96), (33, 40), (100, 75)])
+def test_large_photos_shrink_to_the_mean_of_their_pixels(shape, size) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    photo = cv2.normalize(cv2.GaussianBlur(photo, (0, 0), 5), None, 0, 255, cv2.NORM_MINMAX)
+    mean = cv2.resize(photo.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    apart = shrink(photo, size) - mean
+    assert np.sqrt((apart**2).mean()) < 1 and np.abs(apart).max() < 4
+
+
+def test_a_crop_of_a_large_photo_lies_where_that_of_a_small_one_does() -> None:
+    """To a tenth of a pixel, whether its window could be halved or not."""
+    places = np.array([[1200.0, 900.0], [1900.0, 1500.0]])
+    photo = blobs(places, 2400, 3200, 60)
+    for size in (1500.0, 1501.3, 2000.0):
+        crop = Crop(1500, 1200, size)
+        cut = extract_crop(photo, crop, 128)
+        for place in places:
+            x, y = image_to_crop(place[None], crop, 128)[0]
+            near = cut[int(y) - 12 : int(y) + 14, int(x) - 12 : int(x) + 14]
+            centre = centroid(near) + (int(x) - 12, int(y) - 12)
+            np.testing.assert_allclose(centre, (x, y), atol=0.1)

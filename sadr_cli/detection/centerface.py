@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
-from sadr_cli.crop import box_iou
+from sadr_cli.crop import box_iou, shrink
 from sadr_cli.detection import windows
 from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominences
 from sadr_cli.detection.files import find_file, where_to_put
@@ -198,12 +198,13 @@ class CenterFace:
         """
         height, width = image.shape[:2]
         scale = side / max(height, width)
-        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         # Padding to a multiple of 32 keeps the aspect; black is what the photo's outside is.
         sides = [-(-n // windows.MULTIPLE) * windows.MULTIPLE for n in size[::-1]]
         canvas = np.zeros((*sides, 3), np.uint8)
-        canvas[: size[1], : size[0]] = cv2.resize(image, size, interpolation=shrink)
+        canvas[: size[1], : size[0]] = (
+            shrink(image, size) if scale < 1 else cv2.resize(image, size)  # bilinear
+        )
         first = side in self.settings.sides[:2] and not self._only_main
         threshold = self.settings.first_hint_score if first else self.settings.hint_score
         ratio = np.array([width / size[0], height / size[1]])

@@ -101,7 +101,9 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         transform = _transform(b"", "LAB")
     elif profile:
         transform = _transform(bytes(profile), image.mode)
-    return image.convert("RGB") if transform is None else transform.apply(image)
+    if transform is not None:
+        return transform.apply(image)  # type: ignore[no-any-return]
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
 
 
 @lru_cache(maxsize=8)
