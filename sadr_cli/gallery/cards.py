@@ -46,7 +46,8 @@ class Card:
     """What the page shows of a face; text is base64.
 
     face: its number. thumbnail, texture: JPEG. mesh: see ``render.coarse.encode_mesh``.
-    rotation: (9,) rows of the rotation matrix. strip: of a track, see :meth:`Strip.text`.
+    rotation: (9,) rows of the rotation matrix. strip: of a track, see :meth:`Strip.text`; motion:
+    of a track, see ``render.coarse.encode_motion``.
     """
 
     face: int
@@ -55,6 +56,7 @@ class Card:
     mesh: str
     rotation: tuple[float, ...]
     strip: str = ""
+    motion: str = ""
 
     @classmethod
     def from_json(cls, document: Any) -> Card:
@@ -67,6 +69,7 @@ class Card:
             mesh=read("mesh", _base64),
             rotation=tuple(read("rotation", matrix(9))),
             strip=read("strip", _strip, ""),
+            motion=read("motion", _base64_or_nothing, ""),
         )
 
 
@@ -174,6 +177,10 @@ def _base64(value: Any) -> str:
     if not _BASE64.fullmatch(text(value)):
         raise ValueError
     return text(value)
+
+
+def _base64_or_nothing(value: Any) -> str:
+    return _base64(value) if value != "" else ""
 
 
 def _picture(value: Any) -> str:

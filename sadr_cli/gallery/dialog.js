@@ -28,8 +28,69 @@ async function open(item) {
   const hint = await load(item);
   if (current !== item) return;
   $("hint").textContent = hint;
+  const { motion } = payload(item);
+  $("play").hidden = !state || !motion || motion === "-";
   draw();
 }
+
+// --- a track that plays: its shape by targets, its turn, over the video's time ----------------
+let playing = null;
+async function unpack(text) {
+  const raw = await inflate(text), [n, k] = new Uint32Array(raw, 0, 2);
+  let at = 8;
+  const take = (Kind, count) => {
+    const out = new Kind(raw.slice(at, at + count * Kind.BYTES_PER_ELEMENT));
+    at += count * Kind.BYTES_PER_ELEMENT;
+    return out;
+  };
+  return { n, k, times: take(Float32Array, n), turns: take(Int16Array, 4 * n), weights: take(Uint16Array, n * k),
+    targets: take(Int16Array, (raw.byteLength - 8 - n * (12 + 2 * k)) / 2) };
+}
+function rotation(q) { // of a quaternion w, x, y, z of any length
+  const [w, x, y, z] = q.map((v) => v / Math.hypot(...q));
+  return [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), 2 * (x * y + w * z), 1 - 2 * (x * x + z * z),
+    2 * (y * z - w * x), 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)];
+}
+function show(m, seconds) {
+  let j = 1;
+  while (j < m.n - 1 && m.times[j] < seconds) j++;
+  const share = Math.min(1, Math.max(0, (seconds - m.times[j - 1]) / (m.times[j] - m.times[j - 1] || 1)));
+  const a = [...m.turns.slice(4 * j - 4, 4 * j)], b = [...m.turns.slice(4 * j, 4 * j + 4)];
+  const side = a.reduce((s, v, i) => s + v * b[i], 0) < 0 ? -1 : 1; // the short way
+  state.turn = multiply(state.by, rotation(a.map((v, i) => v * (1 - share) + side * b[i] * share)));
+  if (m.k) {
+    const p = state.shape.slice(), count = p.length / 3;
+    for (let t = 0; t < m.k; t++) {
+      const w = (m.weights[(j - 1) * m.k + t] * (1 - share) + m.weights[j * m.k + t] * share) / 65535 * about.quantum;
+      for (let axis = 0, at = 3 * t * count; axis < 3; axis++)
+        for (let v = axis; v < p.length; v += 3) p[v] += w * m.targets[at++];
+    }
+    attribute("position", 3, p);
+    attribute("normal", 3, normals(p));
+  }
+  draw();
+}
+function halt() {
+  playing = null;
+  $("play").setAttribute("aria-pressed", "false");
+  $("play").textContent = "Play";
+}
+$("play").onclick = async () => {
+  if (playing) { halt(); return; }
+  const mine = state, m = await unpack(payload(current).motion), began = performance.now();
+  if (!mine || state !== mine) return;
+  playing = m;
+  state.by = IDENTITY;
+  $("play").setAttribute("aria-pressed", "true");
+  $("play").textContent = "Stop";
+  const first = m.times[0], length = m.times[m.n - 1] - first + 0.5; // it rests before it begins again
+  const next = (now) => {
+    if (playing !== m || state !== mine || !$("dialog").open) { if (playing === m) halt(); return; }
+    show(m, first + (Math.max(now - began, 0) / 1000) % length);
+    requestAnimationFrame(next);
+  };
+  requestAnimationFrame(next);
+};
 // A video's angles over time; thin where confidence is low.
 const LINES = [["yaw", "#e4572e"], ["pitch", "#3a9d5d"], ["roll", "#3f7fe0"]];
 function drawCurve(points) {
@@ -71,7 +132,8 @@ function step(by) {
 
 $("close").onclick = () => $("dialog").close();
 $("dialog").onclick = (e) => { if (e.target === $("dialog")) $("dialog").close(); };
-$("photo").onclick = () => view(current.rotation);
+$("photo").onclick = () => { halt(); view(current.rotation); };
+$("front").addEventListener("click", halt, true);
 $("dialog").onkeydown = (e) => { if (e.key === "ArrowLeft") step(-1); if (e.key === "ArrowRight") step(1); };
 
 const faces = items.filter(isFace).length;

@@ -3,7 +3,7 @@ const about = JSON.parse(document.getElementById("about").textContent);
 const items = about.items, PER_PAGE = 60, BLOCK = about.block;
 const $ = (id) => document.getElementById(id);
 
-// --- what a card carries: lines of "thumbnail texture mesh strip", BLOCK lines a script element ---
+// --- what a card carries: lines of "thumbnail texture mesh strip motion", BLOCK lines a script element ---
 const blocks = new Map();
 function payload(item) {
   if (item.p === undefined) return {};
@@ -12,8 +12,8 @@ function payload(item) {
     if (blocks.size > 8) blocks.delete(blocks.keys().next().value);
     blocks.set(index, $("p" + index).textContent.trim().split("\n"));
   }
-  const [thumbnail, texture, mesh, strip] = blocks.get(index)[item.p % BLOCK].split(" ");
-  return { thumbnail, texture, mesh, strip };
+  const [thumbnail, texture, mesh, strip, motion] = blocks.get(index)[item.p % BLOCK].split(" ");
+  return { thumbnail, texture, mesh, strip, motion };
 }
 
 // --- grid ------------------------------------------------------------------------------------

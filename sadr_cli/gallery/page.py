@@ -18,7 +18,7 @@ from sadr_cli.folder import open_file
 from sadr_cli.gallery.cards import Card, read_cards
 from sadr_cli.pages import mesh_script, page_json, render_page
 from sadr_cli.pose import matrix_to_yxz
-from sadr_cli.render.coarse import is_mesh, page_mesh
+from sadr_cli.render.coarse import is_mesh, is_motion, page_mesh
 from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.manifest import Damage, ManifestReader
 from sadr_cli.uv import UVLayout
@@ -74,7 +74,7 @@ class _Page:
         }
 
     def blocks(self) -> Iterator[Markup]:
-        """Lines of ``thumbnail texture mesh strip`` in base64, - for what there is not,
+        """Lines of ``thumbnail texture mesh strip motion`` in base64, - for what there is not,
         :data:`_BLOCK` at a time."""
         lines: list[str] = []
         size = meshes = 0
@@ -82,14 +82,16 @@ class _Page:
             if size > MAX_PAGE:
                 self._limit["pictures"] = len(self._shown)
                 break
-            parts = [card.thumbnail, card.texture, card.mesh, card.strip or "-"]
+            parts = [card.thumbnail, card.texture, card.mesh, card.strip or "-", "-"]
             if size > MAX_MESHES:
                 self._limit["meshes"] = meshes
-                parts[1:] = "-", "-", "-"
+                parts[1:] = "-", "-", "-", "-"
             else:
                 meshes += 1
                 if not is_mesh(card.mesh, self._uv):
                     parts[2] = "-"
+                elif card.motion and is_motion(card.motion, self._uv):
+                    parts[4] = card.motion
             lines.append(" ".join(parts))
             size += len(lines[-1])
             angles = matrix_to_yxz([card.rotation[k : k + 3] for k in (0, 3, 6)]).round(4).tolist()

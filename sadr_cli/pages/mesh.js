@@ -7,9 +7,13 @@ const grid = about.grid && {
   uv: new Float32Array(bytes(about.grid.uv).buffer),
 };
 
-async function decode(text) {
+async function inflate(text) {
   const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const raw = new Uint8Array(await new Response(stream).arrayBuffer());
+  return new Response(stream).arrayBuffer();
+}
+
+async function decode(text) {
+  const raw = new Uint8Array(await inflate(text));
   const n = raw.length / 6, out = new Float32Array(3 * n);
   for (let axis = 0; axis < 3; axis++) {
     let sum = 0;
@@ -114,7 +118,7 @@ async function load(item) {
   if (!prepare()) return "this browser has no WebGL";
   const p = await decode(mesh), low = [1e9, 1e9, 1e9], high = [-1e9, -1e9, -1e9];
   p.forEach((v, k) => { low[k % 3] = Math.min(low[k % 3], v); high[k % 3] = Math.max(high[k % 3], v); });
-  const next = { turn: item.rotation, zoom: 1, painted: false, centre: low.map((v, k) => (v + high[k]) / 2),
+  const next = { shape: p, turn: item.rotation, by: IDENTITY, zoom: 1, painted: false, centre: low.map((v, k) => (v + high[k]) / 2),
     radius: Math.hypot(...low.map((v, k) => (high[k] - v) / 2)) };
   const picture = new Image();
   picture.src = "data:image/jpeg;base64," + texture;
@@ -139,7 +143,9 @@ $("canvas").onpointerdown = (e) => $("canvas").setPointerCapture(e.pointerId);
 $("canvas").onpointermove = (e) => {
   if (!state || !(e.buttons & 1)) return;
   const unit = 3 / $("canvas").clientHeight;
-  view(multiply(turned(e.movementY * unit, e.movementX * unit), state.turn));
+  const more = turned(e.movementY * unit, e.movementX * unit);
+  state.by = multiply(more, state.by);
+  view(multiply(more, state.turn));
 };
 $("canvas").addEventListener("wheel", (e) => {
   e.preventDefault();

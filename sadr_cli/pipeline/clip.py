@@ -177,7 +177,7 @@ class _Clip:
             if self.settings.index:
                 strip = self._strips.setdefault(item.track, Strip())
                 strip.see(frame.image, face, self._uv, seconds)
-            if PLAYING.intersection(self.settings.formats):
+            if self.settings.index or PLAYING.intersection(self.settings.formats):
                 motion = self._motions.setdefault(item.track, MotionRecorder())
                 motion.see(face, seconds, (frame.height, frame.width))
             shown[item.track] = face

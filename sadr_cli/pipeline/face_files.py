@@ -10,6 +10,7 @@ import numpy as np
 from sadr_cli.faces import Face, Frame
 from sadr_cli.gallery import Card, face_card
 from sadr_cli.pipeline.settings import RunSettings
+from sadr_cli.render.coarse import encode_motion
 from sadr_cli.render.contour import with_contour
 from sadr_cli.results.entry import FaceEntry, Span
 from sadr_cli.results.face_record import face_json, write_face_json
@@ -59,6 +60,8 @@ def write_face_files(
     card = None
     if settings.index:
         card = face_card(number, frame.image, face, uv, mesh)
+        if motion is not None:
+            card = replace(card, motion=_played(motion, uv))
     entry = FaceEntry(
         face=number,
         json=document,
@@ -71,6 +74,11 @@ def write_face_files(
     )
     row = pose_row(record)
     return FaceFiles([*outputs, document], row, entry, time.perf_counter() - began, card)
+
+
+def _played(motion: Motion, uv: UVLayout) -> str:
+    turns = None if motion.path is None else motion.path.rotations
+    return encode_motion(motion.times, turns, motion.targets, motion.weights, uv)
 
 
 def as_asked(face: Face, uv: UVLayout, settings: RunSettings) -> Face:

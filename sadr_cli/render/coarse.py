@@ -16,6 +16,7 @@ from sadr_cli.uv import MM_PER_UNIT, UVLayout, grid_triangles, without_ears
 
 STEP = 4  # pixels of the UV map between its vertices
 QUANTUM_MM = 0.05  # step of their coordinates
+FRAMES = 600  # of a track that a page plays, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,48 @@ def is_mesh(text: str, uv: UVLayout) -> bool:
     except (ValueError, zlib.error):
         return False
     return len(data) == size
+
+
+def encode_motion(
+    times: NDArray[Any],
+    rotations: NDArray[Any] | None,
+    targets: NDArray[Any],
+    weights: NDArray[Any],
+    uv: UVLayout,
+) -> str:
+    """A track on the page's grid, deflated, base64; at most FRAMES of its frames.
+
+    times: (N,) seconds; rotations: (N, 4) quaternions w, x, y, z, or None; targets: (K, V, 3)
+    millimetres; weights: (N, K) in [0, 1]. Little-endian: N, K as uint32; times as float32;
+    rotations as int16 of 1 / 32767; weights as uint16 of 1 / 65535; targets as int16 steps of
+    QUANTUM_MM, each all x, then y, then z.
+    """
+    some = slice(None, None, max(-(-len(times) // FRAMES), 1))
+    times, weights = np.asarray(times)[some], np.asarray(weights)[some]
+    turns = np.tile((1.0, 0, 0, 0), (len(times), 1)) if rotations is None else rotations[some]
+    coarse = np.asarray(targets)[:, page_grid(uv).vertices] / QUANTUM_MM
+    steps = np.clip(np.rint(coarse), -32768, 32767).astype("<i2")
+    parts = (
+        np.array([len(times), len(targets)], "<u4"),
+        times.astype("<f4"),
+        np.rint(np.asarray(turns) * 32767).astype("<i2"),
+        np.rint(np.clip(weights, 0, 1) * 65535).astype("<u2"),
+        np.ascontiguousarray(steps.transpose(0, 2, 1)),
+    )
+    return _text(zlib.compress(b"".join(part.tobytes() for part in parts), 6))
+
+
+def is_motion(text: str, uv: UVLayout) -> bool:
+    """Whether ``text`` unpacks to what :func:`encode_motion` packs, of at least two frames."""
+    each = 6 * len(page_grid(uv).vertices)
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text), 1 << 24)
+    except (ValueError, zlib.error):
+        return False
+    if len(data) < 8:
+        return False
+    frames, targets = (int(n) for n in np.frombuffer(data, "<u4", 2))
+    return frames > 1 and len(data) == 8 + frames * (12 + 2 * targets) + targets * each
 
 
 def page_mesh(uv: UVLayout) -> dict[str, Any]:
