@@ -72,9 +72,7 @@ def read_mesh(path: Path, root: Path | None = None) -> MeshFile:
     except Damaged as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # trimesh and numpy raise anything on hostile bytes
-        raise InputError(
-            f"{path}: damaged, or not a mesh of that format ({type(error).__name__})"
-        ) from error
+        raise InputError(f"{path}: damaged, or not a mesh of that format") from error
     if suffix == ".obj" and mesh.texture is None:
         picture = path.with_suffix(".texture.png")
         with suppress(OSError):

@@ -61,8 +61,16 @@ class ClipTables:
     """NAME_poses.csv and NAME_landmarks.jsonl: a line a face and frame."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._poses = Draft(folder / f"{name}{POSES}")
-        self._landmarks = Draft(folder / f"{name}{LANDMARKS}")
+        self._drafts: list[Draft] = []
+        try:
+            for end in (POSES, LANDMARKS):
+                self._drafts.append(Draft(folder / f"{name}{end}"))
+            self._begin()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _begin(self) -> None:
         self._row("frame", "time_s", "track", *COLUMNS)
         self._line(landmarks_head())
 
@@ -77,22 +85,22 @@ class ClipTables:
 
     def finish(self) -> list[str]:
         """Put both in their places; returns their names."""
-        for draft in (self._poses, self._landmarks):
+        for draft in self._drafts:
             draft.place()
-        return [self._poses.path.name, self._landmarks.path.name]
+        return [draft.path.name for draft in self._drafts]
 
     def discard(self) -> None:
-        for draft in (self._poses, self._landmarks):
+        for draft in self._drafts:
             draft.discard()
 
     def _row(self, *cells: object) -> None:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerow(cells)
-        self._poses.write(text.getvalue().encode())
+        self._drafts[0].write(text.getvalue().encode())
 
     def _line(self, document: dict[str, object]) -> None:
         text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-        self._landmarks.write(text.encode() + b"\n")
+        self._drafts[1].write(text.encode() + b"\n")
 
 
 class ClipDrawings:

@@ -139,6 +139,7 @@ def _read_holes(folder: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_hole_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     if not hasattr(os, "SEEK_DATA"):
         pytest.skip("this system does not tell what is a hole")
