@@ -358,8 +358,8 @@ def _drawable(landmarks: FloatArray) -> NDArray[np.float64]:
 
 
 def _fixed(x: float, y: float) -> tuple[int, int]:
-    one = 1 << _SHIFT
-    return round(float(np.clip(x, -1e6, 1e6)) * one), round(float(np.clip(y, -1e6, 1e6)) * one)
+    a, b = (round(min(max(float(v), -1e6), 1e6) * (1 << _SHIFT)) for v in (x, y))
+    return a, b
 
 
 def _discs(
