@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import struct
-import tempfile
-import warnings
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -20,28 +17,22 @@ from typing import NamedTuple
 import numpy as np
 from evaluation_data import SMALL, write_face_model
 from hostile import FORMATS, encoded, video
-from run_folders import go, make_photos
 
 from sadr_cli.arrays import read_npz
 from sadr_cli.detection.boxes import merge_boxes, read_boxes
-from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.data.aflw2000 import read_annotation
 from sadr_cli.evaluation.data.lm300w import read_pts
 from sadr_cli.evaluation.data.scans import _read_ljson, read_scan
 from sadr_cli.export.read import read_mesh
 from sadr_cli.files import is_safe_name
-from sadr_cli.gallery import cards
 from sadr_cli.model.checkpoint import load_checkpoint, open_checkpoint, save_checkpoint
 from sadr_cli.model.face_model import FIELDS, load_face_model
-from sadr_cli.results.entry import OVERLAYS, Entry
-from sadr_cli.results.face_record import read_face_json
-from sadr_cli.results.manifest import JOURNAL, NAME, Damage, Manifest, ManifestReader
-from sadr_cli.results.poses_csv import COLUMNS, PosesCSV, pose_row
 from sadr_cli.sources import Source, SourceList, iter_frames, read_image
 from sadr_cli.text import lines
 from sadr_cli.training.settings import _read as read_settings
 
-from .cases import one_sentence
+from . import books
+from .fuzzed import calmly, folder, made_run, put
 
 LIMIT = 300_000  # pixels
 
@@ -53,117 +44,6 @@ class Target(NamedTuple):
     read: Callable[[bytes], None]
 
 
-@cache
-def folder() -> Path:
-    """Where files lie while they are read."""
-    return Path(tempfile.mkdtemp(prefix="sadr-fuzz-"))
-
-
-@cache
-def made_run() -> Path:
-    """A run's folder, with meshes in several formats and cards."""
-    top = Path(tempfile.mkdtemp(prefix="sadr-fuzz-"))
-    formats = ("obj", "ply", "glb", "stl", "npz")
-    go(make_photos(top / "photos"), top / "run", formats=formats, index=True)
-    return top / "run"
-
-
-def _put(name: str, data: bytes) -> Path:
-    path = folder() / name
-    path.write_bytes(data)
-    return path
-
-
-def _calmly(read: Callable[[], object]) -> None:
-    """One sentence, or nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            read()
-        except SadrError as error:
-            one_sentence(str(error))
-
-
-# A run's books ------------------------------------------------------------------------------------
-
-
-def check_entry(entry: Entry) -> None:
-    names = [entry.name] if entry.name else []
-    for face in entry.faces:
-        names += [face.json, *face.files.values()]
-        numbers = (face.confidence, face.yaw, face.pitch, face.roll, *(face.box or ()))
-        assert all(v is None or math.isfinite(v) for v in numbers)
-    names += [name.removeprefix(f"{OVERLAYS}/") for name in entry.outputs]
-    assert all(map(is_safe_name, names)), names
-    assert Entry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
-
-
-def manifest(data: bytes) -> None:
-    _put(NAME, data)
-
-    def read() -> None:
-        for found in ManifestReader(folder()):
-            if isinstance(found, Damage):
-                one_sentence(found.problem)
-            else:
-                check_entry(found)
-
-    _calmly(read)
-
-
-def journal(data: bytes) -> None:
-    _put(JOURNAL, data)
-    (folder() / NAME).unlink(missing_ok=True)
-
-    def read() -> None:
-        books = Manifest(folder(), {})
-        for _, key in books.names():
-            found = books.get(key)
-            assert found is not None
-            check_entry(found)
-        books.close("finished", {})
-        assert len(list(ManifestReader(folder()))) == len(list(books.names()))
-
-    _calmly(read)
-
-
-def card(data: bytes) -> None:
-    (folder() / cards.FOLDER).mkdir(exist_ok=True)
-    _put(f"{cards.FOLDER}/a.json", data)
-    for number, found in cards.read_cards(folder(), "a").items():
-        assert number == found.face and len(found.rotation) == 9
-        for part in (found.thumbnail, found.texture, found.mesh, found.strip.replace(":", "")):
-            assert not set(part) & set("<>&\"' \n\\")
-
-
-def record(data: bytes) -> None:
-    path = _put("a.json", data)
-
-    def read() -> None:
-        cells = pose_row(read_face_json(path, folder()))
-        assert len(cells) == len(COLUMNS) and all(c.isprintable() for c in cells)
-
-    _calmly(read)
-
-
-def poses(data: bytes) -> None:
-    path = _put("poses.csv", data)
-    for _ in range(2):
-        with PosesCSV(path, keep=["p0", "p1", "p2"]) as table:
-            table.close(["p2", "p1"])
-        again = path.read_bytes()
-        assert again.startswith(",".join(COLUMNS).encode() + b"\n") and again.endswith(b"\n")
-
-
-def _books(name: str) -> list[bytes]:
-    return [(made_run() / name).read_bytes()]
-
-
-def _journals() -> list[bytes]:
-    entries = json.loads((made_run() / NAME).read_bytes())["inputs"]
-    return [b"".join(json.dumps(e).encode() + b"\n" for e in entries)]
-
-
 # What users write ---------------------------------------------------------------------------------
 
 
@@ -173,17 +53,17 @@ def boxes(data: bytes) -> None:
             assert group.file and len(group.detections) == len(group.faces)
             assert all(np.isfinite(d.box).all() for d in group.detections)
 
-    _calmly(read)
+    calmly(read)
 
 
 def names(data: bytes) -> None:
-    path = _put("list", data.replace(b"/", b"_"))  # of the working folder alone
+    path = put("list", data.replace(b"/", b"_"))  # of the working folder alone
 
     def read() -> None:
         for source in SourceList().expand_list(path):
             assert is_safe_name(source.name)
 
-    _calmly(read)
+    calmly(read)
 
 
 _BOXES = [
@@ -244,7 +124,7 @@ def _small_glb() -> list[bytes]:
 
 def mesh(suffix: str) -> Callable[[bytes], None]:
     def attempt(data: bytes) -> None:
-        path = _put(f"a{suffix}", data)
+        path = put(f"a{suffix}", data)
 
         def read() -> None:
             found = read_mesh(path)
@@ -253,19 +133,19 @@ def mesh(suffix: str) -> Callable[[bytes], None]:
             assert 0 <= triangles.min() and triangles.max() < len(found.vertices)
             assert np.isfinite(found.vertices).all() and found.vertices.shape[1:] == (3,)
 
-        _calmly(read)
+        calmly(read)
 
     return attempt
 
 
 def scan(data: bytes) -> None:
-    path = _put("a.wrl", data)
+    path = put("a.wrl", data)
 
     def read() -> None:
         found = read_scan(path, "a")
         assert 0 <= found.triangles.min() and found.triangles.max() < len(found.vertices)
 
-    _calmly(read)
+    calmly(read)
 
 
 # Weights and arrays -------------------------------------------------------------------------------
@@ -293,7 +173,7 @@ def checkpoint(data: bytes) -> None:
     """``data`` is the header; the tensors are whole."""
     path = folder() / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(data)) + data + _checkpoint()[1])
-    _calmly(lambda: open_checkpoint(path))
+    calmly(lambda: open_checkpoint(path))
 
 
 def weights(data: bytes) -> None:
@@ -302,7 +182,7 @@ def weights(data: bytes) -> None:
     whole = struct.pack("<Q", len(head)) + head + body
     path = folder() / "a.safetensors"
     path.write_bytes(data + whole[len(data) :])
-    _calmly(lambda: load_checkpoint(path))
+    calmly(lambda: load_checkpoint(path))
 
 
 def _whole_weights() -> list[bytes]:
@@ -324,7 +204,7 @@ def face_model(data: bytes) -> None:
             stream = io.BytesIO()
             np.save(stream, values)
             archive.writestr(f"{name}.npy", data[1:] if name == which else stream.getvalue())
-    _calmly(lambda: load_face_model(path))
+    calmly(lambda: load_face_model(path))
 
 
 @cache
@@ -342,8 +222,8 @@ def _arrays() -> list[bytes]:
 
 
 def archive(data: bytes) -> None:
-    path = _put("a.npz", data)
-    _calmly(lambda: read_npz(path, ("a",), ("b",)))
+    path = put("a.npz", data)
+    calmly(lambda: read_npz(path, ("a",), ("b",)))
 
 
 def _archives() -> list[bytes]:
@@ -355,8 +235,8 @@ def _archives() -> list[bytes]:
 
 
 def mat(data: bytes) -> None:
-    path = _put("a.mat", data)
-    _calmly(lambda: read_annotation(path))
+    path = put("a.mat", data)
+    calmly(lambda: read_annotation(path))
 
 
 def _mats() -> list[bytes]:
@@ -384,7 +264,7 @@ def picture(data: bytes) -> None:
         assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
         assert 0 < found.shape[0] * found.shape[1] <= LIMIT
 
-    _calmly(read)
+    calmly(read)
 
 
 def _pictures(*formats: str) -> list[bytes]:
@@ -395,14 +275,14 @@ def _pictures(*formats: str) -> list[bytes]:
 
 
 def clip(data: bytes) -> None:
-    path = _put("a.mp4", data)
+    path = put("a.mp4", data)
 
     def read() -> None:
         source = Source("clip", "clip", path, kind="video")
         for number, frame in enumerate(iter_frames(source, max_pixels=LIMIT)):
             assert frame.image.shape[2] == 3 and np.isfinite(frame.time) and number < 100
 
-    _calmly(read)
+    calmly(read)
 
 
 def _clips() -> list[bytes]:
@@ -410,15 +290,15 @@ def _clips() -> list[bytes]:
 
 
 def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], None]:
-    return lambda data: _calmly(lambda: read(_put(name, data)))
+    return lambda data: calmly(lambda: read(put(name, data)))
 
 
 TARGETS: dict[str, Target] = {
-    "manifest": Target(lambda: _books(NAME), manifest),
-    "journal": Target(_journals, journal),
-    "cards": Target(lambda: [b"[]", _books(".cards/p2.json")[0][:9000]], card),
-    "records": Target(lambda: _books("p2.json"), record),
-    "poses": Target(lambda: _books("poses.csv"), poses),
+    "manifest": Target(lambda: books.seed(books.NAME), books.manifest),
+    "journal": Target(books.journals, books.journal),
+    "cards": Target(lambda: [b"[]", books.seed(".cards/p2.json")[0][:9000]], books.card),
+    "records": Target(lambda: books.seed("p2.json"), books.record),
+    "poses": Target(lambda: books.seed("poses.csv"), books.poses),
     "boxes": Target(lambda: _BOXES, boxes),
     "lists": Target(lambda: [b"a.jpg\nb c.png\n", "ä.jpg\r\n".encode("utf-16")], names),
     "pts": Target(lambda: _PTS, _file("a.pts", read_pts)),
