@@ -167,7 +167,8 @@ def export(
     in; P, D, A, the aligned face G and the pose out.
 
     Pictures, with or without --format: NAME.frontal.png, the textured face from the front;
-    NAME.turntable.mp4, turning; contact_sheet.pdf, all faces on sheets.
+    NAME.turntable.mp4, turning; contact_sheet.pdf, all faces on sheets: sadr export meshes
+    --frontal --turntable mp4 --contact-sheet pdf --out pictures
 
     Example: sadr export meshes --format glb --decimate 5000 --out small
     """
