@@ -3,7 +3,9 @@ let current = null;
 async function open(item) {
   current = item;
   $("title").textContent = label(item);
-  const rows = [["photo", item.source], ["yaw, pitch, roll (y-x-z)", [item.yaw, item.pitch, item.roll].map((v) => v.toFixed(1) + "°").join(", ")],
+  const medium = item.track ? "video" : "photo";
+  $("photo").textContent = `As in the ${medium}`;
+  const rows = [[medium, item.source], ["yaw, pitch, roll (y-x-z)", [item.yaw, item.pitch, item.roll].map((v) => v.toFixed(1) + "°").join(", ")],
     ["confidence", item.confidence.toFixed(3)]];
   $("facts").replaceChildren(...rows.map(([a, b]) => { const r = node("tr"); r.append(node("td", "", a), node("td", "", b)); return r; }));
   $("notes").replaceChildren(...(item.warnings || []).map((w) => node("div", "note", w)));
@@ -134,7 +136,11 @@ $("close").onclick = () => $("dialog").close();
 $("dialog").onclick = (e) => { if (e.target === $("dialog")) $("dialog").close(); };
 $("photo").onclick = () => { halt(); view(current.rotation); };
 $("front").addEventListener("click", halt, true);
-$("dialog").onkeydown = (e) => { if (e.key === "ArrowLeft") step(-1); if (e.key === "ArrowRight") step(1); };
+$("dialog").onkeydown = (e) => {
+  if (pressed(e)) return;
+  if (e.key === "ArrowLeft") step(-1);
+  if (e.key === "ArrowRight") step(1);
+};
 
 const faces = items.filter(isFace).length;
 $("count").textContent = `${faces} ${faces === 1 ? "face" : "faces"} in ${about.photos} ${about.photos === 1 ? "input" : "inputs"}`;

@@ -63,7 +63,7 @@ function node(kind, className, text) {
   return out;
 }
 const degrees = (v) => `${v > 0 ? "+" : ""}${v.toFixed(0)}°`;
-const color = (c) => c < about.low_confidence ? "var(--bad)" : c < 0.7 ? "var(--warn)" : "var(--good)";
+const color = (c) => c < about.low_confidence ? "var(--bad)" : c < about.low_confidence + 0.1 ? "var(--warn)" : "var(--good)";
 
 const label = (item) => item.name + (item.track ? `, track ${item.track}` : item.face ? `, face ${item.face}` : "");
 

@@ -133,25 +133,45 @@ async function load(item) {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
   }
   state = next;
-  return "drag to turn, wheel to come nearer";
+  return "drag to turn, wheel or two fingers to come nearer";
 }
 
 function view(turn) { if (state) { state.turn = turn; draw(); } }
 $("front").onclick = () => view(IDENTITY);
 $("paint").onclick = () => { $("paint").setAttribute("aria-pressed", $("paint").getAttribute("aria-pressed") !== "true"); draw(); };
-$("canvas").onpointerdown = (e) => $("canvas").setPointerCapture(e.pointerId);
-$("canvas").onpointermove = (e) => {
-  if (!state || !(e.buttons & 1)) return;
-  const unit = 3 / $("canvas").clientHeight;
-  const more = turned(e.movementY * unit, e.movementX * unit);
+function turn(x, y) {
+  const more = turned(x, y);
   state.by = multiply(more, state.by);
   view(multiply(more, state.turn));
-};
-$("canvas").addEventListener("wheel", (e) => {
-  e.preventDefault();
+}
+function zoom(by) {
   if (!state) return;
-  state.zoom = Math.min(8, Math.max(0.4, state.zoom * Math.exp(-e.deltaY / 600)));
+  state.zoom = Math.min(8, Math.max(0.4, state.zoom * by));
   draw();
-}, { passive: false });
+}
+// Keys that turn and come nearer; the arrows to left and right only with Shift.
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+function pressed(e) {
+  const [x, y] = ARROWS[e.key] || [0, 0], nearer = { "+": 1.1, "=": 1.1, "-": 1 / 1.1 }[e.key];
+  if (!state || !(nearer || x || (y && e.shiftKey))) return false;
+  if (nearer) zoom(nearer);
+  else turn(x * 0.1, y * 0.1);
+  e.preventDefault();
+  return true;
+}
+// One pointer turns; the distance of two brings nearer.
+const pointers = new Map();
+const spread = () => { const [a, b] = [...pointers.values()]; return Math.hypot(a[0] - b[0], a[1] - b[1]); };
+$("canvas").onpointerdown = (e) => { $("canvas").setPointerCapture(e.pointerId); pointers.set(e.pointerId, [e.clientX, e.clientY]); };
+$("canvas").onpointerup = $("canvas").onpointercancel = (e) => pointers.delete(e.pointerId);
+$("canvas").onpointermove = (e) => {
+  const last = pointers.get(e.pointerId);
+  if (!state || !last) return;
+  const before = pointers.size === 2 && spread(), unit = 3 / $("canvas").clientHeight;
+  pointers.set(e.pointerId, [e.clientX, e.clientY]);
+  if (pointers.size === 2) zoom(spread() / Math.max(before, 1));
+  else turn((e.clientY - last[1]) * unit, (e.clientX - last[0]) * unit);
+};
+$("canvas").addEventListener("wheel", (e) => { e.preventDefault(); zoom(Math.exp(-e.deltaY / 600)); }, { passive: false });
 addEventListener("resize", draw);
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import CONTRAST, browser, needs_browser
 from evaluation_data import (
     SMALL,
     FakeNetwork,
@@ -129,6 +130,29 @@ def test_the_page_asks_nothing_of_the_network(data, tmp_path, network):
     assert all(s.startswith("data:image/jpeg;base64,") for s in page.sources)
     assert not re.search(r"url\(|@import|https?://", text)
     assert len(page.sources) == 11  # all six as the worst, five as the median ones
+
+
+@needs_browser
+def test_the_page_in_a_browser(data, tmp_path, network):
+    """Wide and narrow, light and dark: charts and faces are drawn, all text stands out."""
+    assert sadr("aflw2000", "--data", data, "--out", tmp_path).exit_code == 0
+    with browser() as page:
+        for width, dark in ((1200, False), (1200, True), (390, False)):
+            page.open(tmp_path / "report.html", width, 800, dark)
+            assert page.value("document.documentElement.scrollWidth") <= width
+            assert not page.value(CONTRAST)
+            broken = "[...document.images].filter((i) => !i.complete || !i.naturalWidth).length"
+            assert page.value("document.images.length") > 0 and page.value(broken) == 0
+            lines = page.value(
+                "document.querySelectorAll('.charts svg path, .charts svg polyline').length"
+            )
+            assert lines > 0
+            page.value("document.querySelector('.charts svg').scrollIntoView()")
+            assert page.picture(".charts svg").std() > 3
+            assert page.console == []
+            assert [u for u in page.requests if not u.startswith("data:")] == [
+                (tmp_path / "report.html").as_uri()
+            ]
 
 
 def test_predictions_and_json_lines(data, tmp_path):

@@ -22,8 +22,6 @@ from sadr_cli.render import coarse
 from sadr_cli.sources import iter_sources
 from sadr_cli.uv import MM_PER_UNIT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 def make_run(folder, photos, **settings):
     fake = FakeReconstructor()
@@ -161,48 +159,3 @@ def test_videos_bring_their_angles_over_time(made, tmp_path):
     (folder / "v_poses.csv").write_text("what,ever\n1,2\n")
     items = about(write_page(folder, FakeReconstructor().uv))["items"]
     assert not any("curve" in i for i in items)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_in_a_browser(made):
-    """The grid, the filters, the mesh turned by a drag, no request but the page itself."""
-    driver = pytest.importorskip("playwright.sync_api")
-    path = made / "run" / "index.html"
-    with driver.sync_playwright() as play:
-        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        view = browser.new_page(viewport={"width": 1200, "height": 800})
-        requests, errors = [], []
-        view.on("request", lambda r: requests.append(r.url))
-        view.on("pageerror", lambda e: errors.append(str(e)))
-        view.on("console", lambda m: errors.append(m.text))
-        view.goto(path.as_uri())
-        assert view.locator(".card").count() == 5 and view.locator(".card img").count() == 3
-        width = view.locator(".card img").first.evaluate("i => i.naturalWidth")
-        assert width == cards.THUMBNAIL
-        view.click("button[data-name=Failed]")
-        assert view.locator(".card").count() == 1 and "broken" in view.inner_text(".card")
-        view.click("button[data-name=All]")
-        view.fill("#search", "b &")
-        assert view.locator(".card").count() == 2
-        view.locator(".card").last.click()
-        view.wait_for_function("state !== null")
-        before = shot(view)
-        assert (before.std((0, 1)) > 8).any()  # something is drawn
-        box = view.locator("#canvas").bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        view.mouse.move(x, y)
-        view.mouse.down()
-        view.mouse.move(x + 150, y + 10, steps=5)
-        view.mouse.up()
-        after = shot(view)
-        assert np.abs(after - before).mean() > 1
-        turn = view.evaluate("state.turn")
-        assert turn[2] > 0.3  # the nose went to the right
-        assert not errors and [u for u in requests if not u.startswith("data:")] == [path.as_uri()]
-        browser.close()
-
-
-def shot(view):
-    data = view.locator("#canvas").screenshot()
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)

@@ -63,10 +63,10 @@ class _Axes:
 
     def line(self, series: Series) -> None:
         points = np.stack([self.px(series.x), self.py(series.y)], 1).clip(-9999, 9999)
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) if len(points) else ""
         dash = ' stroke-dasharray="6 4"' if series.dashed else ""
         self.parts.append(
-            f'<path d="M{path}" fill="none" stroke="{series.color}" stroke-width="2"{dash}/>'
+            f'<path d="{path}" fill="none" stroke="{series.color}" stroke-width="2"{dash}/>'
         )
 
     def dots(self, series: Series) -> None:
