@@ -113,7 +113,8 @@ class _Coordinator:
 
     def _step(self) -> bool:
         """Hand out, settle and collect; False when nothing is left."""
-        progress()  # workers are watched where they are
+        if not self._flight or any(self._lease(task).taken() for task in self._flight.values()):
+            progress()  # who has begun is watched where it is; that nobody begins is a standstill
         try:
             room = self._pool.room()
         except UsageError as error:  # nobody is left
@@ -175,6 +176,7 @@ class _Coordinator:
 
     def _collect(self, future: Future[list[Written]]) -> None:
         task = self._flight.pop(future)
+        progress()
         try:
             results = self._pool.result(future)
         except WorkerDiedError:

@@ -59,6 +59,10 @@ class Lease(StopFlag):
             raise output_error(self._out / self._name, error) from error
         return True
 
+    def taken(self) -> bool:
+        """Whether somebody has begun and not ended."""
+        return (self._out / self._name).exists()
+
     def drop(self) -> bool:
         """Remove the file; whether it was there."""
         with suppress(OSError):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ from fakes import FakeDetector, FakeReconstructor, photo_with
 
 from sadr_cli.errors import NothingToDoError, OutputError, UsageError
 from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, Work, run
+from sadr_cli.pipeline.cluster import _Coordinator
+from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.pools import parse_address
 from sadr_cli.pipeline.worker import Lease, WorkerDiedError, do_chunk, load_tools
 from sadr_cli.sources import SourceList
@@ -204,6 +207,34 @@ def test_a_lease_is_taken_once_and_ends_the_work_when_it_is_called_off(tmp_path,
     assert other.drop() and not other.drop() and not list(tmp_path.iterdir())
     with pytest.raises(OutputError), Lease(tmp_path / "gone", "1").held():
         pass
+
+
+def test_waiting_for_workers_that_do_not_begin_is_a_standstill(photos, tmp_path, monkeypatch):
+    class Idle:
+        def __init__(self):
+            self.submitted = []
+
+        def room(self):
+            return 1 - len(self.submitted)
+
+        def submit(self, call, *arguments):
+            self.submitted.append(arguments)
+            return Future()
+
+    counted = []
+    monkeypatch.setattr("sadr_cli.pipeline.cluster.progress", lambda: counted.append(1))
+    pool, settings = Idle(), RunSettings(tmp_path / "out")
+    ledger = Ledger(FakeReconstructor(), settings)
+    works = (Work(s) for s in SourceList().expand(str(photos / "001.png")))
+    cluster = Cluster("loky://1", Fakes())
+    coordinator = _Coordinator(pool, cluster, works, ledger, settings, StopFlag())
+    until(lambda: coordinator._step() and pool.submitted)
+    before = len(counted)
+    assert coordinator._step() and len(counted) == before
+    lease = Lease(settings.out, pool.submitted[0][-1])
+    with lease.held():
+        assert coordinator._step() and len(counted) == before + 1
+    ledger.close("stopped")
 
 
 def test_addresses():
