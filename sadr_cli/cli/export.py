@@ -10,6 +10,7 @@ import typer
 
 from sadr_cli.cli.options import (
     MESH_HELP,
+    FaceModelOption,
     MessageOptions,
     TextureSizeOption,
     WeightsOption,
@@ -18,7 +19,7 @@ from sadr_cli.cli.options import (
     complete_frame,
 )
 from sadr_cli.cli.output import Output
-from sadr_cli.cli.parse import check_out, parse_formats
+from sadr_cli.cli.parse import check_face_model, check_out, parse_formats
 from sadr_cli.cli.words import listed
 from sadr_cli.errors import UsageError, exit_code
 
@@ -120,6 +121,7 @@ def export(
         ),
     ] = None,
     texture_size: TextureSizeOption = None,
+    face_model: FaceModelOption = None,
     photos: Annotated[
         Path | None,
         typer.Option(
@@ -175,7 +177,7 @@ def export(
     say = messages.open()
     pictures.check()
     if sources == ["model"]:
-        others = (frame, texture_size, photos, decimate, crop_ears or None, merge)
+        others = (frame, texture_size, face_model, photos, decimate, crop_ears or None, merge)
         if any(option is not None for option in others) or pictures.wanted:
             raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
         _export_model(say, out, (formats or "").strip().lower(), half, dynamic_batch, weights)
@@ -187,6 +189,7 @@ def export(
             "nothing to write: give --format, --frontal, --turntable or --contact-sheet"
         )
     kinds = parse_formats(formats, frame or "image", texture_size, pictures.wanted)
+    check_face_model(face_model, kinds)
     check_out(out)
 
     from sadr_cli.export.contact_sheet import ContactSheet
@@ -195,14 +198,18 @@ def export(
     from sadr_cli.export.run import export_faces, find_all, merge_people
     from sadr_cli.export.topology import make_topology
     from sadr_cli.model.checkpoint import find_weights, load_layout
+    from sadr_cli.model.linear import load_linear_model
 
     entries = find_all(sources, out)
     uv = load_layout(find_weights(weights))
     topology = make_topology(uv, decimate, not crop_ears)
+    if face_model is not None:
+        load_linear_model(face_model, uv)
     settings = ExportSettings(
         *(out, kinds, frame, texture_size, photos, decimate, not crop_ears),
         pictures=pictures.pictures,
         sheet=pictures.contact_sheet is not None,
+        face_model=face_model,
     )
     sheet = ContactSheet(out, pictures.contact_sheet or "png")
     with say.progress("Merging" if merge else "Exporting") as bar:

@@ -36,14 +36,14 @@ def complete(*words: str) -> Callable[[str], list[str]]:
 
 
 _FORMATS = (
-    *("glb", "obj", "ply", "usdz", "stl", "npz", "pts", "csv", "camera", "texture", "uvmap"),
-    *("attention", "visibility", "depth", "normals", "pncc"),
+    *("glb", "obj", "ply", "usdz", "stl", "npz", "pts", "csv", "camera", "coefficients"),
+    *("texture", "uvmap", "attention", "visibility", "depth", "normals", "pncc"),
 )
 complete_formats = complete(*_FORMATS)
 complete_all_formats = complete(*_FORMATS, "onnx", "torchscript", "safetensors")
 MESH_HELP = (
     "By commas. Meshes: glb (its colours show everywhere), obj, ply, usdz, stl, npz. Also: pts, "
-    "csv, camera, texture, uvmap, attention, visibility, depth, normals, pncc."
+    "csv, camera, coefficients, texture, uvmap, attention, visibility, depth, normals, pncc."
 )
 complete_frame = complete("image", "metric", "canonical")
 
@@ -101,6 +101,15 @@ TextureSizeOption = Annotated[
         metavar="N",
         help="Texture of N x N texels in GLB, USDZ and OBJ; 0: vertex colours. By default 512, "
         "and vertex colours in OBJ.",
+        show_default=False,
+    ),
+]
+FaceModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--face-model",
+        metavar="FILE",
+        help="Linear face model (npz) that --format coefficients are of.",
         show_default=False,
     ),
 ]

@@ -44,6 +44,15 @@ def parse_formats(
     return tuple(dict.fromkeys(create_writer(name).format for name in names))
 
 
+def check_face_model(path: Path | None, formats: tuple[str, ...]) -> None:
+    """UsageError unless --face-model and the format coefficients come together."""
+    wanted = "coefficients" in formats
+    if wanted and path is None:
+        raise UsageError("--format coefficients needs --face-model with the npz of a linear model")
+    if path is not None and not wanted:
+        raise UsageError("--face-model is for --format coefficients")
+
+
 def parse_layers(text: str | None) -> tuple[str, ...]:
     """Layers of overlays in the order in which they are drawn; None: all."""
     from sadr_cli.render.overlay import LAYERS

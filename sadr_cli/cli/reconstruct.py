@@ -14,6 +14,7 @@ import typer
 from sadr_cli.cli.options import (
     MESH_HELP,
     BatchSizeOption,
+    FaceModelOption,
     FaceOptions,
     FailOnNoFaceOption,
     InputOptions,
@@ -29,6 +30,7 @@ from sadr_cli.cli.options import (
 )
 from sadr_cli.cli.output import Output, printable
 from sadr_cli.cli.parse import (
+    check_face_model,
     check_out,
     parse_batch_size,
     parse_formats,
@@ -43,6 +45,7 @@ from sadr_cli.version import __version__
 if TYPE_CHECKING:
     from sadr_cli.pipeline import Summary, Work
     from sadr_cli.protocols import FaceDetector
+    from sadr_cli.reconstructor import Reconstructor
     from sadr_cli.results.entry import Entry
 
 _DOING = "Reconstructing"
@@ -95,6 +98,7 @@ def reconstruct(
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
+    face_model: FaceModelOption = None,
     jaw: Annotated[
         str,
         typer.Option(
@@ -174,6 +178,7 @@ def reconstruct(
     say = messages.open()
     which, batch = faces.which, parse_batch_size(batch_size)
     kinds, shown = parse_formats(formats, frame, texture_size), parse_layers(layers)
+    check_face_model(face_model, kinds)
     video.check()
     check_out(out)
     part = inputs.part
@@ -207,6 +212,7 @@ def reconstruct(
         formats=kinds,
         frame=frame,
         texture_size=texture_size,
+        face_model=face_model,
         overlay=overlay or layers is not None,
         layers=shown,
         jaw=parse_jaw(jaw),
@@ -220,7 +226,7 @@ def reconstruct(
         overwrite=overwrite,
         max_pixels=inputs.limit,
         stall=60 * stall_minutes or None,
-        extra=faces.limits(),
+        extra={**faces.limits(), **_model_sign(face_model, reconstructor)},
         video=VideoSettings(
             video.start,
             video.end,
@@ -280,6 +286,15 @@ def reconstruct(
     raise typer.Exit(
         int(exit_code(done, summary.failed, summary.faces, summary.no_face, fail_on_no_face))
     )
+
+
+def _model_sign(face_model: Path | None, reconstructor: Reconstructor) -> dict[str, str]:
+    """What tells a face model from another one; MissingDataError when it is none."""
+    if face_model is None:
+        return {}
+    from sadr_cli.model.linear import load_linear_model
+
+    return {"face_model": load_linear_model(face_model, reconstructor.uv).sha256}
 
 
 def _works(

@@ -50,6 +50,7 @@ class ExportSettings:
     max_pixels: int = 200_000_000
     pictures: Pictures = field(default_factory=Pictures)
     sheet: bool = False
+    face_model: Path | None = None
 
     @property
     def drawn(self) -> bool:
@@ -62,7 +63,7 @@ class ExportSettings:
         return replace(look, formats=(*look.formats, "texture")) if self.drawn else look
 
     def look(self, frame: str) -> Look:
-        return Look(self.formats, frame, self.texture_size)
+        return Look(self.formats, frame, self.texture_size, self.face_model)
 
 
 @dataclass(frozen=True)

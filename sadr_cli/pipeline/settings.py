@@ -50,8 +50,8 @@ class VideoSettings:
 class RunSettings:
     """How a run works and what it writes.
 
-    formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size: see ``Look``.
-    jaw: of ``landmarks.JAWS``; contour: every face gets its ``Face.contour``.
+    formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size, face_model: see
+    ``Look``. jaw: of ``landmarks.JAWS``; contour: every face gets its ``Face.contour``.
     index: keep what ``sadr_cli.gallery`` makes index.html of.
     layers: what overlays show, of ``render.overlay.LAYERS``.
     faces: see ``detection.select_faces``; min_confidence: faces below it are left out.
@@ -78,13 +78,14 @@ class RunSettings:
     memory: int = 256 * 1024**2
     stall: float | None = None
     texture_size: int | None = None
+    face_model: Path | None = None
     jaw: str = "surface"
     video: VideoSettings = VideoSettings()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def look(self) -> Look:
-        return Look(self.formats, self.frame, self.texture_size)
+        return Look(self.formats, self.frame, self.texture_size, self.face_model)
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what the files contain: other ones, and files are redone."""

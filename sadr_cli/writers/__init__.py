@@ -13,6 +13,7 @@ from typing import Protocol
 from sadr_cli.errors import UsageError
 from sadr_cli.faces import Face
 from sadr_cli.writers.camera import CameraWriter
+from sadr_cli.writers.coefficients import CoefficientsWriter
 from sadr_cli.writers.glb import GLBWriter
 from sadr_cli.writers.landmark_files import CSVWriter, PTSWriter
 from sadr_cli.writers.maps import (
@@ -69,6 +70,7 @@ _OTHERS: tuple[type[MeshWriter], ...] = (
     PTSWriter,
     CSVWriter,
     CameraWriter,
+    CoefficientsWriter,
     TextureWriter,
     UVMapWriter,
     AttentionWriter,
@@ -83,11 +85,15 @@ MESH_FORMATS = tuple(w.format for w in _MESHES)
 PLAYING = frozenset((GLBWriter.format,))  # formats that hold a track's motion
 
 
-def create_writer(name: str) -> MeshWriter:
-    """The writer of a format; UsageError with the known ones otherwise."""
+def create_writer(name: str, face_model: Path | None = None) -> MeshWriter:
+    """The writer of a format; UsageError with the known ones otherwise.
+
+    face_model: the npz of a linear model, for coefficients.
+    """
     try:
-        return _WRITERS[name.strip().lower()]()
+        kind = _WRITERS[name.strip().lower()]
     except KeyError:
         raise UsageError(
             f"unknown format {name!r}: choose from {', '.join(FORMATS)}, separated by commas"
         ) from None
+    return kind(face_model) if kind is CoefficientsWriter else kind()

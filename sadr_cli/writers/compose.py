@@ -35,11 +35,13 @@ class Look:
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
     texture_size: side of the texture in texels; 0: vertex colours instead; None: a texture of
         512 in GLB and USDZ, vertex colours in OBJ.
+    face_model: npz of the linear model that coefficients are of.
     """
 
     formats: tuple[str, ...]
     frame: str = "image"
     texture_size: int | None = None
+    face_model: Path | None = None
 
     def textures(self, name: str) -> bool:
         """Whether the format ``name`` gets a texture."""
@@ -93,7 +95,7 @@ def write_formats(
     files: dict[str, str] = {}
     outputs: dict[str, None] = {}
     for name in look.formats:
-        writer = create_writer(name)
+        writer = create_writer(name, look.face_model)
         shown = mesh if look.textures(name) else plain
         written = writer.write(folder / (stem + writer.suffix), shown, face)
         files[name] = written[0].name
