@@ -98,7 +98,7 @@ def fit_coefficients(model: LinearModel, shape: NDArray[Any]) -> Coefficients:
         there = (target - translation) @ rotation / scale  # in the model's frame
         right = model.flat.T @ (there - model.mean).reshape(-1) / len(model.points)
         left = model.gram + model.prior / scale**2 * np.eye(len(model.sigma))
-        solution = np.linalg.solve(left, right)
+        solution = np.asarray(np.linalg.solve(left, right), np.float64)
         fitted = model.mean + (model.flat @ solution).reshape(-1, 3)
         if not model.aligned:
             motion = _similarity(fitted, target)
