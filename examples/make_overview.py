@@ -21,6 +21,7 @@ from sadr_cli.render.overlay import render_overlay
 from sadr_cli.render.rasterize import interpolate, rasterize, vertex_normals
 from sadr_cli.render.texture import vertex_colors
 from sadr_cli.uv import UVLayout
+from sadr_cli.writers.rim import layout_rim
 
 HERE = Path(__file__).parent
 PHOTOS = ("astronaut", "astronaut_occluded", "hopper", "hopper_turned")
@@ -40,7 +41,7 @@ def around(image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
 
 def turned(face: Face, colors: NDArray[np.uint8], uv: UVLayout, yaw: float) -> NDArray[np.uint8]:
     """The pose-free shape with its colours from another side, softly lit."""
-    points = face.shape @ euler_to_matrix(yaw, -8.0, 0.0).T * (1, -1, 1)
+    points = layout_rim(uv).straighten(face.shape) @ euler_to_matrix(yaw, -8.0, 0.0).T * (1, -1, 1)
     low, high = points.min(0), points.max(0)
     points = (points - (low + high) / 2) * (0.86 * TILE / (high - low)[:2].max())
     points[:, :2] += (TILE - 1) / 2
