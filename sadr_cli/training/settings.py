@@ -36,7 +36,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from sadr_cli.errors import UsageError
 from sadr_cli.files import atomic_write
-from sadr_cli.folder import read_file
 from sadr_cli.model.alignment import MODES
 from sadr_cli.model.config import ENCODERS
 from sadr_cli.text import decode
@@ -197,7 +196,7 @@ def _literal(value: Any) -> str:
 
 def _read(path: Path) -> Layer:
     try:
-        document = tomllib.loads(decode(read_file(path)))
+        document = tomllib.loads(decode(path.read_bytes()))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:

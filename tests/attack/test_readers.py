@@ -101,7 +101,6 @@ def _readers(path: Path) -> dict[str, object]:
     from sadr_cli.export.read import read_mesh
     from sadr_cli.model.checkpoint import open_checkpoint
     from sadr_cli.results.face_record import read_face_json
-    from sadr_cli.training.settings import _read
 
     folder = path.parent / "folder"
     folder.mkdir()
@@ -114,7 +113,6 @@ def _readers(path: Path) -> dict[str, object]:
         "mat": lambda: read_mat(path, ["a"]),
         "scan": lambda: scans.read_scan(path.rename(path.with_suffix(".wrl")), "a"),
         "ljson": lambda: scans._read_ljson(path),
-        "config": lambda: _read(path),
         "predictions": lambda: predictions._read_json_folder(folder, _no_benchmark()),
     }
 
@@ -125,7 +123,7 @@ def _no_benchmark():
     return Benchmark(name="b", folder=Path(), names=(), images=(), landmarks=np.zeros((0, 68, 2)))
 
 
-READERS = ["checkpoint", "mesh", "record", "pts", "mat", "scan", "ljson", "config", "predictions"]
+READERS = ["checkpoint", "mesh", "record", "pts", "mat", "scan", "ljson", "predictions"]
 
 
 def _read_holes(folder: Path) -> None:
