@@ -56,6 +56,8 @@ def indented(value: Any, depth: int = 0) -> str:
                 return f"[\n{pad}{text}\n{pad[2:]}]"
         rows = [pad + indented(v, depth + 1) for v in value]
         return "[\n" + ",\n".join(rows) + "\n" + "  " * depth + "]"
+    if type(value) is float and math.isfinite(value):
+        return repr(value)  # as the encoder does it, without its preparations
     return _ENCODER.encode(value)
 
 
