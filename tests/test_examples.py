@@ -91,6 +91,13 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         o for c in book.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
     ]
     assert len(pictures) == 2
+    views = [
+        o["data"]["text/html"]
+        for c in book.cells
+        for o in c.get("outputs", [])
+        if "text/html" in o.get("data", {})
+    ]
+    assert len(views) == 1 and views[0].startswith('<iframe sandbox="allow-scripts"')
 
 
 def test_the_video_can_be_made_again(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def landmarks_head() -> dict[str, Any]:
         "frame": PHOTO_FRAME,
         "landmarks": "300-W, 68 points: x, y, z",
         "pose": {k: POSE_CONVENTION[k] for k in ("angles", "yaw", "pitch", "roll")},
+        "expression": "0 to 1, left and right are the person's own; see docs/expression.md",
         "time": "seconds",
     }
 
@@ -51,6 +52,7 @@ def landmarks_of(face: Face, frame: Frame, track: int, numbers: dict[str, Any]) 
         "track": track,
         "confidence": numbers["confidence"],
         **{k: numbers["pose"][k] for k in ("yaw", "pitch", "roll")},
+        "expression": numbers["expression"],
         "landmarks": rounded(face.landmarks, 3),
         **contour_numbers(face),
         "visibility": rounded(face.landmark_visibility, 3),

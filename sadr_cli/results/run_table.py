@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.face_record import read_face_json
 from sadr_cli.results.manifest import NAME, SCHEMA, Damage, ManifestReader
 from sadr_cli.text import table_text
-
-if TYPE_CHECKING:
-    import pandas
 
 _POSES = "poses.csv"
 _TEXT = ("source", "name", "face", "warnings")  # columns that are no measured numbers
@@ -104,9 +101,9 @@ class Run(Sequence[FaceResult]):
     def __getitem__(self, index: int | slice) -> FaceResult | tuple[FaceResult, ...]:
         return self.faces[index]
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """One row a face: ``source``, ``name``, ``face``, ``track``, the columns of ``poses.csv``
-        under their names, ``warnings``, and ``json`` and the formats as paths.
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``, one row a face: ``source``, ``name``, ``face``, ``track``,
+        the columns of ``poses.csv`` under their names, ``warnings``, and ``json`` and the formats as paths.
 
         MissingDataError when pandas is not installed.
         """
