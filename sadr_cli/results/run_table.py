@@ -103,7 +103,8 @@ class Run(Sequence[FaceResult]):
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame``, one row a face: ``source``, ``name``, ``face``, ``track``,
-        the columns of ``poses.csv`` under their names, ``warnings``, and ``json`` and the formats as paths.
+        the columns of ``poses.csv`` under their names, ``warnings``, and ``json`` and the formats
+        as paths.
 
         MissingDataError when pandas is not installed.
         """
