@@ -33,6 +33,7 @@ def test_the_python_of_the_readme(tmp_path: Path) -> None:
     assert (tmp_path / "face0.glb").is_file()
 
 
+@pytest.mark.slow
 def test_the_page_about_python(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
     shutil.copy(EXAMPLES / "photos" / "hopper.jpg", tmp_path / "photo.jpg")
@@ -76,6 +77,7 @@ def test_batch_to_blender(tmp_path: Path) -> None:
     assert (tmp_path / "frontal" / "hopper.glb").is_file()
 
 
+@pytest.mark.slow
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")

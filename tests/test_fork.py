@@ -38,6 +38,7 @@ if child:
 """
 
 
+@pytest.mark.slow  # two processes load everything
 @pytest.mark.parametrize("parent", ["unused", "used"])
 def test_a_reconstructor_made_before_a_fork_works_in_the_child(parent, tmp_path: Path) -> None:
     assert run(tmp_path, sys.executable, "-c", SCRIPT, parent).split() == ["both"]

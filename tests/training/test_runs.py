@@ -49,6 +49,7 @@ def make_trainer(model, shard, config: TrainConfig = TINY, **more) -> Trainer:
     return Trainer(config, photos, grid, CPU, **more)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_a_checkpoint(model_file, shard, tmp_path) -> None:
     first = train([shard], model_file, tmp_path / "first", TINY, device="cpu")
     still = replace(TINY, lr=1e-8, encoder_steps=1, average=0.0)
@@ -220,6 +221,7 @@ def test_state_becomes_the_same_checkpoint_without_the_photos(
     assert load_checkpoint(target).provenance["samples"] == 8
 
 
+@pytest.mark.slow
 def test_a_paused_run_goes_on(model_file, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=40, batch_size=2)
     steps = []
