@@ -33,8 +33,9 @@ class Comparison:
     """``a`` against the reference ``b``.
 
     points: (V, 3) vertices of ``a`` laid onto ``b``. distance: (V,) millimetres from there to
-    ``b``, NaN where ``b`` has no surface, beyond its rim. signed: (V,) the same, negative inside of
-    ``b``. method: ``points`` where vertex k is one point of both faces, else ``surface``.
+    ``b``, NaN where ``b`` has no surface, beyond its rim. signed: (V,) its part along the normal of
+    ``b``, negative inside. method: ``points`` where vertex k is one point of both faces, else
+    ``surface``.
     scale, rotation, translation: b ~ scale rotation a + translation.
     """
 
@@ -121,8 +122,9 @@ def _comparison(
 ) -> Comparison:
     apart = points - target
     distance = np.linalg.norm(apart, axis=1)
-    outside = np.einsum("vk,vk->v", apart, normals) >= 0
-    signed = np.where(outside, distance, -distance)
+    signed = np.einsum("vk,vk->v", apart, normals)
+    if method == "surface":  # the nearest point may lie on an edge, between two normals
+        signed = np.where(signed >= 0, distance, -distance)
     found = Comparison(a, b, method, points, distance, signed, *fit)
     return replace(found, distance=distance / found.measure, signed=signed / found.measure)
 

@@ -29,13 +29,14 @@ def check_out(path: Path) -> None:
 def write_comparison(path: Path, found: Comparison, reach: float | None = None) -> float:
     """Write the mesh of ``a`` laid onto ``b``, coloured by signed distance, or a table of it.
 
-    reach: the distance in millimetres of the full colours; None: the 95th percentile.
+    reach: the distance in millimetres of the full colours; None: the 95th percentile of the
+    signed distances' size.
     Returns it. OutputError when the file cannot be written.
     """
     check_out(path)
     make_folder(path.parent)
-    figures = found.figures()
-    reach = reach or max(float(figures["p95"]), _RIM)
+    if reach is None:
+        reach = max(float(np.nanpercentile(np.abs(found.signed), 95)), _RIM)
     if path.suffix.lower() == ".csv":
         atomic_write(path, _table(found).encode())
         return reach

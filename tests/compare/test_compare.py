@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import trimesh
 from fakes import FakeDetector, FakeReconstructor, photo_with
+from pictures import photo
 from scipy.spatial.transform import Rotation
 from synthetic import layout
 from typer.testing import CliRunner
 
+from sadr_cli import Detection, Reconstructor
 from sadr_cli.cli import app
 from sadr_cli.compare.distance import compare
 from sadr_cli.compare.load import Shape
 from sadr_cli.compare.picture import colors
 from sadr_cli.pipeline import RunSettings, Work, run
+from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.sources import iter_sources
 from sadr_cli.uv import MM_PER_UNIT
 
@@ -83,12 +86,17 @@ def test_size_counts_unless_scale_is_asked_for():
 
 
 def test_the_sign_says_on_which_side():
-    """A tenth of the vertices, moved 5 mm outwards along z, where the surface looks along z."""
+    """Some vertices moved 5 mm along the normal, others along the surface."""
+    normals = vertex_normals(face().vertices, UV.triangles)
+    across = np.cross(normals, (0, 1, 0))
+    across /= np.linalg.norm(across, axis=1)[:, None]
     vertices = face().vertices.copy()
-    flat = np.argsort(np.abs(vertices[:, :2]).sum(1))[::-1][:50]
-    vertices[flat, 2] += 5
+    vertices[:50] += 5 * normals[:50]
+    vertices[50:100] += 5 * across[50:100]
     found = compare(face("out", vertices), face(), align=False)
-    assert found.signed[flat] == pytest.approx(5.0)
+    assert found.distance[:100] == pytest.approx(5.0)
+    assert found.signed[:50] == pytest.approx(5.0)
+    assert found.signed[50:100] == pytest.approx(0.0, abs=1e-9)
     back = compare(face(), face("out", vertices), align=False)
     assert back.figures()["signed"] < 0 and back.figures()["max"] == pytest.approx(5.0)
     assert back.figures()["median"] == 0
@@ -127,6 +135,24 @@ def test_what_lies_past_the_rim_is_left_out():
 def test_colours_are_blue_inside_and_red_outside():
     blue, white, red = colors(np.array([-9.0, 0.0, 9.0]), 2.0).astype(int)
     assert blue[2] > 100 > blue[0] and red[0] > 100 > red[2] and white.min() > 240
+
+
+def test_two_photos_of_a_person_are_nearer_than_those_of_two_people():
+    """Real faces; the scarf of one photo changes the expression at most."""
+    network = Reconstructor(two_pass=False)
+    boxes = {
+        "astronaut": (184, 62, 268, 174),
+        "astronaut_occluded": (184, 62, 268, 174),
+        "hopper": (183, 119, 362, 337),
+    }
+    shapes = []
+    for name, box in boxes.items():
+        detection = Detection(np.array(box, float), detector="centerface")
+        found = network.reconstruct(photo(name), [detection])[0]
+        vertices = found.shape.astype(float) * MM_PER_UNIT
+        shapes.append(Shape(name, vertices, network.uv.triangles, "canonical"))
+    same, other = (compare(shapes[0], shape).figures()["mean"] for shape in shapes[1:])
+    assert 0 < same < 0.8 * other < 4
 
 
 def test_faces_of_a_run_by_name_and_all_files(sadr, made, tmp_path):
