@@ -53,7 +53,7 @@ def load_face_model(path: str | Path) -> FaceModel:
         basis, sigma = data["basis"].astype(np.float32), data["sigma"].astype(np.float32)
         identities = int(data.get("identities", min(40, sigma.size)))
         _check(layout, basis, sigma, identities)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise MissingDataError(
             f"{path} is not a face model: an npz with {', '.join(FIELDS)} is expected ({error})"
         ) from error

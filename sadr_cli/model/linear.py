@@ -126,7 +126,7 @@ def _load(path: Path, _time: int, uv: UVLayout) -> LinearModel:
     try:
         found = _of_arrays(data, uv)
         _check(found)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise MissingDataError(
             f"{path} is no face model: {error} (docs/coefficients.md says what one holds)"
         ) from error

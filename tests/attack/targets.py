@@ -27,6 +27,7 @@ from sadr_cli.export.read import read_mesh
 from sadr_cli.files import is_safe_name
 from sadr_cli.model.checkpoint import load_checkpoint, open_checkpoint, save_checkpoint
 from sadr_cli.model.face_model import FIELDS, load_face_model
+from sadr_cli.model.linear import load_linear_model
 from sadr_cli.sources import Source, SourceList, iter_frames, read_image
 from sadr_cli.text import lines
 from sadr_cli.training.settings import _read as read_settings
@@ -197,7 +198,8 @@ def face_model(data: bytes) -> None:
     """``data`` is one array of the file, after a byte that says which."""
     with np.load(io.BytesIO(_face_model())) as file:
         arrays = {name: file[name] for name in file.files}
-    which = FIELDS[data[0] % len(FIELDS)] if data else FIELDS[0]
+    names = (*FIELDS, "identities")
+    which = names[data[0] % len(names)] if data else names[0]
     path = folder() / "m.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in arrays.items():
@@ -205,6 +207,7 @@ def face_model(data: bytes) -> None:
             np.save(stream, values)
             archive.writestr(f"{name}.npy", data[1:] if name == which else stream.getvalue())
     calmly(lambda: load_face_model(path))
+    calmly(lambda: load_linear_model(path, SMALL))
 
 
 @cache
