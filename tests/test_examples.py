@@ -44,6 +44,7 @@ def test_the_page_about_python(tmp_path: Path) -> None:
     assert output.startswith("photo 0 ") and "(68, 3)" in output
 
 
+@pytest.mark.slow
 def test_pipeline(tmp_path: Path) -> None:
     if shutil.which("jq") is None or shutil.which("bash") is None:
         pytest.skip("needs bash and jq")
