@@ -165,6 +165,7 @@ def test_other_versions_are_said_before_anything_is_done(photos, tmp_path, dask)
         go(photos, tmp_path / "out", dask.address)
 
 
+@pytest.mark.slow  # Dask tries for ten seconds
 def test_no_scheduler(photos, tmp_path):
     pytest.importorskip("distributed")
     with pytest.raises(UsageError, match="no Dask scheduler answers at 127.0.0.1:9"):
