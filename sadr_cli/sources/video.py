@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -109,8 +110,16 @@ def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     if source.error is not None:
         raise InputError(f"{source.label}: {source.error}")
     path = _path(source)
-    if not path.is_file():
-        raise InputError(f"{source.label}: no such video file")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{source.label}: no such video file") from None
+    except OSError as error:
+        raise InputError(f"{source.label}: {describe_os_error(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{source.label}: is not a possible file name") from error
+    if not stat.S_ISREG(mode):  # a pipe would keep us waiting
+        raise InputError(f"{source.label}: is not a regular file")
     av = pyav()
     options = {
         "format_whitelist": _CONTAINERS,

@@ -14,7 +14,8 @@ import pytest
 from memory import peak_growth
 from PIL import Image
 
-from sadr_cli import SadrError, read_image
+from sadr_cli import InputError, SadrError, read_image
+from sadr_cli.sources import Source, iter_frames
 
 # Programs ----------------------------------------------------------------------------------------
 
@@ -150,3 +151,33 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, reader: str) -> None:
     os.mkfifo(tmp_path / "x")
     with pytest.raises(SadrError):
         _readers(tmp_path / "x")[reader]()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and rights of POSIX")
+def test_a_video_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch) -> None:
+    """Also one in a folder that may be listed and not searched."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "closed.mp4").write_bytes(b"x" * 99)
+    real = Path.stat
+
+    def closed(self: Path, **options: bool) -> os.stat_result:
+        if self.name == "closed.mp4":
+            raise PermissionError(13, "Permission denied")
+        return real(self, **options)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    reasons = {
+        "pipe": "is not a regular file",
+        "folder": "is not a regular file",
+        "loop": "its links go in a circle",
+        "closed": "permission denied",
+        "gone": "no such video file",
+        "a\0b": "is not a possible file name",
+    }
+    for name, reason in reasons.items():
+        source = Source(name, "a", tmp_path / f"{name}.mp4", kind="video")
+        with pytest.raises(InputError) as caught:
+            next(iter_frames(source))
+        assert str(caught.value) == f"{name}: {reason}"
