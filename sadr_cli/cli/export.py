@@ -141,6 +141,9 @@ def export(
         ),
     ] = None,
     crop_ears: Annotated[bool, typer.Option("--crop-ears", help="Leave the ears out.")] = False,
+    open_mouth: Annotated[
+        bool, typer.Option("--open-mouth", help="Cut the surface open between the lips.")
+    ] = False,
     merge: Annotated[
         list[Path] | None,
         typer.Option(
@@ -163,7 +166,7 @@ def export(
 
     Every face of a run folder, or a single mesh, is written anew to --out with a JSON file that
     says its frame and units. landmark_vertices.csv has the vertex of each of the 68 landmarks;
-    vertices.csv, after --decimate or --crop-ears, the original number of each vertex.
+    vertices.csv, after --decimate, --crop-ears or --open-mouth, the original number of each vertex.
 
     `sadr export model` writes the network and its self-alignment as one file: 256 x 256 crops
     in; P, D, A, the aligned face G and the pose out.
@@ -177,7 +180,15 @@ def export(
     say = messages.open()
     pictures.check()
     if sources == ["model"]:
-        others = (frame, texture_size, face_model, photos, decimate, crop_ears or None, merge)
+        others = (
+            frame,
+            texture_size,
+            face_model,
+            photos,
+            decimate,
+            crop_ears or open_mouth or None,
+            merge,
+        )
         if any(option is not None for option in others) or pictures.wanted:
             raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
         _export_model(say, out, (formats or "").strip().lower(), half, dynamic_batch, weights)
@@ -202,11 +213,11 @@ def export(
 
     entries = find_all(sources, out)
     uv = load_layout(find_weights(weights))
-    topology = make_topology(uv, decimate, not crop_ears)
+    topology = make_topology(uv, decimate, not crop_ears, not open_mouth)
     if face_model is not None:
         load_linear_model(face_model, uv)
     settings = ExportSettings(
-        *(out, kinds, frame, texture_size, photos, decimate, not crop_ears),
+        *(out, kinds, frame, texture_size, photos, decimate, not crop_ears, not open_mouth),
         pictures=pictures.pictures,
         sheet=pictures.contact_sheet is not None,
         face_model=face_model,

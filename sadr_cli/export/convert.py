@@ -36,7 +36,7 @@ class ExportSettings:
     """What is written, and where.
 
     frame: of ``writers.FRAMES``, or None for that of the source. photos: folder in which photos
-    are looked for by name when they are not where they were. triangles, ears: what the topology
+    are looked for by name when they are not where they were. triangles, ears, mouth: what topology
     was made with; meshes that are not sadr's are decimated one by one.
     """
 
@@ -47,6 +47,7 @@ class ExportSettings:
     photos: Path | None = None
     triangles: int | None = None
     ears: bool = True
+    mouth: bool = True
     max_pixels: int = 200_000_000
     pictures: Pictures = field(default_factory=Pictures)
     sheet: bool = False
@@ -282,8 +283,9 @@ def _export_lone(
     )
     if ours:
         mesh = apply_topology(mesh, topology)
-    elif not settings.ears:
-        raise UsageError(f"{subject.path}: --crop-ears knows only meshes of sadr's own")
+    elif not (settings.ears and settings.mouth):
+        option = "--open-mouth" if settings.ears else "--crop-ears"
+        raise UsageError(f"{subject.path}: {option} knows only meshes of sadr's own")
     elif settings.triangles is not None:
         mesh = _decimate(mesh, settings.triangles)
     drawn = write_pictures(settings.out, subject.stem, mesh, None, settings.pictures, settings.ears)

@@ -22,6 +22,7 @@ from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.rim import Rim, make_rim
 
 MIN_TRIANGLES = 500
+_SPAN = 1.5  # of the usual distance between vertices: what spans the lips is longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +35,18 @@ class Topology:
     rim: Rim | None = None
 
 
-def make_topology(uv: UVLayout, triangles: int | None, ears: bool) -> Topology | None:
-    """At most ``triangles`` triangles (None: all), with or without ears; None: all as it is."""
+def make_topology(
+    uv: UVLayout, triangles: int | None, ears: bool, mouth: bool = True
+) -> Topology | None:
+    """At most ``triangles`` triangles (None: all), with or without ears and what spans the lips
+    (``mouth``); None: all as it is."""
     if triangles is not None and triangles < MIN_TRIANGLES:
         raise UsageError(f"--decimate takes at least {MIN_TRIANGLES} triangles: {triangles}")
     mask = uv.mask if ears else without_ears(uv)
-    full = _restrict(uv, mask)
+    full = _restrict(uv, mask, mouth)
     if triangles is not None and len(full.triangles) > triangles:
-        return _decimated(uv, mask.tobytes(), triangles)
-    return None if ears else full
+        return _decimated(uv, mask.tobytes(), triangles, mouth)
+    return None if ears and mouth else full
 
 
 def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
@@ -76,22 +80,57 @@ def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
     )
 
 
-def _restrict(uv: UVLayout, mask: NDArray[np.bool_]) -> Topology:
+def _restrict(uv: UVLayout, mask: NDArray[np.bool_], mouth: bool) -> Topology:
     kept = uv.from_map(mask)
     triangles = uv.triangles[kept[uv.triangles].all(1)]
+    rim = make_rim(uv, triangles)
+    if not mouth:
+        triangles = triangles[~_across_lips(uv, triangles)]
     ids = np.unique(np.concatenate([triangles.ravel(), uv.landmark_indices])).astype(np.int32)
     position = np.full(uv.vertex_count, -1, np.int32)
     position[ids] = np.arange(len(ids), dtype=np.int32)
-    return Topology(ids, position[triangles], make_rim(uv, triangles))
+    return Topology(ids, position[triangles], rim)
+
+
+@lru_cache(maxsize=2)
+def _lips(uv: UVLayout) -> NDArray[np.float64]:
+    """(256,) the row between upper and lower lip in each column, NaN where there is none: the
+    layout has no mouth inside, so that one row of squares spans the lips."""
+    place = uv.to_map(uv.mean_shape)
+    apart = np.linalg.norm(np.diff(place, axis=0), axis=2)
+    inner = uv.kpt[60:68]
+    (top, left), (bottom, right) = inner.min(0), inner.max(0)
+    part = apart[top:bottom, left : right + 1]
+    row = np.full(SIZE, np.nan)
+    spans = part.max(0) > _SPAN * np.median(apart[apart > 0])
+    row[left : right + 1] = np.where(spans, top + part.argmax(0) + 0.5, np.nan)
+    return row
+
+
+def _across_lips(uv: UVLayout, triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(T,) which triangles, of the layout's vertices, lead from one lip to the other."""
+    rows, columns = (axis[triangles] for axis in uv.rows_columns)
+    between = _lips(uv)
+    out = np.zeros(len(triangles), bool)
+    for k in (0, 1, 2):
+        ends = (rows[:, k], columns[:, k]), (rows[:, k - 1], columns[:, k - 1])
+        middle = between[(columns[:, k] + columns[:, k - 1]) // 2]
+        level = (between[column] for _, column in ends)
+        one, other = (
+            row - np.where(np.isnan(own), middle, own)
+            for (row, _), own in zip(ends, level, strict=True)
+        )
+        out |= one * other < 0  # False beyond the corners
+    return out
 
 
 @lru_cache(maxsize=4)
-def _decimated(uv: UVLayout, mask: bytes, wanted: int) -> Topology:
+def _decimated(uv: UVLayout, mask: bytes, wanted: int, mouth: bool) -> Topology:
     """Quadric decimation says where vertices are needed; Delaunay in UV joins those it chose."""
-    full = _restrict(uv, np.frombuffer(mask, bool).reshape(SIZE, SIZE))
+    full = _restrict(uv, np.frombuffer(mask, bool).reshape(SIZE, SIZE), mouth)
     goal = wanted
     for _ in range(6):
-        result = _join(uv, full, _chosen(uv, full, goal))
+        result = _join(uv, full, _chosen(uv, full, goal), mouth)
         if 0.97 * wanted <= len(result.triangles) <= wanted:
             break
         goal = max(goal + int(0.985 * wanted) - len(result.triangles), 8)
@@ -112,7 +151,7 @@ def _chosen(uv: UVLayout, full: Topology, triangles: int) -> NDArray[np.int32]:
     return np.unique(np.concatenate([full.vertices[near], uv.landmark_indices]))
 
 
-def _join(uv: UVLayout, full: Topology, ids: NDArray[np.int32]) -> Topology:
+def _join(uv: UVLayout, full: Topology, ids: NDArray[np.int32], mouth: bool) -> Topology:
     """The Delaunay triangles of ``ids`` in the UV map that lie on the face."""
     from scipy.spatial import Delaunay
 
@@ -127,6 +166,8 @@ def _join(uv: UVLayout, full: Topology, ids: NDArray[np.int32]) -> Topology:
         w = np.array(weights) / sum(weights)
         r, c = (np.rint(axis[triangles] @ w).astype(int) for axis in (rows, columns))
         triangles = triangles[inside[r, c] > 0]
+    if not mouth:
+        triangles = triangles[~_across_lips(uv, ids[triangles])]
     # Counter-clockwise in (column, -row) is outwards, as in the layout.
     x, y = columns[triangles], -rows[triangles]
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])

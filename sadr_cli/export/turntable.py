@@ -24,6 +24,7 @@ from sadr_cli.render.overlay import edge_opacity
 from sadr_cli.uv import MM_PER_UNIT, UVLayout, without_ears
 from sadr_cli.video.writer import VideoWriter
 from sadr_cli.writers.mesh import FOREIGN, Mesh
+from sadr_cli.writers.rim import layout_rim
 
 _BACKGROUND = (24, 28, 36)
 _RATE = 20  # pictures a second
@@ -75,6 +76,8 @@ def view_of(mesh: Mesh, face: Face | None, ears: bool = True, turns: bool = Fals
     """``mesh`` as it is seen from the front, for :func:`write_pictures`."""
     if face is not None:
         shape = np.asarray(face.shape, np.float32) * np.float32(MM_PER_UNIT)
+        if mesh.layout is not None:
+            shape = layout_rim(mesh.layout).straighten(shape)
         mesh = replace(mesh, vertices=shape)
     uv, texture = (mesh.uv, mesh.texture) if mesh.textured else (None, None)
     edge = None if mesh.layout is None else _edge(mesh.layout, ears)
