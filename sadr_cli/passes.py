@@ -35,6 +35,8 @@ NEAR_ANGLE = 45.0  # degrees: up to 60 took part
 def second_pass(
     faces: Sequence[Face | Failure],
     reconstruct: Callable[[list[int], list[Crop]], Sequence[Face | Failure]],
+    unknown: Iterable[int] | None = None,
+    shift: float = NEAR_SHIFT,
 ) -> list[Face | Failure]:
     """Each of ``faces``, or the face of another crop if that is more confident.
 
@@ -45,11 +47,19 @@ def second_pass(
     reconstruct: called with indices into ``faces`` and a crop of the same photo for each, an
         index as often as it has crops (not at all when there is none); returns the results for
         these crops, in their order.
+    unknown: which may be turned in any way; the others are in the turn they have. None: all.
+    shift: as for :func:`far_off`.
     """
-    nearer = _best_of(faces, range(len(faces)), _nearer_crops, reconstruct)
-    turned = _best_of(nearer, range(len(faces)), _turned_crops, reconstruct)
+
+    def nearer_crops(face: Face) -> list[Crop]:
+        crop = second_crop(face)
+        return [crop] if crop is not None and far_off(face, crop, shift) else []
+
+    unknown = range(len(faces)) if unknown is None else unknown
+    nearer = _best_of(faces, range(len(faces)), nearer_crops, reconstruct)
+    turned = _best_of(nearer, unknown, _turned_crops, reconstruct)
     changed = [k for k, face in enumerate(turned) if face is not nearer[k]]
-    return _best_of(turned, changed, _nearer_crops, reconstruct)
+    return _best_of(turned, changed, nearer_crops, reconstruct)
 
 
 def _best_of(
@@ -98,17 +108,13 @@ def turned_crop(face: Face, angle: float) -> Crop:
     return Crop(float(center[0]), float(center[1]), crop.size, wrapped(crop.angle + angle))
 
 
-def _nearer_crops(face: Face) -> list[Crop]:
-    crop = second_crop(face)
-    return [crop] if crop is not None and far_off(face, crop) else []
-
-
-def far_off(face: Face, crop: Crop) -> bool:
-    """Whether the crop of ``face`` is so far from ``crop`` that another look at it pays."""
+def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT) -> bool:
+    """Whether the crop of ``face`` is so far from ``crop`` that another look at it pays: its centre
+    by a share ``shift`` of its side, or its side or angle much."""
     first = face.crop
     ratio = crop.size / first.size
-    shift = max(abs(crop.center_x - first.center_x), abs(crop.center_y - first.center_y))
-    near = 1 / NEAR_FACTOR < ratio < NEAR_FACTOR and shift < NEAR_SHIFT * first.size
+    away = max(abs(crop.center_x - first.center_x), abs(crop.center_y - first.center_y))
+    near = 1 / NEAR_FACTOR < ratio < NEAR_FACTOR and away < shift * first.size
     return not near or abs(wrapped(crop.angle - first.angle)) > NEAR_ANGLE
 
 

@@ -1,8 +1,8 @@
 """Faces keep their number from frame to frame; the detector looks only where it must.
 
-A face is cropped by its landmarks in the frame before. The detector looks at the first frame, at
-every cut, when a track weakens, when there is no track, and every so many frames to find who
-else has come.
+A face is cropped by its landmarks in the frame before, and once more by those of its own frame
+where it has moved far. The detector looks at the first frame, at every cut, in a frame that shows a
+face of low confidence, when there is no track, and every so many frames to find who else has come.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from sadr_cli.protocols import FaceDetector, FaceReconstructor
 SAME_FACE = 0.3  # overlap of two crops (intersection over union) from which they show one face
 DOUBLE = 0.6  # overlap from which two tracks have run into one another
 PATIENCE = 3  # detections in a row that may miss a track that looks sound
+_CLOSER = 2  # times that it is cropped again at most
+_MOVED = 0.06  # of a crop's side that its face may have moved before it is cropped again
 _JUMP = 0.35  # of a crop's side that its centre may move between two frames
 _GROWTH = 1.5  # factor by which it may grow or shrink
 _CUT = 0.12  # mean change of a thumbnail's pixels, of 1, and
@@ -34,8 +36,8 @@ _THUMBNAIL = (48, 27)
 class Track:
     """One face through the frames.
 
-    crop: where it is looked for next; anchor: where it surely was, by a detection or a sound
-    reconstruction.
+    crop: where it is looked for next, as far on as it last moved; anchor: where it surely was, by
+    a detection or a sound reconstruction.
     """
 
     number: int
@@ -110,7 +112,10 @@ class Tracker:
         due = not self._tracks or any(t.weak for t in self._tracks) or self._since > self._every
         if due:
             self._detect(image)
-        seen = [(t, f) for t, f in self._look(image) if f is not None]
+        faces = self._look(image)
+        if not due and any(track.weak for track in self._tracks):
+            self._look_again(image, faces)
+        seen = [(t, f) for t, f in zip(self._tracks, faces, strict=True) if f is not None]
         out = []
         for track, face in seen:
             out.append(Tracked(track.number, replace(face, detection=track.detection), track.new))
@@ -123,24 +128,35 @@ class Tracker:
 
     def _detect(self, image: NDArray[np.uint8]) -> None:
         """Confirm tracks, end those that are gone, begin new ones."""
-        self._since = 0
-        self.detections += 1
-        found = self._detector.detect(image)
-        crops = [self._reconstructor.crop_for(d) for d in found]
-        free = set(range(len(found)))
+        found, free = self._find(image)
         for track in list(self._tracks):
-            fits = {k: max(overlap(c, crops[k]) for c in (track.crop, track.anchor)) for k in free}
-            best = max(fits, key=lambda k: fits[k], default=None)
-            if best is not None and fits[best] >= SAME_FACE:
-                free.discard(best)
-                track.missed, track.detection, track.anchor = 0, found[best], crops[best]
-                if track.weak:  # it went astray: begin again from the detection
-                    track.crop = crops[best]
-            else:
+            if not self._confirm(track, found, free):
                 track.missed += 1
                 if track.weak or track.missed > PATIENCE:
                     self._tracks.remove(track)
-        self._begin([found[k] for k in sorted(free)], image.shape[:2])
+        self._begin([found[k][0] for k in sorted(free)], image.shape[:2])
+
+    def _find(self, image: NDArray[np.uint8]) -> tuple[list[tuple[Detection, Crop]], set[int]]:
+        """Detections with their crops, and the numbers of those that belong to no track yet."""
+        self._since = 0
+        self.detections += 1
+        found = [(d, self._reconstructor.crop_for(d)) for d in self._detector.detect(image)]
+        return found, set(range(len(found)))
+
+    def _confirm(
+        self, track: Track, found: Sequence[tuple[Detection, Crop]], free: set[int]
+    ) -> bool:
+        """Whether one of ``found`` that is ``free`` shows the face of ``track``; it is taken."""
+        fits = {k: max(overlap(c, found[k][1]) for c in (track.crop, track.anchor)) for k in free}
+        best = max(fits, key=lambda k: fits[k], default=None)
+        if best is None or fits[best] < SAME_FACE:
+            return False
+        free.discard(best)
+        track.detection, crop = found[best]
+        track.missed, track.anchor = 0, crop
+        if track.weak:  # it went astray: begin again from the detection
+            track.crop = crop
+        return True
 
     def _begin(self, found: Sequence[Detection], photo: tuple[int, ...]) -> None:
         """Tracks for detections that belong to none, as many as are wanted."""
@@ -157,30 +173,41 @@ class Tracker:
 
     # --- the network ------------------------------------------------------------------------
 
-    def _look(self, image: NDArray[np.uint8]) -> list[tuple[Track, Face | None]]:
-        """The face of every track; the crop of the next frame and the track's health with it."""
-        faces = self._reconstruct(image, [t.crop for t in self._tracks])
-        # A face cropped by a detection gets a second pass; the others are cropped by landmarks.
-        again = [k for k, t in enumerate(self._tracks) if t.new or t.weak]
-        second = second_pass(
-            [faces[k] for k in again], lambda _, crops: self._reconstruct(image, crops)
-        )
-        for k, better in zip(again, second, strict=True):
-            faces[k] = better
-        out: list[tuple[Track, Face | None]] = []
-        for k, track in enumerate(self._tracks):
+    def _look(self, image: NDArray[np.uint8]) -> list[Face | None]:
+        """The face of every track; the crop of the next frame and the track's health with it.
+
+        None where there is nothing that could be a face: the track ends.
+        """
+        faces = self._seen(image, self._tracks)
+        for track, face in zip(self._tracks, faces, strict=True):
+            if face is not None:
+                _follow(track, face)
+        return faces
+
+    def _look_again(self, image: NDArray[np.uint8], faces: list[Face | None]) -> None:
+        """Put better ones in the place of weak ``faces``, from where the detector sees them now."""
+        found, free = self._find(image)
+        weak = [k for k, t in enumerate(self._tracks) if t.weak and faces[k] is not None]
+        weak = [k for k in weak if self._confirm(self._tracks[k], found, free)]
+        others = self._seen(image, [self._tracks[k] for k in weak])
+        for k, other in zip(weak, others, strict=True):
             face = faces[k]
-            if face is None:
-                out.append((track, None))  # nothing that could be a face: the track ends
-                continue
-            crop = second_crop(face)
-            astray = crop is None or (_jumped(track.crop, crop) and not track.new)
-            track.weak = astray or face.confidence < LOW_CONFIDENCE
-            track.crop = crop or track.anchor
-            if not track.weak:
-                track.anchor = track.crop
-            out.append((track, face))
-        return out
+            if face is not None and other is not None and other.confidence > face.confidence:
+                faces[k] = other
+                _follow(self._tracks[k], other)
+
+    def _seen(self, image: NDArray[np.uint8], tracks: Sequence[Track]) -> list[Face | None]:
+        """The faces in the tracks' crops, with a second pass where these were far off."""
+        faces = self._reconstruct(image, [t.crop for t in tracks])
+        new = [k for k, track in enumerate(tracks) if track.new]  # nobody turns over in a frame
+        for _ in range(_CLOSER):
+            before = faces
+            faces = second_pass(
+                before, lambda _, crops: self._reconstruct(image, crops), new, _MOVED
+            )
+            if all(a is b for a, b in zip(before, faces, strict=True)):
+                break
+        return faces
 
     def _reconstruct(self, image: NDArray[np.uint8], crops: Sequence[Crop]) -> list[Face | None]:
         if not crops:
@@ -196,6 +223,19 @@ class Tracker:
             if any(overlap(track.crop, t.crop) > DOUBLE for t in older):
                 self._tracks.remove(track)
                 out[:] = [t for t in out if t.track != track.number]
+
+
+def _follow(track: Track, face: Face) -> None:
+    """Where ``track`` is looked for next, and whether that is sure."""
+    crop, before = second_crop(face), track.anchor
+    astray = crop is None or (_jumped(track.crop, crop) and not track.new)
+    track.weak = astray or face.confidence < LOW_CONFIDENCE
+    track.crop = crop or track.anchor
+    if crop is not None and not track.weak:
+        track.anchor = crop
+        if not track.new:  # it will move on as it did since the frame before
+            x, y = crop.center_x - before.center_x, crop.center_y - before.center_y
+            track.crop = replace(crop, center_x=crop.center_x + x, center_y=crop.center_y + y)
 
 
 def overlap(a: Crop, b: Crop) -> float:

@@ -3,10 +3,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from fakes import FakeDetector, FakeReconstructor
+from shell import ROOT
 
+from sadr_cli import Reconstructor
+from sadr_cli.crop import box_iou
+from sadr_cli.detection import create_detector
 from sadr_cli.faces import Crop
+from sadr_cli.sources import Source, iter_frames
 from sadr_cli.video.tracker import CutFinder, Tracker, overlap
+
+CLIP = ROOT / "examples" / "faces.mp4"
 
 
 class CountingDetector(FakeDetector):
@@ -152,3 +160,63 @@ def test_overlap():
     assert overlap(Crop(0, 0, 10), Crop(0, 0, 10)) == 1
     assert overlap(Crop(0, 0, 10), Crop(5, 0, 10)) == 1 / 3
     assert overlap(Crop(0, 0, 10), Crop(20, 0, 10)) == 0
+
+
+def test_a_weak_frame_is_looked_at_again_at_once_and_the_better_face_kept():
+    class Losing(Following):
+        """Of low confidence where the face is far from the middle of its crop."""
+
+        def reconstruct_crops(self, images, crops, detections=None):
+            faces = super().reconstruct_crops(images, crops, detections)
+            out = []
+            for face, crop in zip(faces, crops, strict=True):
+                away = np.hypot(*(face.landmarks[:, :2].mean(0) - (crop.center_x, crop.center_y)))
+                sure = 0.5 if away > 0.15 * crop.size else 0.9
+                # The landmarks stay behind, so that a second crop from them is no use.
+                behind = replace(self._face(crop, None), confidence=sure, crop=crop)
+                out.append(behind if sure < 0.9 else replace(face, crop=crop))
+            return out
+
+    detector = CountingDetector()
+    track = Tracker(Losing(), detector, detect_every=1000)
+    (first,) = track.step(picture((30, 60, 40)))
+    (second,) = track.step(picture((50, 60, 40)))  # by half of its own size
+    assert first.track == second.track and second.face.confidence == 0.9
+    assert abs(centre(second)[0] - 70) < 6 and second.face.detection is not None
+    assert detector.calls == track.detections == 2
+    track.step(picture((52, 60, 40)))  # it is sound again: the detector rests
+    assert detector.calls == 2
+
+
+def test_a_face_that_has_moved_far_is_cropped_again_in_its_frame():
+    network = Following()
+    network.looks = []
+    look = network.reconstruct_crops
+
+    def counted(images, crops, detections=None):
+        network.looks.append([round(c.center_x) for c in crops])
+        return [replace(f, crop=c) for f, c in zip(look(images, crops), crops, strict=True)]
+
+    network.reconstruct_crops = counted
+    track = Tracker(network, CountingDetector(), detect_every=1000)
+    for x in (30, 32, 46):
+        (found,) = track.step(picture((x, 60, 40)))
+        assert abs(centre(found)[0] - (x + 19.5)) < 6
+    assert [len(looks) for looks in network.looks] == [1, 1, 1, 1]  # the last frame twice
+
+
+@pytest.mark.slow
+def test_no_frame_of_the_example_differs_from_its_photo():
+    """A face that moves sideways by a fifth of its crop a frame, without smoothing."""
+    frames = [f.image for f in iter_frames(Source("faces", "faces", CLIP, kind="video"))]
+    frames = frames[19:28]
+    reconstructor = Reconstructor(device="cpu")
+    detector = create_detector("centerface")
+    followed = Tracker(reconstructor, detector)
+    for image in frames:
+        alone = reconstructor.reconstruct(image)
+        found = followed.step(image)
+        assert found
+        for item in found:
+            photo = max(alone, key=lambda face: box_iou(face.box, item.face.box))
+            assert np.abs(np.subtract(photo.euler_yxz, item.face.euler_yxz)).max() < 2
