@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.border import with_border
 from sadr_cli.crop import crop_to_image, extract_crop, turn
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.faces import AGREEMENT, LOW_CONFIDENCE, PROFILE_YAW, Crop, Detection, Face
@@ -160,11 +161,12 @@ class Reconstructor:
             detections = select_faces(self.detector.detect(image), "all", image.shape[:2])
         crops = [self.crop_for(d) for d in detections]
         faces = self._cut_and_run(image, crops, detections)
-        if not self.two_pass:
-            return faces
-        return second_pass(
-            faces, lambda ks, again: self._cut_and_run(image, again, [detections[k] for k in ks])
-        )
+        if self.two_pass:
+            faces = second_pass(
+                faces,
+                lambda ks, again: self._cut_and_run(image, again, [detections[k] for k in ks]),
+            )
+        return with_border(faces, image.shape[:2])
 
     def _cut_and_run(
         self, image: NDArray[np.uint8], crops: Sequence[Crop], detections: Sequence[Detection]

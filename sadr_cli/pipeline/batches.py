@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.border import with_border
 from sadr_cli.crop import extract_crop
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.passes import second_pass
@@ -28,9 +29,13 @@ class BatchRunner:
         crops = [photo.crops[index] for photo, index in items]
         detections = [photo.detections[index] for photo, index in items]
         faces = self._reconstruct(images, crops, detections)
-        if not self._two_pass:
-            return faces
-        return second_pass(faces, lambda ks, again: self._cut([items[k] for k in ks], again))
+        if self._two_pass:
+            faces = second_pass(faces, lambda ks, again: self._cut([items[k] for k in ks], again))
+        out: list[Face | str] = []
+        for (photo, _), face in zip(items, faces, strict=True):
+            assert photo.frame is not None
+            out += with_border([face], photo.frame.image.shape[:2])
+        return out
 
     def _cut(self, items: Sequence[tuple[Photo, int]], crops: list[Crop]) -> list[Face | str]:
         """The faces of ``items`` in other ``crops`` than the first."""

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.border import with_border
 from sadr_cli.crop import box_iou, crop_box, extract_crop
 from sadr_cli.detection import select_faces
 from sadr_cli.faces import LOW_CONFIDENCE, Crop, Detection, Face
@@ -115,6 +116,7 @@ class Tracker:
         faces = self._look(image)
         if not due and any(track.weak for track in self._tracks):
             self._look_again(image, faces)
+        faces = with_border(faces, image.shape[:2])
         seen = [(t, f) for t, f in zip(self._tracks, faces, strict=True) if f is not None]
         out = []
         for track, face in seen:
