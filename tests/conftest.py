@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Before PyTorch is imported: test processes beside each other (pytest -n) share the cores.
@@ -16,6 +17,11 @@ from pictures import PHOTOS, photo
 from synthetic import layout
 
 from sadr_cli.uv import UVLayout
+
+# A shell's background job and nohup hand down ignored signals, which tests would send in vain.
+for _name in ("SIGINT", "SIGHUP"):
+    if getattr(signal, _name, None) and signal.getsignal(signal.Signals[_name]) is signal.SIG_IGN:
+        signal.signal(signal.Signals[_name], signal.SIG_DFL)
 
 # A busy machine is no failure of a property. In CI the examples are the same in every run, so that
 # a failure is the fault of the change; at home new ones are tried each time.
