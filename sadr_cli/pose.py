@@ -121,7 +121,7 @@ def matrix_to_yxz(matrix: ArrayLike) -> Array:
     )
     pitch = np.arcsin(np.clip(m[..., 1, 2], -1.0, 1.0))
     roll = np.where(locked, 0.0, np.arctan2(-m[..., 1, 0], m[..., 1, 1]))
-    return np.rad2deg(np.stack([yaw, pitch, roll], -1))
+    return np.rad2deg(np.stack([yaw, pitch, roll], -1)) + 0.0  # no zero with a minus sign
 
 
 def matrix_to_quaternion(matrix: ArrayLike) -> Array:

@@ -120,17 +120,21 @@ class _Coordinator:
         except UsageError as error:  # nobody is left
             self._failure = self._failure or error
             return False
-        if self._stop or self._failure is not None:
-            self._call_off()
-        else:
+        if not self._over:
             self._hand_out(room)
-        self._settle()
+        self._settle()  # which may end the run
+        if self._over:
+            self._call_off()
         if self._flight:
             done = wait(self._flight, timeout=0.2, return_when=FIRST_COMPLETED).done
             for future in done:
                 self._collect(future)
             return True
         return not (self._called_off or (self._feed.over and not self._again))
+
+    @property
+    def _over(self) -> bool:
+        return bool(self._stop) or self._failure is not None
 
     def _call_off(self) -> None:
         """Once asked to stop: nothing new, and workers finish what they are at."""

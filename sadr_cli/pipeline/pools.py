@@ -69,7 +69,12 @@ class Processes:
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         executor = self._free.pop() or self._start()
-        future = executor.submit(call, *arguments)
+        try:
+            future = executor.submit(call, *arguments)
+        except BrokenExecutor:  # its process ended while there was nothing to do
+            executor.shutdown(wait=False)
+            executor = self._start()
+            future = executor.submit(call, *arguments)
         self._busy[future] = executor
         return future
 

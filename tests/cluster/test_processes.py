@@ -18,7 +18,7 @@ from sadr_cli.errors import NothingToDoError, OutputError, UsageError
 from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, Work, run
 from sadr_cli.pipeline.cluster import _Coordinator
 from sadr_cli.pipeline.ledger import Ledger
-from sadr_cli.pipeline.pools import parse_address
+from sadr_cli.pipeline.pools import Processes, parse_address
 from sadr_cli.pipeline.worker import Lease, WorkerDiedError, do_chunk, load_tools
 from sadr_cli.sources import SourceList
 
@@ -71,13 +71,30 @@ def test_a_killed_process_loses_nothing(photos, tmp_path):
                 process.kill()
 
     _, order = go(photos, tmp_path / "alone")
-    summary, names = go(photos, tmp_path / "many", "loky://2", Fakes(0.02), on_entry=kill)
+    summary, names = go(photos, tmp_path / "many", "loky://2", Fakes(0.1), on_entry=kill)
     assert len(killed) == 2
     assert summary.ok == COUNT and summary.failed == 1 and names == order
     many = {name: data for name, data in files(tmp_path / "many").items() if "-tmp-" not in name}
     assert many == files(tmp_path / "alone")
     [(address, said)] = summary.notes
     assert address == "loky://2" and "times a worker ended before its photos were done" in said
+
+
+@posix
+def test_a_process_that_ends_while_it_has_nothing_to_do_is_replaced():
+    pool = Processes(1)
+    try:
+        future = pool.submit(os.getpid)
+        until(future.done)
+        first = pool.result(future)
+        os.kill(first, signal.SIGKILL)
+        (executor,) = pool._free
+        until(lambda: executor._flags.broken)  # loky has noticed
+        future = pool.submit(os.getpid)
+        until(future.done)
+        assert pool.result(future) != first
+    finally:
+        pool.close()
 
 
 @posix
@@ -123,14 +140,17 @@ def test_what_a_callback_raises_ends_the_run_and_its_processes(photos, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_stopped_run_finishes_what_is_in_flight_and_can_be_resumed(photos, tmp_path):
+def test_a_stopped_run_finishes_what_is_in_flight_and_can_be_resumed(tmp_path):
+    photos, many = tmp_path / "photos", 3 * COUNT  # more than two workers have at once
+    for k in range(many):
+        photo_with(photos / f"{k:03}.png")
     stop = StopFlag()
     summary, names = go(
         photos, tmp_path / "out", "loky://2", Fakes(0.1), lambda e: stop.set(), stop
     )
-    assert summary.interrupted and 0 < summary.inputs < COUNT and names == sorted(names)
+    assert summary.interrupted and 0 < summary.inputs < many and names == sorted(names)
     again, _ = go(photos, tmp_path / "out", "loky://2")
-    assert again.ok == COUNT and again.skipped == summary.ok
+    assert again.ok == many and again.skipped == summary.ok
     assert not list((tmp_path / "out").glob(".sadr-tmp*"))
 
 

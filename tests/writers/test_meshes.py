@@ -202,7 +202,7 @@ def test_open3d_reads_them_too(tmp_path, uv, face, colors, name):
 
 
 def test_bytes_do_not_change_from_run_to_run(tmp_path, uv, face, colors):
-    for name in FORMATS:
+    for name in sorted({*FORMATS} - {"coefficients"}):  # these need somebody's face model
         written = []
         for k in range(2):
             texture = np.full((8, 8, 3), 100, np.uint8)
