@@ -26,11 +26,12 @@ def environment(folder: Path) -> dict[str, str]:
     return found
 
 
-def run(folder: Path, *command: str | Path, timeout: float = 300) -> str:
-    """Standard output of a command run in ``folder``; AssertionError when it fails."""
+def run(folder: Path, *command: str | Path, timeout: float = 300, cwd: Path | None = None) -> str:
+    """Standard output of a command run in ``cwd``, by default ``folder``, with the environment of
+    ``folder``; AssertionError when it fails."""
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=folder,
+        cwd=cwd or folder,
         env=environment(folder),
         capture_output=True,
         text=True,

@@ -141,5 +141,7 @@ def test_the_exported_network_runs_without_pytorch(tmp_path: Path) -> None:
     export = next(line.strip() for line in lines if line.startswith("sadr export"))
     run(tmp_path, "sh", "-c", export)
     command = next(line.split() for line in lines if line.startswith("python examples/run_onnx"))
-    output = run(ROOT, sys.executable, command[1], tmp_path / command[2], *command[3:])
+    output = run(
+        tmp_path, sys.executable, command[1], tmp_path / command[2], *command[3:], cwd=ROOT
+    )
     assert output.strip()
