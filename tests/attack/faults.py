@@ -164,5 +164,5 @@ def _export(folder: Path) -> Any:
 def _detect(folder: Path) -> Any:
     photo_with(folder / "photos" / "a.png")
     command = ["detect", str(folder / "photos"), "--crops", str(folder / "out")]
-    with patch("sadr_cli.detection.create_detector", lambda *a: FakeDetector()):
+    with patch("sadr_cli.pipeline.detect.create_detector", lambda *a: FakeDetector()):
         return CliRunner().invoke(app, [*command, "--overlay", str(folder / "out")])

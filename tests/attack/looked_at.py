@@ -49,7 +49,7 @@ def _told() -> tuple[dict[str, Any], str]:
     out = folder.parent
     command = ["detect", str(folder), "-r", "--json", "--max-pixels", "50", "--faces", "2"]
     command += ["--crops", str(out / "crops"), "--overlay", str(out / "drawn")]
-    with patch("sadr_cli.detection.create_detector", lambda *a: FakeDetector()):
+    with patch("sadr_cli.pipeline.detect.create_detector", lambda *a: FakeDetector()):
         result = CliRunner().invoke(app, command)
     assert result.exit_code == 3, result.stderr[-500:]
     lines = [json.loads(line) for line in result.stdout.splitlines()]
