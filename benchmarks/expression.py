@@ -21,9 +21,9 @@ import numpy as np
 
 from sadr_cli import Detection, Face, Reconstructor, read_image
 from sadr_cli.errors import SadrError
-from sadr_cli.expression import MEASURES, measure_lengths, without_pose
+from sadr_cli.expression import MEASURES, measure_lengths
 from sadr_cli.model.face_model import FaceModel, load_face_model
-from sadr_cli.pose import matrix_to_euler
+from sadr_cli.pose import matrix_to_euler, without_pose
 
 NEUTRAL, ALL = {"utk": 150, "lfw": 150}, {"300w": 900, "aflw-0": 400}  # faces of each shard
 FRONTAL, TURNED = 25.0, 40.0  # degrees of yaw

@@ -64,14 +64,6 @@ def measure_lengths(landmarks: ArrayLike) -> dict[str, float]:
     }
 
 
-def without_pose(
-    landmarks: _Array, scale: float, rotation: _Array, translation: _Array
-) -> NDArray[np.float64]:
-    """Landmarks (K, 3) of a photo, y down, back in the shape frame: S of p = f R S + t (Eq 2)."""
-    up = np.asarray(landmarks, float) * (1, -1, 1)
-    return np.asarray((up - translation) @ rotation / scale)
-
-
 def _apart(p: _Array, i: int, j: int) -> np.float64:
     return np.float64(np.linalg.norm(p[i] - p[j]))
 

@@ -15,8 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.expression import measure_expression, without_pose
-from sadr_cli.pose import in_plane_angle, matrix_to_euler, matrix_to_quaternion, matrix_to_yxz
+from sadr_cli.expression import measure_expression
+from sadr_cli.pose import (
+    in_plane_angle,
+    matrix_to_euler,
+    matrix_to_quaternion,
+    matrix_to_yxz,
+    without_pose,
+)
 
 FloatArray = NDArray[np.floating[Any]]
 

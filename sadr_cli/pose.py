@@ -175,3 +175,38 @@ def in_plane_angle(matrix: ArrayLike) -> Array:
 def wrapped(degrees: Any) -> Any:
     """Angles in degrees -> the same ones in (-180, 180]."""
     return 180 - (180 - degrees) % 360
+
+
+# --- points --------------------------------------------------------------------------------
+
+
+def without_pose(
+    points: ArrayLike, scale: float, rotation: ArrayLike, translation: ArrayLike
+) -> Array:
+    """Points (K, 3) of a photo, y down, back in the shape frame: S of p = f R S + t (Eq 2)."""
+    up = np.asarray(points, float) * (1, -1, 1)
+    return np.asarray((up - np.asarray(translation)) @ np.asarray(rotation) / scale)
+
+
+def similarity(
+    source: ArrayLike, target: ArrayLike, *, with_scale: bool = True
+) -> tuple[float, Array, Array]:
+    """Least-squares scale s, proper rotation R (3, 3) and t (3,): target ~ s R source + t.
+
+    source, target: (P, 3) corresponding points (Umeyama 1991); det R = +1 whatever the input,
+    so points of a y-down frame must not be fitted to points of a y-up frame.
+    """
+    a, b = np.asarray(source, float), np.asarray(target, float)
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    ca, cb = a - mean_a, b - mean_b
+    u, singular, vt = np.linalg.svd(cb.T @ ca)
+    signs = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
+    rotation = (u * signs) @ vt
+    spread = float((ca**2).sum())
+    scale = float((singular * signs).sum()) / spread if with_scale and spread > 0 else 1.0
+    return scale, rotation, mean_b - scale * rotation @ mean_a
+
+
+def transform(points: ArrayLike, scale: float, rotation: Array, translation: Array) -> Array:
+    """s R p + t for points (P, 3)."""
+    return scale * np.asarray(points, float) @ rotation.T + translation

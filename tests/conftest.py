@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before PyTorch is imported: test processes beside each other (pytest -n) share the cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,7 +17,9 @@ import pytest
 from hypothesis import settings
 from pictures import PHOTOS, photo
 from synthetic import layout
+from typer.testing import CliRunner
 
+from sadr_cli.cli import app
 from sadr_cli.uv import UVLayout
 
 # A shell's background job and nohup hand down ignored signals, which tests would send in vain.
@@ -34,6 +38,15 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def uv() -> UVLayout:
     """A made-up face layout, see :mod:`synthetic`."""
     return layout()
+
+
+@pytest.fixture
+def sadr(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``sadr`` with the layout of :class:`fakes.FakeReconstructor` for that of the weights."""
+    made = layout(0.25)
+    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
+    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: made)
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.fixture(scope="session")

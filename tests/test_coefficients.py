@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from fakes import FakeDetector, FakeReconstructor, photo_with
 from synthetic import layout
-from typer.testing import CliRunner
 
-from sadr_cli.cli import app
 from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.sources import iter_sources
 
@@ -39,17 +37,6 @@ def made(tmp_path_factory):
         RunSettings(folder / "run", ("obj", "coefficients"), face_model=folder / "model.npz"),
     )
     return folder
-
-
-@pytest.fixture
-def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
-
-    def call(*arguments):
-        return CliRunner().invoke(app, [*map(str, arguments)])
-
-    return call
 
 
 def test_a_run_writes_them_beside_its_meshes(made):

@@ -13,7 +13,7 @@ from sadr_cli.cli.options import (
     MessageOptions,
     NetworkOptions,
     TrackOptions,
-    complete,
+    complete_layers,
 )
 from sadr_cli.cli.output import Output, printable
 from sadr_cli.cli.parse import parse_layers
@@ -71,9 +71,7 @@ def live(
             help="What is drawn at first, by commas: mesh, contours, landmarks, axes, box, number, "
             "pose. By default all but box and pose.",
             show_default=False,
-            autocompletion=complete(
-                "mesh", "contours", "landmarks", "axes", "box", "number", "pose"
-            ),
+            autocompletion=complete_layers,
         ),
     ] = None,
     size: Annotated[
@@ -117,14 +115,11 @@ def live(
     capture = open_capture(source, wanted, realtime)
     lines = None if out is None else lines_path(out, capture.name, overwrite)
 
-    from sadr_cli.detection import create_detector
     from sadr_cli.pipeline.settings import StopFlag, VideoSettings
     from sadr_cli.reconstructor import Reconstructor
 
     reconstructor = Reconstructor(network.weights, device=network.device)
-    detector = create_detector(
-        faces.detector, str(reconstructor.device), which, faces.min_score, faces.min_size
-    )
+    detector = faces.make_detector(str(reconstructor.device))
     video = VideoSettings(
         track.start, track.end, track.frame_step, track.smooth, track.detect_every
     )

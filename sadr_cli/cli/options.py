@@ -22,6 +22,7 @@ from sadr_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sadr_cli.protocols import FaceDetector
     from sadr_cli.sources import Source
 
 
@@ -46,6 +47,7 @@ MESH_HELP = (
     "csv, camera, coefficients, texture, uvmap, attention, visibility, depth, normals, pncc."
 )
 complete_frame = complete("image", "metric", "canonical")
+complete_layers = complete("mesh", "contours", "landmarks", "axes", "box", "number", "pose")
 
 
 def complete_detectors(incomplete: str) -> list[str]:
@@ -245,6 +247,12 @@ class FaceOptions:
     def which(self) -> str | int:
         """--faces, see :func:`.parse.parse_faces`."""
         return parse_faces(self.faces)
+
+    def make_detector(self, device: str) -> FaceDetector:
+        """What finds these faces; see ``create_detector``."""
+        from sadr_cli.detection import create_detector
+
+        return create_detector(self.detector, device, self.which, self.min_score, self.min_size)
 
 
 @dataclass(frozen=True)

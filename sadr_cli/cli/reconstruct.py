@@ -27,6 +27,7 @@ from sadr_cli.cli.options import (
     complete,
     complete_formats,
     complete_frame,
+    complete_layers,
 )
 from sadr_cli.cli.output import Output, printable
 from sadr_cli.cli.parse import (
@@ -120,9 +121,7 @@ def reconstruct(
             help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number, "
             "pose. By default all. Implies --overlay.",
             show_default=False,
-            autocompletion=complete(
-                "mesh", "contours", "landmarks", "axes", "box", "number", "pose"
-            ),
+            autocompletion=complete_layers,
         ),
     ] = None,
     index: Annotated[
@@ -191,7 +190,6 @@ def reconstruct(
 
     works = peek(take_shard(_works(inputs, boxes, faces, say), part))
 
-    from sadr_cli.detection import create_detector
     from sadr_cli.gallery import write_page
     from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, VideoSettings, run
     from sadr_cli.pipeline.worker import load_tools
@@ -200,9 +198,7 @@ def reconstruct(
     reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
 
     def make_detector() -> FaceDetector:
-        return create_detector(
-            faces.detector, str(reconstructor.device), which, faces.min_score, faces.min_size
-        )
+        return faces.make_detector(str(reconstructor.device))
 
     if boxes is None:
         make_detector()  # a detector that cannot run is said now, not once a photo

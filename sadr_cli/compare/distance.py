@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sadr_cli.compare.load import Shape
 from sadr_cli.documents import rounded
 from sadr_cli.errors import InputError
-from sadr_cli.evaluation.measures.metrics import similarity, transform
 from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface
+from sadr_cli.pose import similarity, transform
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.writers.mesh import FOREIGN
 

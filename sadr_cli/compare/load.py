@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.data.scans import read_landmarks
-from sadr_cli.evaluation.measures.metrics import similarity, transform
 from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import FaceSource, Subject, find_faces, load_subject
+from sadr_cli.pose import similarity, transform, without_pose
 from sadr_cli.uv import MM_PER_UNIT, UVLayout
 from sadr_cli.writers.mesh import FOREIGN
 
@@ -145,9 +145,8 @@ def _without_pose(mesh: MeshFile, record: dict[str, Any]) -> NDArray[np.float64]
         to_photo = np.array(record["mesh"]["to_photo"], np.float64)
     pose = record["pose"]
     photo = mesh.vertices @ to_photo[:3, :3].T + to_photo[:3, 3]
-    up = photo * (1, -1, 1) - np.array(pose["translation"])
-    shape = up @ np.array(pose["rotation_matrix"], np.float64) / float(pose["scale"])
-    return np.asarray(shape * MM_PER_UNIT)
+    place = pose["scale"], pose["rotation_matrix"], pose["translation"]
+    return without_pose(photo, *place) * MM_PER_UNIT
 
 
 def _landmark_index(subject: Subject, uv: UVLayout) -> NDArray[Any] | None:

@@ -17,6 +17,7 @@ from sadr_cli.export.read import SUFFIXES, MeshFile, is_face, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.folder import open_file
 from sadr_cli.landmarks import JAW
+from sadr_cli.pose import without_pose
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.results import face_record, manifest
 from sadr_cli.results.entry import Stamp
@@ -226,7 +227,6 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
     vertices = mesh.vertices @ to_photo[:3, :3].T + to_photo[:3, 3]
     rotation = np.array(pose["rotation_matrix"], np.float64)
     scale, translation = float(pose["scale"]), np.array(pose["translation"], np.float64)
-    up: NDArray[np.float64] = vertices * (1, -1, 1)
     landmarks = np.array(marks["points"], np.float64)
     apart = float(np.abs(vertices[uv.landmark_indices] - landmarks).max())
     square = Crop(crop["center_x"], crop["center_y"], crop["size"], crop.get("angle", 0.0))
@@ -246,7 +246,7 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
     return Face(
         vertices=vertices,
         landmarks=landmarks,
-        shape=(up - translation) @ rotation / scale,
+        shape=without_pose(vertices, scale, rotation, translation),
         visibility=seen,
         landmark_visibility=np.array(marks["visibility"], np.float64),
         landmark_confidence=np.array(marks["confidence"], np.float64),

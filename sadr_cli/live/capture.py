@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +37,7 @@ class Capture:
 
     label, name: for messages, and for files made of it. rate: frames a second, None unknown.
     live: what is not taken in time is lost. dropping: frames are left out when there is no time
-    for them; else every one is taken.
+    for them; else every one is taken. frames: those of ``(start, end, step)``, by default all.
     """
 
     label: str
@@ -44,11 +45,11 @@ class Capture:
     rate: float | None
     live: bool
     dropping: bool
-    frames: Callable[[], Iterator[Frame]]
+    frames: Callable[..., Iterator[Frame]]
 
     def start(self, start: float = 0.0, end: float | None = None, step: int = 1) -> Waiting:
         """Begin to read: every ``step``-th frame from ``start`` to before ``end`` (seconds)."""
-        frames: Iterable[Frame] = _part(self.frames(), start, end, step)
+        frames: Iterable[Frame] = self.frames(start, end, step)
         if not self.dropping:
             return Feed(frames, _AHEAD)
         return Newest(frames if self.live else _paced(frames))
@@ -63,17 +64,22 @@ def open_capture(text: str, size: tuple[int, int] = (640, 480), realtime: bool =
     number = camera_number(text)
     if number is not None and not Path(text).is_file():
         camera = Camera(number, size)
-        return Capture(camera.label, camera.name, camera.rate, True, True, camera.frames)
+        return Capture(camera.label, camera.name, camera.rate, True, True, _part(camera.frames))
     if is_stream(text):
         stream = Stream(text)
         live = not stream.finite
         dropping = live or realtime
-        return Capture(stream.label, stream.name, stream.rate, live, dropping, stream.frames)
+        frames = _part(stream.frames)
+        return Capture(stream.label, stream.name, stream.rate, live, dropping, frames)
     if not Path(text).is_file():
         raise InputError(f"{text}: no such video file, and no number of a camera")
     source = SourceList().source(Path(text))
     rate = probe_video(source).rate
-    return Capture(source.label, source.name, rate, False, realtime, lambda: iter_frames(source))
+
+    def chosen(start: float = 0.0, end: float | None = None, step: int = 1) -> Iterator[Frame]:
+        return iter_frames(source, start=start, end=end, step=step)
+
+    return Capture(source.label, source.name, rate, False, realtime, chosen)
 
 
 class Newest:
@@ -127,21 +133,22 @@ class Newest:
                 self._change.notify()
 
 
-def _part(frames: Iterator[Frame], start: float, end: float | None, step: int) -> Iterator[Frame]:
-    taken = 0
-    try:
-        for frame in frames:
-            seconds = frame.time or 0.0
-            if end is not None and seconds >= end:
-                return
-            if seconds >= start:
-                if taken % step == 0:
-                    yield frame
-                taken += 1
-    finally:
-        close = getattr(frames, "close", None)
-        if close is not None:
-            close()
+def _part(read: Callable[[], Iterator[Frame]]) -> Callable[..., Iterator[Frame]]:
+    """Every ``step``-th frame from ``start`` to before ``end`` of those that ``read()`` gives."""
+
+    def chosen(start: float = 0.0, end: float | None = None, step: int = 1) -> Iterator[Frame]:
+        taken = 0
+        with closing(read()) as frames:  # type: ignore[type-var]
+            for frame in frames:
+                seconds = frame.time or 0.0
+                if end is not None and seconds >= end:
+                    return
+                if seconds >= start:
+                    if taken % step == 0:
+                        yield frame
+                    taken += 1
+
+    return chosen
 
 
 def _paced(frames: Iterable[Frame]) -> Iterator[Frame]:

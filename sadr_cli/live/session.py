@@ -24,7 +24,7 @@ from sadr_cli.live.picture import Picture, Rate
 from sadr_cli.live.record import Recorder
 from sadr_cli.pipeline.settings import VideoSettings
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
-from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
+from sadr_cli.video import Tracker, TrackSmoother
 
 _BRIEF = 0.02  # seconds to wait for a frame, a face or a key
 Faces = dict[int, Face]
@@ -95,8 +95,7 @@ class Session:
         self._video = video or VideoSettings()
         self._uv = reconstructor.uv
         self._tracker = Tracker(reconstructor, detector, faces, self._video.detect_every)
-        self._strength = STRENGTHS[self._video.smooth]
-        self._smoothers: dict[int, FaceSmoother] = {}
+        self._smooth = TrackSmoother(self._video.smooth, self._uv.landmark_indices)
         self._least, self._tell = min_confidence, tell
         self._rate = Rate()
         self._paused = self._ended = False
@@ -155,16 +154,8 @@ class Session:
         for item in self._tracker.step(frame.image):
             if item.face.confidence < self._least:
                 continue
-            face = item.face
-            if self._strength is not None:
-                smoother = self._smoothers.get(item.track)
-                if smoother is None:
-                    smoother = FaceSmoother(self._strength, self._uv.landmark_indices)
-                    self._smoothers[item.track] = smoother
-                face = smoother(face, frame.time or 0.0)
-            faces[item.track] = face
-        for number in set(self._smoothers) - set(self._tracker.alive):
-            del self._smoothers[number]
+            faces[item.track] = self._smooth(item.track, item.face, frame.time or 0.0)
+        self._smooth.keep(self._tracker.alive)
         return frame, faces
 
     def _drain(self, flight: deque[Future[tuple[Frame, Faces]]]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.arrays import read_npz
 from sadr_cli.errors import MissingDataError
+from sadr_cli.pose import similarity, transform
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
 
 _Array = NDArray[np.float64]
@@ -92,7 +93,7 @@ def fit_coefficients(model: LinearModel, shape: NDArray[Any]) -> Coefficients:
     target = np.asarray(shape, float)[model.points] * MM_PER_UNIT
     motion: _Motion = (MM_PER_UNIT, np.eye(3), np.zeros(3))
     if not model.aligned:
-        motion = _similarity(model.mean, target)
+        motion = similarity(model.mean, target)
     for _ in range(1 if model.aligned else _ROUNDS):
         scale, rotation, translation = motion
         there = (target - translation) @ rotation / scale  # in the model's frame
@@ -101,9 +102,8 @@ def fit_coefficients(model: LinearModel, shape: NDArray[Any]) -> Coefficients:
         solution = np.asarray(np.linalg.solve(left, right), np.float64)
         fitted = model.mean + (model.flat @ solution).reshape(-1, 3)
         if not model.aligned:
-            motion = _similarity(fitted, target)
-    scale, rotation, translation = motion
-    apart = scale * fitted @ rotation.T + translation - target
+            motion = similarity(fitted, target)
+    apart = transform(fitted, *motion) - target
     k = model.identities
     residual = np.linalg.norm(apart, axis=1)
     return Coefficients(solution[:k], solution[k:], residual, *motion)
@@ -224,27 +224,14 @@ def _register(
         raise ValueError(f"{int(known.sum())} landmarks are too few to place it: {_FEWEST} or more")
     head = uv.mean_shape.astype(float) * MM_PER_UNIT
     tree = cKDTree(head)
-    scale, rotation, translation = _similarity(
-        mean[landmarks[known]], head[uv.landmark_indices[known]]
-    )
+    motion = similarity(mean[landmarks[known]], head[uv.landmark_indices[known]])
     for _ in range(_REGISTERING):
-        moved = scale * mean @ rotation.T + translation
+        moved = transform(mean, *motion)
         distance, near = tree.query(moved, distance_upper_bound=_FAR_MM)
         pairs = np.isfinite(distance)
         if pairs.sum() < _FEWEST:
             break
-        scale, rotation, translation = _similarity(mean[pairs], head[near[pairs]])
-    distance, near = tree.query(scale * mean @ rotation.T + translation)
+        motion = similarity(mean[pairs], head[near[pairs]])
+    distance, near = tree.query(transform(mean, *motion))
     own = np.flatnonzero(distance < _MATCH_MM)
     return own, near[own].astype(np.intp)
-
-
-def _similarity(source: _Array, target: _Array) -> _Motion:
-    """Least-squares scale, proper rotation and translation (Umeyama 1991), points (P, 3)."""
-    middle, goal = source.mean(0), target.mean(0)
-    a, b = source - middle, target - goal
-    u, singular, vt = np.linalg.svd(b.T @ a)
-    signs = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
-    rotation = (u * signs) @ vt
-    scale = float((singular * signs).sum() / (a**2).sum())
-    return scale, rotation, goal - scale * rotation @ middle

@@ -22,7 +22,7 @@ from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserve
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry, Span
 from sadr_cli.sources import iter_frames, probe_video
-from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
+from sadr_cli.video import Tracker, TrackSmoother
 from sadr_cli.video.motion import MotionRecorder
 from sadr_cli.writers import PLAYING, face_mesh
 from sadr_cli.writers.animation import Motion
@@ -73,8 +73,7 @@ class _Clip:
     ) -> None:
         self.photo, self.settings = photo, settings
         self._reconstructor, self._uv = reconstructor, reconstructor.uv
-        self._strength = STRENGTHS[settings.video.smooth]
-        self._smoothers: dict[int, FaceSmoother] = {}
+        self._smooth = TrackSmoother(settings.video.smooth, self._uv.landmark_indices)
         self._people: dict[int, _Person] = {}
         self._frames = self._looked = 0
         self._outputs: list[str] = []
@@ -185,21 +184,13 @@ class _Clip:
             if every is not None and (self._frames - 1) % every == 0:
                 stem = f"{self.photo.name}_frame{frame.index:06d}_track{item.track}"
                 self._jobs.append(self._pool.submit(self._mesh, stem, face, frame))
+        self._smooth.keep(tracker.alive)
         for number in set(self._people) - set(tracker.alive):
             self._end_track(number)
         while len(self._jobs) > 4 * max(self.settings.jobs, 1):
             self._collect()
         if self._drawings is not None:
             self._drawings.add(frame, shown)
-
-    def _smooth(self, track: int, face: Face, seconds: float) -> Face:
-        if self._strength is None:
-            return face
-        smoother = self._smoothers.get(track)
-        if smoother is None:
-            smoother = FaceSmoother(self._strength, self._uv.landmark_indices)
-            self._smoothers[track] = smoother
-        return smoother(face, seconds)
 
     def _mesh(self, stem: str, face: Face, frame: Frame) -> list[str]:
         look, size = self.settings.look, (frame.height, frame.width)
@@ -211,7 +202,6 @@ class _Clip:
 
     def _end_track(self, number: int) -> None:
         """Write the mean face of a track that has ended."""
-        self._smoothers.pop(number, None)
         person = self._people.pop(number)
         face = as_asked(person.mean(), self._uv, self.settings)
         frame = replace(person.frame, name=self.photo.name)

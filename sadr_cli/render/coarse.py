@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
+from sadr_cli.render.surface import thinned
 from sadr_cli.uv import MM_PER_UNIT, UVLayout, grid_triangles, without_ears
 
-STEP = 4  # pixels of the UV map between its vertices
 QUANTUM_MM = 0.05  # step of their coordinates
 FRAMES = 600  # of a track that a page plays, at most
 
@@ -36,8 +36,7 @@ class Grid:
 @lru_cache(maxsize=2)
 def page_grid(uv: UVLayout) -> Grid:
     """Every fourth row and column of the UV layout, without the ears, whose rim would be ragged."""
-    index = np.where(without_ears(uv), uv.index_map, -1)
-    index = index[STEP // 2 - 1 :: STEP, STEP // 2 - 1 :: STEP]
+    index = thinned(np.where(without_ears(uv), uv.index_map, -1))
     ids, triangles = np.unique(grid_triangles(index), return_inverse=True)
     coordinates = uv.uv_coordinates[ids] * (1, -1) + (0, 1)
     mean = uv.mean_shape[ids] * np.float32(MM_PER_UNIT)

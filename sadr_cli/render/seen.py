@@ -18,7 +18,7 @@ from sadr_cli.pixels import image_box
 from sadr_cli.render.hollows import nostrils_shown
 from sadr_cli.render.maps import FloatMap, blur, ramp, resize_map
 from sadr_cli.render.sampling import sample
-from sadr_cli.render.surface import STEP, Surface, coarse_grid, remembered, surface_of
+from sadr_cli.render.surface import STEP, Surface, coarse_grid, remembered_for, surface_of
 from sadr_cli.uv import SIZE, UVLayout
 
 _FACING = (0.2, 0.55)  # z of the normal: hidden below, fully seen above
@@ -42,10 +42,7 @@ def seen_weight(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
 
 def seen_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
     """(256, 256) the same over the UV map, 0 beyond the face."""
-    known: list[Any] = remembered(face, "seen", list)
-    if not known or known[0] is not image:
-        known[:] = image, _seen_map(image, face, uv)
-    return known[1]  # type: ignore[no-any-return]
+    return remembered_for(face, image, "seen", lambda: _seen_map(image, face, uv))
 
 
 def _seen_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:

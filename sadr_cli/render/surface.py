@@ -35,9 +35,14 @@ class CoarseGrid:
     cells: NDArray[np.intp]
 
 
+def thinned(values: NDArray[Any]) -> NDArray[Any]:
+    """Every STEP-th row and column of a map (256, 256)."""
+    return values[STEP // 2 - 1 :: STEP, STEP // 2 - 1 :: STEP]
+
+
 @lru_cache(maxsize=2)
 def coarse_grid(uv: UVLayout) -> CoarseGrid:
-    index = uv.index_map[STEP // 2 - 1 :: STEP, STEP // 2 - 1 :: STEP]
+    index = thinned(uv.index_map)
     cells = np.flatnonzero(index >= 0)
     numbers = np.full(index.shape, -1, np.int32)
     numbers.reshape(-1)[cells] = np.arange(len(cells))
@@ -103,3 +108,11 @@ def remembered(face: Face, what: str, compute: Callable[[], T]) -> T:
     if what not in known:
         known[what] = compute()
     return known[what]  # type: ignore[no-any-return]
+
+
+def remembered_for(face: Face, image: NDArray[np.uint8], what: str, compute: Callable[[], T]) -> T:
+    """The same for the photo ``image`` that it was last asked for."""
+    known: list[Any] = remembered(face, what, list)
+    if not known or known[0] is not image:
+        known[:] = image, compute()
+    return known[1]  # type: ignore[no-any-return]

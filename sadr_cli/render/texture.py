@@ -16,7 +16,7 @@ from sadr_cli.render.fill import fill_hidden, soften
 from sadr_cli.render.maps import blur, resize_map
 from sadr_cli.render.sampling import sample
 from sadr_cli.render.seen import seen_map
-from sadr_cli.render.surface import remembered
+from sadr_cli.render.surface import remembered_for
 from sadr_cli.uv import UVLayout, extend_map
 
 TEXTURE_SIZE = 512
@@ -69,12 +69,13 @@ def color_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.
 
     Kept as long as the face is, for the photo it was last asked for.
     """
-    known: list[Any] = remembered(face, "colors", list)
-    if not known or known[0] is not image:
-        soft = soften(seen_map(image, face, uv))
-        colors = uv.to_map(sample(image, face.vertices))
-        known[:] = image, np.rint(fill_hidden(colors, soft, uv)).astype(np.uint8)
-    return known[1]  # type: ignore[no-any-return]
+    return remembered_for(face, image, "colors", lambda: _color_map(image, face, uv))
+
+
+def _color_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
+    soft = soften(seen_map(image, face, uv))
+    colors = uv.to_map(sample(image, face.vertices))
+    return np.rint(fill_hidden(colors, soft, uv)).astype(np.uint8)
 
 
 def smooth_over_uv(values: NDArray[Any], uv: UVLayout, sigma: float = 3.0) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ that a face at rest does not tremble and one that moves does not lag behind.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,30 @@ def smoothing_factor(cutoff: Any, seconds: float) -> Any:
     """Share of the new value in a low-pass of ``cutoff`` Hz after ``seconds``."""
     r = 2 * math.pi * np.asarray(cutoff) * seconds
     return r / (r + 1)
+
+
+class TrackSmoother:
+    """A :class:`FaceSmoother` for every track of a video.
+
+    strength: of ``STRENGTHS``; landmarks: (68,) vertices.
+    """
+
+    def __init__(self, strength: str, landmarks: NDArray[np.integer[Any]]) -> None:
+        self._strength, self._landmarks = STRENGTHS[strength], landmarks
+        self._smoothers: dict[int, FaceSmoother] = {}
+
+    def __call__(self, track: int, face: Face, time: float) -> Face:
+        """``face`` of ``track`` smoothed; ``time`` in seconds."""
+        if self._strength is None:
+            return face
+        if track not in self._smoothers:
+            self._smoothers[track] = FaceSmoother(self._strength, self._landmarks)
+        return self._smoothers[track](face, time)
+
+    def keep(self, alive: Iterable[int]) -> None:
+        """Forget all tracks but ``alive``."""
+        for track in self._smoothers.keys() - set(alive):
+            del self._smoothers[track]
 
 
 class FaceSmoother:

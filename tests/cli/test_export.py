@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +14,7 @@ import trimesh
 from fakes import FakeDetector, FakeReconstructor, photo_with
 from PIL import Image
 from synthetic import layout
-from typer.testing import CliRunner
 
-from sadr_cli.cli import app
 from sadr_cli.crop import image_to_crop
 from sadr_cli.faces import Detection
 from sadr_cli.pipeline import RunSettings, Work, run
@@ -39,14 +38,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
-
-    def call(*arguments):
-        return CliRunner().invoke(app, ["export", *map(str, arguments)])
-
-    return call
+def sadr(sadr):
+    return partial(sadr, "export")
 
 
 def load(path):

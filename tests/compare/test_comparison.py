@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +13,8 @@ from fakes import FakeDetector, FakeReconstructor, photo_with
 from pictures import photo
 from scipy.spatial.transform import Rotation
 from synthetic import layout
-from typer.testing import CliRunner
 
 from sadr_cli import Detection, Reconstructor
-from sadr_cli.cli import app
 from sadr_cli.compare.distance import compare
 from sadr_cli.compare.load import Shape
 from sadr_cli.compare.picture import colors
@@ -39,14 +38,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
-
-    def call(*arguments):
-        return CliRunner().invoke(app, ["compare", *map(str, arguments)])
-
-    return call
+def sadr(sadr):
+    return partial(sadr, "compare")
 
 
 def face(name: str = "face", vertices=None) -> Shape:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sadr_cli.evaluation.measures import metrics
-from sadr_cli.pose import euler_to_matrix
+from sadr_cli.pose import euler_to_matrix, similarity, transform
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 angles = st.floats(-85, 85)
@@ -134,16 +134,16 @@ def test_similarity_finds_the_motion_and_never_reflects():
     rng = np.random.default_rng(1)
     points = rng.normal(size=(30, 3))
     rotation = euler_to_matrix(30, -20, 70)
-    s, r, t = metrics.similarity(points, metrics.transform(points, 2.5, rotation, [1, 2, 3]))
+    s, r, t = similarity(points, transform(points, 2.5, rotation, [1, 2, 3]))
     assert s == pytest.approx(2.5)
     np.testing.assert_allclose(r, rotation, atol=1e-10)
     np.testing.assert_allclose(t, [1, 2, 3], atol=1e-10)
-    assert np.linalg.det(metrics.similarity(points, points @ MIRROR)[1]) == pytest.approx(1)
+    assert np.linalg.det(similarity(points, points @ MIRROR)[1]) == pytest.approx(1)
 
 
 def test_reconstruction_error_by_hand():
     truth = np.random.default_rng(2).normal(size=(50, 3))
-    moved = metrics.transform(truth, 3.0, euler_to_matrix(10, 20, 30), np.ones(3))
+    moved = transform(truth, 3.0, euler_to_matrix(10, 20, 30), np.ones(3))
     assert metrics.reconstruction_error(moved, truth, 1.0) == pytest.approx(0, abs=1e-9)
     assert metrics.reconstruction_error(truth + np.array([3, 0, 4]), truth, 2.0, align=False) == (
         pytest.approx(250)

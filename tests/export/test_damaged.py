@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,9 +16,7 @@ from fakes import photo_with
 from PIL import Image
 from run_folders import go
 from synthetic import layout
-from typer.testing import CliRunner
 
-from sadr_cli.cli import app
 from sadr_cli.errors import InputError
 from sadr_cli.export.read import read_mesh
 
@@ -43,14 +42,8 @@ def folder(made, tmp_path):
 
 
 @pytest.fixture
-def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
-
-    def call(*arguments):
-        return CliRunner().invoke(app, ["export", *map(str, arguments)])
-
-    return call
+def sadr(sadr):
+    return partial(sadr, "export")
 
 
 # Indices ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import av
 import numpy as np
@@ -34,14 +35,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def sadr(monkeypatch):
-    monkeypatch.setattr("sadr_cli.model.checkpoint.find_weights", lambda weights: "none")
-    monkeypatch.setattr("sadr_cli.model.checkpoint.load_layout", lambda path: UV)
-    return call
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+def sadr(sadr):
+    return partial(sadr, "export")
 
 
 def test_a_real_face_from_the_front(tmp_path):
@@ -51,7 +46,8 @@ def test_a_real_face_from_the_front(tmp_path):
         app, ["reconstruct", str(photo), "--no-index", "--out", str(tmp_path / "run")]
     )
     assert run.exit_code == 0
-    result = call(tmp_path / "run", "--out", tmp_path / "o", "--frontal", "--picture-size", 240)
+    options = ["--out", str(tmp_path / "o"), "--frontal", "--picture-size", "240"]
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "run"), *options])
     assert result.exit_code == 0, result.stderr
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["hopper_turned.frontal.png"]
     picture = np.asarray(Image.open(tmp_path / "o" / "hopper_turned.frontal.png")).astype(int)

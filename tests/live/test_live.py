@@ -106,7 +106,7 @@ class TestFrames:
         assert time.perf_counter() - began > 1.0  # its last frame's time is 1.1 s
 
     def test_a_camera_that_goes_away_ends_the_session_and_is_named(self):
-        def frames():
+        def frames(*_):
             yield from open_capture(str(CLIP)).frames()
             raise InputError("camera 0 gives no pictures any more")
 

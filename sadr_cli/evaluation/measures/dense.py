@@ -21,7 +21,7 @@ from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.evaluation.measures.icp import icp_error
 from sadr_cli.model.face_model import FaceModel
-from sadr_cli.pose import euler_to_matrix
+from sadr_cli.pose import euler_to_matrix, transform
 
 UNIT = 1.5e-5  # units of the shape frame a micrometre of the BFM
 FULL = (199, 29)  # identity and expression coefficients of the .mat files
@@ -73,7 +73,7 @@ class DenseTruth:
         pitch, yaw, roll = np.rad2deg(pose[:3])
         rotation = euler_to_matrix(yaw, pitch, roll)
         shape = self.shape(parameters, index).astype(float)
-        points = metrics.transform(shape, pose[6] / UNIT, rotation, pose[3:6])
+        points = transform(shape, pose[6] / UNIT, rotation, pose[3:6])
         points[:, 1] = height + Y_FLIPS[self.y_flip] - points[:, 1]
         return points
 

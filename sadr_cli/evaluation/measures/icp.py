@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.evaluation.measures.metrics import Array, transform
+from sadr_cli.evaluation.measures.metrics import Array
 from sadr_cli.open3d_import import import_open3d
+from sadr_cli.pose import transform
 
 _ICP_POINTS = 5_000  # of the source; more change the fit by less than 0.01 %
 

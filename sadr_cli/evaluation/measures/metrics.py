@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sadr_cli.landmarks import EYES, LEFT_OUTER_EYE, RIGHT_OUTER_EYE
-from sadr_cli.pose import euler_to_matrix, geodesic_distance, matrix_to_euler
+from sadr_cli.pose import (
+    euler_to_matrix,
+    geodesic_distance,
+    matrix_to_euler,
+    similarity,
+    transform,
+)
 
 Array = NDArray[np.float64]
 
@@ -236,30 +242,6 @@ def pose_mae(rotation: ArrayLike, true_angles: ArrayLike, *, fix: bool = False) 
 
 
 # --- shape ----------------------------------------------------------------------------------
-
-
-def similarity(
-    source: ArrayLike, target: ArrayLike, *, with_scale: bool = True
-) -> tuple[float, Array, Array]:
-    """Least-squares scale s, proper rotation R (3, 3) and t (3,): target ~ s R source + t.
-
-    source, target: (P, 3) corresponding points (Umeyama 1991); det R = +1 whatever the input,
-    so points of a y-down frame must not be fitted to points of a y-up frame.
-    """
-    a, b = np.asarray(source, float), np.asarray(target, float)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    ca, cb = a - mean_a, b - mean_b
-    u, singular, vt = np.linalg.svd(cb.T @ ca)
-    signs = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
-    rotation = (u * signs) @ vt
-    spread = float((ca**2).sum())
-    scale = float((singular * signs).sum()) / spread if with_scale and spread > 0 else 1.0
-    return scale, rotation, mean_b - scale * rotation @ mean_a
-
-
-def transform(points: ArrayLike, scale: float, rotation: Array, translation: Array) -> Array:
-    """s R p + t for points (P, 3)."""
-    return scale * np.asarray(points, float) @ rotation.T + translation
 
 
 def reconstruction_error(

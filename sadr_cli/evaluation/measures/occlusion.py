@@ -23,6 +23,7 @@ from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Array, Benchmark, r
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.evaluation.measures.dense import DenseTruth
 from sadr_cli.faces import Crop
+from sadr_cli.pose import similarity, transform
 from sadr_cli.render.rasterize import rasterize, vertex_normals
 from sadr_cli.uv import UVLayout
 
@@ -201,8 +202,8 @@ def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
     """The mean template brought onto true landmarks (68, 3), in image pixels."""
     up = landmarks * [1, -1, 1]
     mean = np.asarray(layout.mean_shape, float)
-    fit = metrics.similarity(mean[layout.landmark_indices], up)
-    return metrics.transform(mean, *fit) * [1, -1, 1]
+    fit = similarity(mean[layout.landmark_indices], up)
+    return transform(mean, *fit) * [1, -1, 1]
 
 
 def _score(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.evaluation.measures.metrics import Array, similarity, transform
+from sadr_cli.evaluation.measures.metrics import Array
 from sadr_cli.open3d_import import import_open3d
+from sadr_cli.pose import similarity, transform
 
 _ICP_POINTS = 4_000  # about as many points take part in the alignment; all in the error
 _COARSE_ROUNDS = 10
