@@ -32,6 +32,7 @@ _FLAGS = (
     "--no-first-run",
     "--disable-extensions",
     "--disable-background-networking",
+    "--disable-features=IsolateSandboxedIframes",  # else frames are targets of their own
 )
 # Texts of less contrast with what is behind them than WCAG 2.1 asks for at level AA.
 CONTRAST = """(() => {
@@ -133,18 +134,25 @@ class Page:
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.readyState === 'complete'")
 
-    def value(self, expression: str) -> Any:
+    def frame(self) -> int:
+        """The page's first frame, for ``value`` and ``wait``; its document, not its variables."""
+        tree = self.call("Page.getFrameTree")["frameTree"]
+        frame = tree["childFrames"][0]["frame"]["id"]
+        return int(self.call("Page.createIsolatedWorld", frameId=frame)["executionContextId"])
+
+    def value(self, expression: str, frame: int | None = None) -> Any:
         """What JavaScript makes of ``expression``, waited for."""
-        answer = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
+        asked: dict[str, Any] = {"expression": expression, "returnByValue": True}
+        if frame is not None:
+            asked["contextId"] = frame
+        answer = self.call("Runtime.evaluate", awaitPromise=True, **asked)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, expression: str) -> None:
+    def wait(self, expression: str, frame: int | None = None) -> None:
         """Until it holds."""
         end = time.monotonic() + self._seconds
-        while not self.value(expression):
+        while not self.value(expression, frame):
             assert time.monotonic() < end, f"never came true: {expression}"
             time.sleep(0.05)
 

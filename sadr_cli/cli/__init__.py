@@ -156,7 +156,11 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help(), err=True)
         return ""
-    text = error.format_message().strip().rstrip(".").replace(": Input should be", ": it should be")
+    text = error.format_message().strip().rstrip(".")
+    near = getattr(error, "possibilities", None)
+    if near is not None:  # of an option that does not exist
+        text = f"there is no option {error.option_name}"
+        text += f": did you mean {' or '.join(sorted(near))}?" if near else ""
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     return text[:1].lower() + text[1:] + hint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -12,6 +13,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 from typer.models import OptionInfo, ParameterInfo
+
+from sadr_cli.errors import UsageError
 
 
 class Command(TyperCommand):
@@ -79,7 +82,8 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _option(annotation: Any, title: str | None = None) -> Any:
-    """An ``Annotated`` option or argument with its theme; paths that are empty are refused."""
+    """An ``Annotated`` option or argument with its theme; empty paths and what is no number of
+    the option's range are refused in our own words, whatever typer's version says."""
     if get_origin(annotation) is not Annotated:
         return annotation
     kind, *infos = get_args(annotation)
@@ -89,6 +93,8 @@ def _option(annotation: Any, title: str | None = None) -> Any:
             info.rich_help_panel = title
         if kind is Path or kind == Path | None:
             info.parser = _path
+        elif isinstance(info, OptionInfo) and kind in _NUMBERS and not info.count:
+            info.parser = _number(_NUMBERS[kind], info)
     return Annotated[(kind, *named)]
 
 
@@ -97,3 +103,37 @@ def _path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the name is empty")
     return Path(text)
+
+
+_NUMBERS: dict[Any, type[int] | type[float]] = {
+    int: int,
+    float: float,
+    int | None: int,
+    float | None: float,
+}
+
+
+def _number(kind: type[int] | type[float], info: OptionInfo) -> Callable[[str], int | float]:
+    """What reads the option's value: a finite number of its kind from ``min`` to ``max``."""
+    # In an Annotated the first name stands where else the default does.
+    names = [n for n in (info.default, *(info.param_decls or ())) if isinstance(n, str)]
+    name = next(n for n in names if n.startswith("--"))
+    low, high = info.min, info.max
+    wanted = "a whole number" if kind is int else "a number"
+    if low is not None:
+        wanted += f" of at least {low:g}" if high is None else f" from {low:g} to {high:g}"
+
+    def number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if (
+            math.isfinite(value)
+            and (low is None or value >= low)
+            and (high is None or value <= high)
+        ):
+            return value
+        raise UsageError(f"{name} takes {wanted}, not {text!r}")
+
+    return number

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import MissingDataError, NothingToDoError, UsageError
 from sadr_cli.expression import MEASURES
 from sadr_cli.folder import open_file
+from sadr_cli.pose import matrix_to_yxz
 from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.face_record import read_face_json
 from sadr_cli.results.manifest import NAME, SCHEMA, Damage, ManifestReader
@@ -24,6 +25,8 @@ from sadr_cli.text import table_text
 
 _POSES = "poses.csv"
 _TEXT = ("source", "name", "face", "warnings")  # columns that are no measured numbers
+_SAFE = ("yaw_yxz_deg", "pitch_yxz_deg", "roll_yxz_deg")
+_MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
 _SHOWN = 20  # faces of a notebook's table
 _COLUMNS = ("name", "face", "confidence", "yaw", "pitch", "roll")
 
@@ -58,6 +61,18 @@ class FaceResult:
     def expression(self) -> dict[str, float]:
         """The measures of ``Face.expression``; empty in runs of versions that had none."""
         return {k: self.numbers[k] for k in MEASURES if k in self.numbers}
+
+    @property
+    def euler_yxz(self) -> tuple[float, float, float] | None:
+        """Yaw, pitch, roll in degrees that are safe at profiles, see ``Face.euler_yxz``; of runs
+        whose ``poses.csv`` has no such columns, from its rotation. None where the row is gone."""
+        for names in (_SAFE, _MATRIX):
+            values = [self.numbers.get(name) for name in names]
+            known = [value for value in values if value is not None]
+            if len(known) == len(names):
+                a, b, c = known if names is _SAFE else matrix_to_yxz(np.reshape(known, (3, 3)))
+                return float(a), float(b), float(c)
+        return None
 
     def record(self) -> dict[str, Any]:
         """The face's JSON document, see docs/export.md; InputError when it is gone or damaged."""

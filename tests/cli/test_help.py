@@ -68,3 +68,31 @@ def test_errors_are_one_sentence_and_a_code() -> None:
     result = CliRunner().invoke(app, ["detect", "photo.jpg", "--detector", "none-such"])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--min-score", "x"], "--min-score takes a number from 0 to 1, not 'x'"),
+        (["--min-score", "2"], "--min-score takes a number from 0 to 1, not '2'"),
+        (["--min-score", "nan"], "--min-score takes a number from 0 to 1, not 'nan'"),
+        (["--min-size", "-3"], "--min-size takes a number of at least 0, not '-3'"),
+        (["--frame-step", "1.5"], "--frame-step takes a whole number of at least 1, not '1.5'"),
+        (["--end", "inf"], "--end takes a number, not 'inf'"),
+        (["--recursiv"], "there is no option --recursiv: did you mean --recursive?"),
+        (["--xyz"], "there is no option --xyz (see"),
+    ],
+)
+def test_wrong_options_are_said_in_our_words(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["detect", "photo.jpg", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {said}"), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_numbers_reach_the_command() -> None:
+    """Defaults and values given, of every kind."""
+    result = CliRunner().invoke(
+        app, ["detect", "nowhere.jpg", "--frame-step", "2", "--min-score", "0.5", "--end", "3"]
+    )
+    assert "takes" not in result.stderr and result.exit_code != 2

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from browser import browser, needs_browser
 from fakes import FakeDetector, FakeReconstructor
 from synthetic import layout
 
@@ -20,7 +21,6 @@ from sadr_cli.render.coarse import FRAMES, QUANTUM_MM, encode_motion, is_motion,
 from sadr_cli.sources import SourceList
 from sadr_cli.video.writer import VideoWriter
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 UV = layout(0.25)  # FakeReconstructor's
 
 
@@ -118,28 +118,20 @@ def test_a_damaged_track_leaves_the_still_mesh(made, tmp_path):
             assert str(damage) not in re.findall(r'id="p0">.*?</script>', page.read_text(), re.S)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@needs_browser
 def test_it_plays_in_a_browser(made, tmp_path):
-    driver = pytest.importorskip("playwright.sync_api")
     folder = tmp_path / "run"
     shutil.copytree(made, folder)
     path = cards.cards_path(folder, "own")
     document = json.loads(path.read_text())
     document[0]["motion"] = encode_motion(*made_up(), UV)
     path.write_text(json.dumps(document))
-    page = write_page(folder, UV)
-    with driver.sync_playwright() as play:
-        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        view = browser.new_page(viewport={"width": 1200, "height": 800})
-        errors = []
-        view.on("pageerror", lambda e: errors.append(str(e)))
-        view.goto(page.as_uri())
-        view.locator(".card").first.click()
-        view.wait_for_function("state !== null && !$('play').hidden")
+    with browser() as view:
+        view.open(write_page(folder, UV))
+        view.click(".card")
+        view.wait("state !== null && !$('play').hidden")
         view.click("#play")
-        view.wait_for_function("state.turn[2] < -0.2")
-        view.wait_for_function("state.turn[2] > 0.2")
+        view.wait("state.turn[2] < -0.2")
+        view.wait("state.turn[2] > 0.2")
         view.click("#play")
-        assert view.inner_text("#play") == "Play" and not errors
-        browser.close()
+        assert view.value("$('play').innerText") == "Play" and view.console == []

@@ -7,12 +7,12 @@ import html
 import json
 import pickle
 import re
-import shutil
 import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from browser import browser, needs_browser
 from pictures import photo
 from synthetic import posed_face
 
@@ -20,7 +20,6 @@ from sadr_cli import Detection, Reconstructor
 from sadr_cli.notebook import face_html
 from sadr_cli.render import coarse
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BOX = np.array([184.0, 62.0, 268.0, 174.0])
 
 
@@ -88,23 +87,53 @@ def test_without_a_picture_the_mesh_is_shown_as_clay(uv):
     assert "profile: &lt;b&gt;" in page(text)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_in_a_browser(face, tmp_path):
-    driver = pytest.importorskip("playwright.sync_api")
-    path = tmp_path / "cell.html"
+@pytest.fixture(scope="module")
+def cell(face, tmp_path_factory):
+    """A page with the view, and the browser that shows it."""
+    path = tmp_path_factory.mktemp("notebook") / "cell.html"
     path.write_text(f"<!doctype html><div>{face._repr_html_()}</div>", encoding="utf-8")
-    with driver.sync_playwright() as play:
-        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        view = browser.new_page()
-        requests, errors = [], []
-        view.on("request", lambda r: requests.append(r.url))
-        view.on("pageerror", lambda e: errors.append(str(e)))
-        view.on("console", lambda m: errors.append(m.text))
-        view.goto(path.as_uri())
-        frame = view.frame_locator("iframe")
-        frame.locator("#hint", has_text="drag to turn").wait_for()
-        assert not errors
-        outside = [u for u in requests if not u.startswith(("data:", "about:"))]
-        assert outside == [path.as_uri()]
-        browser.close()
+    with browser() as page:
+        page.open(path)
+        frame = page.frame()
+        page.wait("document.getElementById('hint').textContent.includes('drag to turn')", frame)
+        yield page, frame, path
+
+
+@needs_browser
+def test_a_browser_shows_the_view_and_loads_nothing(cell):
+    page, _, path = cell
+    outside = [u for u in page.requests if not u.startswith(("data:", "about:"))]
+    assert outside == [path.as_uri()] and page.console == []
+    box = page.box("iframe")
+    assert box[3] == 420
+    shown = page.picture("iframe")
+    skin = (shown[..., 0] > shown[..., 2] + 30) & (shown[..., 0] > 120)
+    assert skin.mean() > 0.05  # the photo's colours, not clay
+    reached = "(() => { try { return !!frames[0].document; } catch { return false; } })()"
+    assert page.value(reached) is False
+
+
+@needs_browser
+def test_the_view_turns_by_mouse_and_its_buttons_work(cell):
+    page, frame, _ = cell
+    x, y, width, height = page.box("iframe")
+    middle = (x + width / 2, y + height / 3)
+    start = page.picture("iframe")
+    page.drag(middle, (middle[0] + 120, middle[1]))
+    turned = page.picture("iframe")
+    assert np.abs(turned - start).mean() > 2
+
+    def press(name: str) -> np.ndarray:
+        page.value(f"document.getElementById({name!r}).click()", frame)
+        page.value(
+            "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))", frame
+        )
+        return page.picture("iframe")
+
+    assert np.abs(press("photo") - start).mean() < 1  # back to where the photo has it
+    bare = press("paint")
+    assert np.abs(bare - start).mean() > 2
+    assert page.value("document.getElementById('paint').getAttribute('aria-pressed')", frame) == (
+        "false"
+    )
+    assert page.console == []

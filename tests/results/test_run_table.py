@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_faces_are_typed_and_in_the_order_of_the_inputs(made):
     assert run[:2] == run.faces[:2]
     # a name that looks like a formula finds its numbers as well
     assert next(f for f in run if f.name == "=sum").numbers
+
+
+def test_faces_have_the_angles_that_are_safe_at_profiles(made):
+    face, row = read_run(made)[0], rows(made)[0]
+    safe = tuple(float(row[f"{name}_yxz_deg"]) for name in ("yaw", "pitch", "roll"))
+    assert face.euler_yxz == safe
+    older = {k: v for k, v in face.numbers.items() if "_yxz_" not in k}
+    assert replace(face, numbers=older).euler_yxz == pytest.approx(safe, abs=1e-3)
+    assert replace(face, numbers={}).euler_yxz is None
 
 
 def test_inputs_without_a_face_are_there_too(made):
