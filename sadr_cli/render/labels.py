@@ -19,6 +19,12 @@ def label_size(unit: float) -> int:
     return int(np.clip(round(0.16 * unit), _SMALLEST, _LARGEST))
 
 
+def label_extent(text: str, size: int) -> tuple[int, int]:
+    """Width and height in pixels of the plate that :func:`draw_label` makes."""
+    height, width = _plate(text, size, (0, 0, 0))[0].shape[:2]
+    return width, height
+
+
 def draw_label(
     canvas: NDArray[np.uint8], text: str, corner: tuple[float, float], size: int, color: Color
 ) -> None:

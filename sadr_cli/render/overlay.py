@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sadr_cli.faces import Face, FloatArray
 from sadr_cli.landmarks import CONTOURS, NOSE_TIP
 from sadr_cli.pixels import resized
-from sadr_cli.render.labels import draw_label, label_size
+from sadr_cli.render.face_labels import draw_face_labels
 from sadr_cli.render.rasterize import (
     bounds,
     coarse_triangles,
@@ -77,12 +77,12 @@ def render_overlay(
             draw_mesh(canvas, _scaled(face.vertices, ratio), uv, opacity)
     for face in behind_first:
         _draw_lines(canvas, face, _scaled(face.shown_landmarks, ratio), ratio, layers)
-    if "number" in layers:
-        for face, label in zip(faces, labels, strict=False):
-            draw_number(canvas, _scaled(face.landmarks, ratio), label)
-    if "pose" in layers:
-        for face in faces:
-            draw_pose(canvas, _scaled(face.landmarks, ratio), face.euler_yxz)
+    draw_face_labels(
+        canvas,
+        [_scaled(face.landmarks, ratio) for face in faces],
+        labels if "number" in layers else (),
+        [face.euler_yxz for face in faces] if "pose" in layers else (),
+    )
     return canvas
 
 
@@ -284,31 +284,6 @@ def draw_axes(
             color = _SHADOW if outline else _AXES[k]
             a, b = _fixed(*start), _fixed(*end)
             cv2.line(canvas, a, b, color, width, cv2.LINE_AA, _SHIFT)
-
-
-def draw_number(canvas: NDArray[np.uint8], landmarks: FloatArray, text: str) -> None:
-    """The face's name above its left brow, outside what the other layers show."""
-    if not np.isfinite(landmarks).all():
-        return
-    points = _drawable(landmarks)
-    (left, top), extent = points.min(0), np.ptp(points, axis=0)
-    size = label_size(float(np.sqrt(np.prod(np.maximum(extent, 1)))))
-    # The forehead reaches as far above the brows as these are above the nose's foot.
-    draw_label(canvas, text, (left, top - 0.35 * extent[1]), size, _SHADOW)
-
-
-def draw_pose(
-    canvas: NDArray[np.uint8], landmarks: FloatArray, angles: tuple[float, float, float]
-) -> None:
-    """Yaw, pitch and roll (order y-x-z, whole degrees) below the face."""
-    if not (np.isfinite(landmarks).all() and np.isfinite(angles).all()):
-        return
-    points = _drawable(landmarks)
-    (left, _), (_, bottom), extent = points.min(0), points.max(0), np.ptp(points, axis=0)
-    size = label_size(0.45 * float(np.sqrt(np.prod(np.maximum(extent, 1)))))
-    yaw, pitch, roll = map(round, angles)
-    text = f"yaw {yaw:+d}  pitch {pitch:+d}  roll {roll:+d}"
-    draw_label(canvas, text, (left, bottom + 2.4 * size), size, _SHADOW)
 
 
 def draw_box(canvas: NDArray[np.uint8], corners: FloatArray, unit: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sadr_cli.detection.draw import draw_detections
 from sadr_cli.faces import Detection
+from sadr_cli.render.face_labels import draw_face_labels
 from sadr_cli.render.labels import draw_label, label_size
 
 GREY = 128
@@ -65,3 +66,54 @@ def test_each_face_is_numbered_above_its_box() -> None:
     for x0, y0, _, _ in boxes:
         above = picture[y0 - 16 : y0 - 3, x0 : x0 + 20]
         assert (above > 240).all(2).any()
+
+
+def crowd(rows: int, columns: int, step: int, side: int) -> list[np.ndarray]:
+    """Landmarks of faces ``side`` pixels wide and high, ``step`` apart."""
+    square = np.random.default_rng(0).uniform(0, 1, (68, 2))
+    square[:2] = (0, 0), (1, 1)
+    return [
+        square * side + (20 + step * column, 30 + step * row)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def covered(canvas: np.ndarray, points: np.ndarray) -> bool:
+    """Whether something is written on a face, its forehead included."""
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    y0 -= 0.35 * (y1 - y0)
+    part = canvas[max(round(y0) + 1, 0) : int(y1), max(round(x0) + 1, 0) : int(x1)]
+    return bool((part != GREY).any())
+
+
+@pytest.mark.parametrize("step", [60, 75, 110])
+def test_labels_of_a_crowd_cover_no_face(step: int) -> None:
+    faces = crowd(4, 6, step, 36)
+    canvas = blank(40 + 4 * step, 40 + 6 * step)
+    names = [str(k) for k in range(len(faces))]
+    draw_face_labels(canvas, faces, names, [(10.0, -5.0, 0.4)] * len(faces))
+    assert not any(covered(canvas, points) for points in faces)
+    # every face has its number
+    for points in faces:
+        x0, y0 = (points.min(0) - 30).astype(int)
+        x1, y1 = (points.max(0) + 30).astype(int)
+        assert (canvas[max(y0, 0) : y1, max(x0, 0) : x1] > 200).any()
+
+
+def test_a_face_that_fills_the_picture_has_its_labels() -> None:
+    (points,) = crowd(1, 1, 0, 300)
+    canvas = blank(340, 340)
+    draw_face_labels(canvas, [points], ["3"], [(10.0, -5.0, 0.4)])
+    top, bottom, *_ = drawn(canvas)
+    assert top < 10 and bottom > 330
+
+
+def test_labels_stand_above_and_below_a_face_that_is_alone() -> None:
+    (points,) = crowd(1, 1, 0, 60)
+    points += (100, 100)
+    canvas = blank(300, 300)
+    draw_face_labels(canvas, [points, np.full((68, 2), np.nan)], ["3", "4"], [(1.0, 2.0, 3.0)])
+    top, bottom, left, _ = drawn(canvas)
+    assert top < points[:, 1].min() - 0.35 * 60 and bottom > points[:, 1].max() and left == 120
+    assert not covered(canvas, points)
