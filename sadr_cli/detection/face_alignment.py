@@ -36,6 +36,7 @@ class _Kind:
     load: Callable[..., Callable[[RGBImage], Any]]
     max_side: int  # larger photos are scaled down first: time, and faces larger than trained on
     packages: tuple[str, ...] = ("face_alignment",)
+    origin: str = "face-alignment's documentation says where it is from"
 
 
 def _load_sfd(weights: Path, device: str) -> Callable[[RGBImage], Any]:
@@ -74,7 +75,9 @@ def _load_yunet(weights: Path, device: str) -> Callable[[RGBImage], Any]:
 _KINDS = {
     "sfd": _Kind(("s3fd-619a316812.pth",), _load_sfd, 1280),
     "blazeface": _Kind(("blazeface.pth", "anchors.npy"), _load_blazeface, 1280),
-    "yunet": _Kind(("face_detection_yunet_2023mar.onnx",), _load_yunet, 640, ()),
+    "yunet": _Kind(
+        ("face_detection_yunet_2023mar.onnx",), _load_yunet, 640, (), "it is in OpenCV's model zoo"
+    ),
     "retinaface": _Kind(
         ("retinaface_mobilenet0.25.pth",), _load_retinaface, 1280, ("face_alignment", "torchvision")
     ),
@@ -93,7 +96,7 @@ def why_unavailable(name: str) -> str | None:
     if missing:
         return (
             f"detector {name!r} needs {' and '.join(missing)}: put it into {where_to_put()} "
-            "(nothing is downloaded unasked; face-alignment's documentation says where it is from)"
+            f"(nothing is downloaded unasked; {kind.origin})"
         )
     return None
 

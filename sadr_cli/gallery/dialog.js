@@ -10,7 +10,7 @@ async function open(item) {
   $("facts").replaceChildren(...rows.map(([a, b]) => { const r = node("tr"); r.append(node("td", "", a), node("td", "", b)); return r; }));
   $("notes").replaceChildren(...(item.warnings || []).map((w) => node("div", "note", w)));
   $("files").replaceChildren(...item.files.map((f) => {
-    const link = node("a", "", f.split("/").pop());
+    const link = node("a", "", f);
     link.href = f.split("/").map(encodeURIComponent).join("/");
     link.target = "_blank";
     return link;

@@ -143,6 +143,20 @@ def test_everything_works_with_keys_alone(page, made):
     assert page.value("document.activeElement.className") == "card"
 
 
+def test_close_stays_where_it_is_from_face_to_face(page, made):
+    """Whether a face has warnings, files and pictures or not."""
+    page.open(made)
+    places = []
+    for face in range(1, 4):
+        open_face(page, face)
+        places.append(page.box("#close"))
+        if face == 1:
+            page.value("$('notes').append(node('div', 'note', 'more '.repeat(300)))")
+            places.append(page.box("#close"))
+        page.click("#close")
+    assert len(set(places)) == 1
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone(page, made, dark):
     page.open(made, 390, 780, dark)
