@@ -175,9 +175,12 @@ def watched(process: psutil.Popen) -> int | None:
 
 
 def environment(python: Path) -> dict[str, str]:
-    """That of a process of ``python``: a source tree on the path is this version's alone."""
-    same = python == Path(sys.executable)
-    return {k: v for k, v in os.environ.items() if same or k != "PYTHONPATH"}
+    """That of a process of ``python``: a source tree on the path is this version's alone, and
+    bytecode is kept, as it is of what pip installs."""
+    dropped = {"PYTHONDONTWRITEBYTECODE"}
+    if python != Path(sys.executable):
+        dropped.add("PYTHONPATH")
+    return {k: v for k, v in os.environ.items() if k not in dropped}
 
 
 def stages(python: Path, photos: list[Path]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.faces import Face, FloatArray
-from sadr_cli.pixels import to_edge
+from sadr_cli.pixels import image_box
 
 Other = TypeVar("Other")
 
@@ -53,5 +53,6 @@ def _seen_in(face: Face, photo: tuple[int, int]) -> Face:
 
 def _outside(points: FloatArray, photo: tuple[int, int]) -> NDArray[np.bool_]:
     """(N,) whether ``points`` (N, 3) in pixels lie beyond the edges of the photo."""
-    place = to_edge(points[:, :2])
-    return np.asarray(((place < 0) | (place > photo[::-1])).any(axis=1))
+    x0, y0, x1, y1 = image_box(*photo)
+    x, y = points[:, 0], points[:, 1]
+    return np.asarray((x < x0) | (x > x1) | (y < y0) | (y > y1))

@@ -5,6 +5,7 @@ Imports nothing that takes time: until :func:`prepare` has run, Ctrl-C shows a t
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,11 +20,15 @@ from sadr_cli.errors import ExitCode, UsageError
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
 _SIZES = ("COLUMNS", "LINES")
 _IMPORTER = "<frozen importlib._bootstrap>"
+# New containers between two searches for garbage in circles: by default 700, and a command that
+# imports 70,000 that all stay spends a tenth of its start on them.
+_GARBAGE = 20_000
 
 
 def prepare() -> None:
     """Before anything else: streams that are there, an environment that libraries can read,
     an end in one sentence for every signal. A second call changes nothing."""
+    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     _open_streams()
     _clean_environment()
     if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
@@ -109,7 +114,8 @@ def leave_interrupted() -> NoReturn:
 
 def flush() -> None:
     """Write what is buffered; what has no reader is dropped, so that Python's own last flush
-    stays silent."""
+    stays silent. For the end of a process: its last search for garbage, 0.2 s, finds nothing."""
+    gc.freeze()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -258,16 +258,16 @@ class Reconstructor:
             seen = a["visibility"][index]
             agreement = np.exp(-gap / AGREEMENT)
             # crop_to_image in single precision, which the network's output has anyway
-            single = corner.astype(np.float32)
             places = a["vertices"], a["pose_face"]
             vertices, pose_face = (np.multiply(p, np.float32(step), order="C") for p in places)
             turned = np.eye(3)
             if crop.angle:
                 turned[:2, :2] = turn(crop.angle)
-                for p in (vertices, pose_face):
+            for p in (vertices, pose_face):
+                if crop.angle:
                     p[:] = p @ turned.T.astype(np.float32)
-            vertices += single
-            pose_face += single
+                for axis, shift in enumerate(corner.astype(np.float32)):
+                    p[:, axis] += shift  # by columns: rows of three take NumPy ten times as long
             up = turned.T  # the same turn with y up
             faces.append(
                 Face(

@@ -154,9 +154,11 @@ def _seen(
         return facing.astype(np.float32)
     height, width = attention.shape
     padded = np.pad(attention, 1)  # what is outside reads 0
-    x, y = to_edge(points.T[:2]) * (np.float32(width) / SIZE)
-    column = np.clip(np.floor(x), -1, width).astype(np.int32) + 1
-    row = np.clip(np.floor(y), -1, height).astype(np.int32) + 1
+    step = np.float32(width / SIZE)
+    column, row = (
+        np.clip(to_edge(points[:, axis]) * step + 1, 0, cells + 1).astype(np.int32)
+        for axis, cells in ((0, width), (1, height))
+    )
     return np.asarray(np.take(padded, row * (width + 2) + column) * facing, np.float32)
 
 

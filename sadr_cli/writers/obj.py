@@ -47,13 +47,14 @@ class OBJWriter:
         return written
 
     def _body(self, mesh: Mesh, textured: bool) -> Iterator[bytes | memoryview]:
-        fields = _numbers(mesh.vertices, 4 if mesh.frame == "image" else 5)
+        # Lines of one length are written as they are; of others, padding would have to go first.
+        fields = _numbers(mesh.vertices, 4 if mesh.frame == "image" else 5, fill="0")
         if mesh.colors is not None and not textured:
             fields += [(np.take(_color_texts(), c), 6) for c in mesh.colors.T]
-        yield from _lines("v", fields)
+        yield _lines("v", fields)
         if textured:
             assert mesh.uv is not None
-            yield from _lines("vt", _numbers(mesh.uv, 6))
+            yield _lines("vt", _numbers(mesh.uv, 6, fill="0"))
         layout = mesh.layout
         shared = layout is not None and layout.triangles is mesh.triangles
         yield _layout_faces(layout, textured) if shared else _faces(mesh.triangles, textured)
@@ -70,7 +71,7 @@ def _faces(triangles: NDArray[Any], textured: bool) -> bytes:
     numbers = triangles + 1
     if textured:
         return "".join(f"f {a}/{a} {b}/{b} {c}/{c}\n" for a, b, c in numbers.tolist()).encode()
-    return b"".join(_lines("f", _numbers(numbers, 0)))
+    return _lines("f", _numbers(numbers, 0)).tobytes().translate(None, b"\0")
 
 
 def format_fixed(values: NDArray[Any], decimals: int) -> NDArray[np.uint8]:
@@ -88,8 +89,11 @@ _Field = tuple[NDArray[np.uint64], int]
 _TABLE_DIGITS = 5  # before the point
 
 
-def _numbers(values: NDArray[Any], decimals: int) -> list[_Field]:
-    """The fields of numbers (N, C), column by column; see :func:`format_fixed`."""
+def _numbers(values: NDArray[Any], decimals: int, fill: str = "\0") -> list[_Field]:
+    """The fields of numbers (N, C), column by column; see :func:`format_fixed`.
+
+    fill: what brings the numbers of a column to one length; "0": zeros in front of them.
+    """
     if not np.isfinite(values).all():
         raise ValueError("a mesh with coordinates that are not finite cannot be written")
     fields: list[_Field] = []
@@ -97,7 +101,7 @@ def _numbers(values: NDArray[Any], decimals: int) -> list[_Field]:
         scaled = np.rint(np.abs(column, dtype=np.float64) * 10.0**decimals)
         digits = max(len(str(int(scaled.max(initial=0)))) - decimals, 1)
         if digits > _TABLE_DIGITS:
-            fields += _printf(column, decimals)
+            fields += _printf(column, decimals, fill)
             continue
         rest = scaled.astype(np.int64)
         ends: list[_Field] = []
@@ -108,16 +112,20 @@ def _numbers(values: NDArray[Any], decimals: int) -> list[_Field]:
         negative = (column < 0) & (scaled > 0)
         if signed := bool(negative.any()):
             rest = rest + 10**digits * negative
-        table = _whole(10**digits, signed, decimals > 0)
+        table = _whole(digits, signed, decimals > 0, fill)
         fields += [(np.take(table, rest), digits + 1 + signed + (decimals > 0)), *ends[::-1]]
     return fields
 
 
 @lru_cache(maxsize=16)
-def _whole(limit: int, signed: bool, point: bool) -> NDArray[np.uint64]:
-    """Texts of 0 to limit - 1 after a space, with ``signed`` also, after them, with a minus."""
-    signs, end = ("", "-")[: 1 + signed], "." if point else ""
-    return _texts([f" {sign}{n}{end}" for sign in signs for n in range(limit)])[:, 0]
+def _whole(digits: int, signed: bool, point: bool, fill: str) -> NDArray[np.uint64]:
+    """Texts of all numbers of at most so many digits, with ``signed`` also, after them, with a
+    minus."""
+    end, numbers = "." if point else "", [str(n) for n in range(10**digits)]
+    texts = [f" {n.rjust(digits + signed, fill)}{end}" for n in numbers]
+    if signed:
+        texts += [f" -{n.rjust(digits, fill)}{end}" for n in numbers]
+    return _texts(texts)[:, 0]
 
 
 @lru_cache(maxsize=8)
@@ -132,11 +140,14 @@ def _color_texts() -> NDArray[np.uint64]:
     return _texts([f" {c / 255:.3f}" for c in range(256)])[:, 0]
 
 
-def _printf(values: NDArray[Any], decimals: int) -> list[_Field]:
+def _printf(values: NDArray[Any], decimals: int, fill: str) -> list[_Field]:
     """For numbers that no table holds: meshes of other programs."""
     rounded = np.round(values.astype(np.float64), decimals) + 0.0  # no "-0.0"
-    texts = _texts([f" {v:.{decimals}f}" for v in rounded.tolist()])
-    return [(part, 8) for part in texts.T]
+    texts = [f"{v:.{decimals}f}" for v in rounded.tolist()]
+    if fill == "0":
+        width = -(-max(map(len, texts)) // 8) * 8 - 1
+        texts = [text.zfill(width) for text in texts]  # behind the sign
+    return [(part, 8) for part in _texts([f" {text}" for text in texts]).T]
 
 
 def _texts(texts: list[str]) -> NDArray[np.uint64]:
@@ -158,9 +169,18 @@ def _pack(fields: list[_Field]) -> NDArray[np.uint8]:
     return out
 
 
-def _lines(keyword: str, fields: list[_Field]) -> Iterator[bytes | memoryview]:
-    """One line per row, without NUL bytes."""
-    end = _texts(["\n" + keyword])[0, 0]
-    rows = _pack([*fields, (np.broadcast_to(end, len(fields[0][0])), 8)])
-    yield keyword.encode()
-    yield memoryview(rows.tobytes().translate(None, b"\0"))[: -len(keyword)]
+def _lines(keyword: str, fields: list[_Field]) -> memoryview:
+    """One line per row; numbers are padded as they came."""
+    count = len(fields[0][0])
+    starts = np.cumsum([len(keyword), *(width for _, width in fields)]).tolist()
+    stride = starts[-1] + 1
+    out = np.empty((count, stride), np.uint8)
+    for start, (text, width) in zip(starts, fields, strict=False):
+        if start + 8 <= stride:  # see _pack
+            np.ndarray(count, np.uint64, out.data, start, (stride,))[:] = text
+        else:
+            characters = np.ascontiguousarray(text).view(np.uint8).reshape(count, 8)
+            out[:, start : start + width] = characters[:, :width]
+    out[:, : len(keyword)] = np.frombuffer(keyword.encode(), np.uint8)
+    out[:, -1] = ord("\n")
+    return out.reshape(-1).data
