@@ -23,12 +23,15 @@ class Fakes:
     """Loaded by the workers. With SADR_TEST_LOG they leave a line there.
 
     seconds: of a batch. killer, staller: a photo with a face centred there ends its worker, or
-    makes it stand still. stillborn: loading ends the worker.
+    makes it stand still. held, gate: a photo with a face centred at ``held`` makes the file
+    ``gate``.held and waits for the file ``gate``. stillborn: loading ends the worker.
     """
 
     seconds: float = 0.0
     killer: int = -1
     staller: int = -1
+    held: int = -1
+    gate: str = ""
     stillborn: bool = False
 
     def __call__(self):
@@ -51,6 +54,9 @@ class Reconstructor(FakeReconstructor):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         if self.asked.staller in centres:
             threading.Semaphore(0).acquire()
+        if self.asked.held in centres:
+            Path(f"{self.asked.gate}.held").touch()
+            until(Path(self.asked.gate).exists, 300)
         return super().reconstruct_crops(images, crops, detections)
 
 

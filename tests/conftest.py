@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +21,15 @@ from pictures import PHOTOS, photo
 from synthetic import layout
 from typer.testing import CliRunner
 
+import sadr_cli
 from sadr_cli.cli import app
 from sadr_cli.uv import UVLayout
+
+# Before any test replaces a name: a module first loaded meanwhile would take the replacement by
+# ``from ... import``, and keep it for all later tests.
+for _module in pkgutil.walk_packages(sadr_cli.__path__, "sadr_cli."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
 
 # A shell's background job and nohup hand down ignored signals, which tests would send in vain.
 for _name in ("SIGINT", "SIGHUP"):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -69,6 +68,23 @@ def without_times(document):
     return [without_times(v) for v in document] if isinstance(document, list) else document
 
 
+KILLED = """
+import os, signal
+from sadr_cli.cli import main
+from sadr_cli.pipeline.ledger import Ledger
+settled, settle = [], Ledger.settle
+
+def killing(self, result):
+    settle(self, result)
+    settled.append(result)
+    if len(settled) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Ledger.settle = killing
+main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows kills otherwise")
 def test_killed_and_resumed(photos, tmp_path):
@@ -83,17 +99,11 @@ def test_killed_and_resumed(photos, tmp_path):
     names = sorted(inputs.iterdir())
     whole, broken = (tmp_path / kind / "run" for kind in ("whole", "broken"))
     expected = reconstruct(whole, names, "--jobs", "2")
-    command = [sys.executable, "-m", "sadr_cli", "reconstruct", *map(str, names), "--device", "cpu"]
+    command = [sys.executable, "-c", KILLED, "reconstruct", *map(str, names), "--device", "cpu"]
+    command += ["--out", str(broken), "--jobs", "1", "--batch-size", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*command, "--out", str(broken), "--jobs", "1", "--batch-size", "1"],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        while process.poll() is None and len(list(broken.glob("*.json"))) < 4:
-            time.sleep(0.005)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(broken.glob("*.obj"))) < len(list(whole.glob("*.obj")))
     resumed = reconstruct(broken, names, "--jobs", "8", "--batch-size", "32")
     assert resumed.keys() == expected.keys()

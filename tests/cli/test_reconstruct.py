@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -213,10 +212,7 @@ def test_a_pipe_in_which_nothing_comes(photos, tmp_path, command):
             ]
         )
         process.send_signal(signal.SIGTERM)
-        for _ in range(100):
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
+        process.wait(timeout=120)  # with its standard input still open
         rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130, errors
     assert json.loads(rest.splitlines()[-1])["summary"]["interrupted"] and "Fatal" not in errors

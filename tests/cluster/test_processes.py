@@ -62,16 +62,19 @@ def test_same_files_in_the_same_order_as_without_a_cluster(photos, tmp_path):
 @posix
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing(photos, tmp_path):
-    killed = []
+    killed, gate = [], tmp_path / "gate"
 
     def kill(entry):
         if entry.name == "003":
+            until(gate.with_suffix(".held").exists)
             for process in workers():
                 killed.append(process.pid)
                 process.kill()
+            gate.touch()
 
     _, order = go(photos, tmp_path / "alone")
-    summary, names = go(photos, tmp_path / "many", "loky://2", Fakes(0.1), on_entry=kill)
+    fakes = Fakes(0.1, held=MARK, gate=str(gate))
+    summary, names = go(photos, tmp_path / "many", "loky://2", fakes, on_entry=kill)
     assert len(killed) == 2
     assert summary.ok == COUNT and summary.failed == 1 and names == order
     many = {name: data for name, data in files(tmp_path / "many").items() if "-tmp-" not in name}
@@ -114,10 +117,10 @@ def test_a_photo_that_kills_its_worker_twice_is_named_and_the_others_are_done(ph
 @posix
 @pytest.mark.slow
 def test_a_process_that_stands_still_says_so_and_the_run_goes_on(photos, tmp_path, capfd):
-    summary, _ = go(photos, tmp_path / "out", "loky://2", Fakes(staller=MARK), stall=8)
+    summary, _ = go(photos, tmp_path / "out", "loky://2", Fakes(staller=MARK), stall=20)
     assert summary.ok == COUNT - 1 and summary.failed == 2
     errors = capfd.readouterr().err
-    said = "error: no progress for 8 s: stopped; the photos of this worker are tried once more"
+    said = "error: no progress for 20 s: stopped; the photos of this worker are tried once more"
     assert errors.count(said) == 2 and " in reconstruct_crops\n" in errors
 
 
@@ -135,7 +138,7 @@ def test_what_a_callback_raises_ends_the_run_and_its_processes(photos, tmp_path)
 
     with pytest.raises(BrokenPipeError):
         go(photos, tmp_path / "out", "loky://2", on_entry=fail)
-    until(lambda: not workers(), 10)
+    until(lambda: not workers())
     assert not list((tmp_path / "out").glob(".sadr-tmp-chunk*"))
 
 
@@ -161,9 +164,10 @@ from clusters import Fakes, go
 from sadr_cli.pipeline import StopFlag
 if __name__ == "__main__":
     stop = StopFlag()
-    with stop.on_signals(print):
+    with stop.on_signals(lambda text: print(text, flush=True)):
         say = lambda entry: print(entry.name, flush=True)
-        summary, _ = go(sys.argv[1], Path(sys.argv[2]), "loky://2", Fakes(0.2), say, stop, 30)
+        fakes = Fakes(0.2, held=int(sys.argv[3]), gate=sys.argv[4])
+        summary, _ = go(sys.argv[1], Path(sys.argv[2]), "loky://2", fakes, say, stop, 120)
     print("interrupted" if summary.interrupted else "finished")
 """
 
@@ -173,7 +177,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", ["SIGINT", "SIGHUP", "SIGKILL"])
 def test_signals_to_the_run(photos, tmp_path, number):
     """Those of a terminal come to all processes; a run that is killed leaves none behind."""
+    gate = tmp_path / "gate"
     command = [sys.executable, "-c", SCRIPT, str(photos), str(tmp_path / "out")]
+    command += [str(MARK), str(gate)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stdout is not None and process.stdout.readline() == "000\n"
@@ -183,9 +189,12 @@ def test_signals_to_the_run(photos, tmp_path, number):
             process.kill()
         else:
             os.killpg(process.pid, signal.Signals[number])
+            while "finishing what is in flight" not in process.stdout.readline():
+                assert process.poll() is None
+        gate.touch()
         said = process.communicate(timeout=60)[0]
         assert number == "SIGKILL" or said.endswith("interrupted\n")
-        until(lambda: not any(worker.is_running() for worker in started), 20)
+        until(lambda: not any(worker.is_running() for worker in started))
     finally:
         process.kill()
     summary, _ = go(photos, tmp_path / "out", "loky://2")
