@@ -46,8 +46,7 @@ class Picture:
         canvas = image.copy()
         if "mesh" in self.layers:
             for face in sorted(faces.values(), key=lambda f: f.scale):
-                if np.isfinite(face.vertices).all():
-                    draw_quickly(canvas, face, self._uv, np.zeros(2), 1.0, OPACITY)
+                _draw_mesh(canvas, face, self._uv)
         others = [layer for layer in LAYERS if layer in self.layers and layer != "mesh"]
         labels = [str(track) for track in faces]
         return render_overlay(canvas, list(faces.values()), self._uv, others, labels=labels)
@@ -64,6 +63,18 @@ class Picture:
             draw_label(out, text, (8, bottom - _LINE), _LETTERS, _PLATE)
             draw_label(out, "space stop and go   q or escape end", (8, bottom), _LETTERS, _PLATE)
         return out
+
+
+def _draw_mesh(canvas: NDArray[np.uint8], face: Face, uv: UVLayout) -> None:
+    """Blend the face into ``canvas``, whose part around it alone is worked on."""
+    if not np.isfinite(face.vertices).all():
+        return
+    reach = face.vertices[:, :2]
+    x0, y0 = np.clip(np.floor(reach.min(0)) - 2, 0, canvas.shape[1::-1]).astype(int)
+    x1, y1 = np.clip(np.ceil(reach.max(0)) + 3, 0, canvas.shape[1::-1]).astype(int)
+    part = canvas[y0:y1, x0:x1]
+    if part.size:
+        draw_quickly(part, face, uv, np.array([x0, y0], float), 1.0, OPACITY)
 
 
 class Rate:

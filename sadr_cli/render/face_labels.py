@@ -69,12 +69,14 @@ def _spots(
     """(N, 4) where a plate of ``extent`` (width, height) can stand beside a face, best first."""
     (x0, y0, x1, y1), (width, height) = face, extent
     gap = size / 2
-    over, under = y0 - height, y1 + gap
+    # Whole pixels away from the face.
+    over, under = np.floor(y0) - height, np.ceil(y1 + gap)
     middle, end = (x0 + x1 - width) / 2, x1 - width
     level = y0 if above else y1 - height
     rows = [[(x, y) for x in (x0, middle, end)] for y in (over, under)]
     first, last = rows if above else rows[::-1]
-    corners = np.array([*first, (x1 + gap, level), (x0 - gap - width, level), *last])
+    right, left = np.ceil(x1 + gap), np.floor(x0 - gap) - width
+    corners = np.array([*first, (right, level), (left, level), *last])
     # Inside the picture, as draw_label moves them.
     most = max(shape[1] - width, 0), max(shape[0] - height, 0)
     corners = np.clip(np.rint(corners), 0, most)

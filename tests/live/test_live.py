@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import av
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from fakes import FakeDetector, FakeReconstructor
 from shell import ROOT
+from synthetic import posed_face
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
@@ -25,6 +27,7 @@ from sadr_cli.live.capture import Capture, open_capture
 from sadr_cli.live.picture import SHOWN, Picture
 from sadr_cli.live.record import Recorder
 from sadr_cli.live.session import Session
+from sadr_cli.render.overlay import draw_quickly
 from sadr_cli.sources.camera import camera_number
 from sadr_cli.sources.stream import Stream
 from sadr_cli.video.writer import VideoWriter
@@ -212,6 +215,19 @@ class TestWindow:
         assert (bare[200:] != no_keys[200:]).any()
         assert (no_keys[:40] != no_rate[:40]).any()
         assert np.abs(no_rate.astype(int) - frame_picture()).max() < 20  # nothing drawn is left
+
+    @pytest.mark.parametrize("place", [(60.0, 50.0), (-20.0, 30.0), (150.0, 90.0), (400.0, 0.0)])
+    def test_a_mesh_is_drawn_where_its_face_is(self, uv, place):
+        """Also where the border cuts it, or it has left the picture."""
+        face = posed_face(uv)
+        move = np.array([*place, 0]) - [*face.box[:2], 0]
+        face = replace(face, vertices=face.vertices + move, landmarks=face.landmarks + move)
+        image = np.full((200, 240, 3), 40, np.uint8)
+        drawn = Picture(uv, ("mesh",)).draw(image, {1: face})
+        whole = image.copy()
+        draw_quickly(whole, face, uv, np.zeros(2), 1.0)
+        assert np.abs(drawn.astype(int) - whole).max() <= 3
+        assert (drawn != image).any() == (place[0] < 240)
 
     def test_a_stopped_session_waits(self, clip):
         screen = Screen(" ", *[""] * 50, " ", after=2)

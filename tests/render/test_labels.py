@@ -111,7 +111,7 @@ def test_a_face_that_fills_the_picture_has_its_labels() -> None:
 
 def test_labels_stand_above_and_below_a_face_that_is_alone() -> None:
     (points,) = crowd(1, 1, 0, 60)
-    points += (100, 100)
+    points += (100.3, 100.6)
     canvas = blank(300, 300)
     draw_face_labels(canvas, [points, np.full((68, 2), np.nan)], ["3", "4"], [(1.0, 2.0, 3.0)])
     top, bottom, left, _ = drawn(canvas)
