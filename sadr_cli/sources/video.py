@@ -7,7 +7,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,9 @@ def iter_frames(
     Frame.index counts all frames of the file from 0, so it does not depend on ``start`` and
     ``step``; Frame.time is the frame's own timestamp (variable frame rates included), from the
     beginning of the video. Frames have the size of the first: others are fitted into it, and say
-    so. A file cut short ends where decoding ends, frames that are damaged or too large are left
-    out. Raises InputError when no frame can be decoded at all, UsageError when start, end or step
-    make no sense.
+    so. A file cut short ends where decoding ends; frames that are damaged or too large are left
+    out, and the notes of the last one say how many. Raises InputError when no frame can be decoded
+    at all, UsageError when start, end or step make no sense.
     """
     if start < 0 or (end is not None and end <= start) or step < 1:
         raise UsageError("--start must be 0 or more, --end after --start, --frame-step at least 1")
@@ -86,18 +86,22 @@ def iter_frames(
         clock = Clock(container, stream, info.rate or USUAL_RATE)
         canvas = Canvas()
         # Frames are counted by decoding from the first: seeking is not exact in every codec.
-        taken, time = 0, 0.0
+        taken, time, last = 0, 0.0, None
         for index, decoded in enumerate(decoded_frames(container, stream, clock, max_pixels)):
             time = clock.time(decoded)
             if end is not None and time >= end:
                 break
             if time >= start:
                 if taken % step == 0:
+                    if last is not None:
+                        yield last
                     image, notes = canvas(decoded)
-                    yield Frame(image, source.label, source.name, source.path, index, time, notes)
+                    last = Frame(image, source.label, source.name, source.path, index, time, notes)
                 taken += 1
+        limit = f"{max_pixels / 1e6:.0f} megapixels (--max-pixels)"
+        if last is not None:
+            yield _with_losses(last, clock.left_out, limit)
         if clock.frames == 0:
-            limit = f"{max_pixels / 1e6:.0f} megapixels (--max-pixels)"
             reason = f"no frame of this video can be decoded: damaged, or larger than {limit}"
             raise InputError(f"{source.label}: {_damage(_path(source), reason)}")
         if taken == 0:
@@ -204,22 +208,34 @@ def decoded_frames(container: Any, stream: Any, clock: Clock, max_pixels: int) -
             frames = packet.decode()
         except error:
             clock.forget(packet)
+            clock.left_out += bool(packet.size)
             continue
         for frame in frames:
-            if frame.width * frame.height <= max_pixels:
-                clock.frames += 1
-                yield frame
+            if frame.width * frame.height > max_pixels:
+                clock.left_out += 1
+                continue
+            clock.frames += 1
+            yield frame
+
+
+def _with_losses(frame: Frame, left_out: int, limit: str) -> Frame:
+    if not left_out:
+        return frame
+    count = f"{left_out} frame{'s' if left_out > 1 else ''}"
+    note = f"{count} left out: damaged, or larger than {limit}"
+    return replace(frame, notes=(*frame.notes, note))
 
 
 class Clock:
-    """Seconds of each frame from the beginning of the video; ``frames`` counts them.
+    """Seconds of each frame from the beginning of the video; ``frames`` counts them, ``left_out``
+    those that are damaged or too large.
 
     AVI says only when a frame is decoded, not when it is shown, and frames come out in another
     order than they went in: the frames shown have the decoding times in turn.
     """
 
     def __init__(self, container: Any, stream: Any, rate: float) -> None:
-        self.frames = 0
+        self.frames = self.left_out = 0
         self._unit = float(stream.time_base or 0)
         self._start = stream.start_time
         self._step = 1 / rate

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,16 +53,21 @@ def _stopped(name: str, moment: float) -> None:
     photos = _photos()
     with tempfile.TemporaryDirectory(prefix="sadr-attack-") as folder:
         out = Path(folder) / "out"
-        child = os.fork()
-        if child == 0:
-            _in_the_child(photos, out)
+        # Forked off a process without threads, whose locks nobody can hold.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        child = context.Process(target=_in_the_child, args=(photos, out))
+        child.start()
         while not (out / "manifest.json").exists():
+            assert child.exitcode is None, "ended before it began"
             time.sleep(0.01)
         time.sleep(moment)
-        os.kill(child, getattr(signal, name))
-        _, status = os.waitpid(child, 0)
+        assert child.pid is not None
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(child.pid, getattr(signal, name))
+        child.join()
         if name != "SIGKILL":
-            assert os.WIFEXITED(status), status
+            assert child.exitcode == 0, child.exitcode
             assert not leftovers(out), "something half written"
         # Nothing else promises a table: a run that is killed may not have come to it.
         written = name != "SIGKILL" or (out / "poses.csv").exists()
@@ -77,11 +84,8 @@ def _stopped(name: str, moment: float) -> None:
 
 def _in_the_child(photos: Path, out: Path) -> None:
     """As ``sadr reconstruct`` does it, with a network that takes its time."""
-    try:
-        works = (Work(source) for source in iter_sources([str(photos)]))
-        settings = RunSettings(out, **_settings(out))
-        with StopFlag().on_signals(lambda text: None) as stop:
-            run(works, FakeReconstructor(0.05), FakeDetector, settings, stop=stop)
-        os._exit(0)
-    except BaseException:
-        os._exit(9)
+    works = (Work(source) for source in iter_sources([str(photos)]))
+    settings = RunSettings(out, **_settings(out))
+    with StopFlag().on_signals(lambda text: None) as stop:
+        run(works, FakeReconstructor(0.05), FakeDetector, settings, stop=stop)
+        os._exit(0)  # while a late signal is still answered

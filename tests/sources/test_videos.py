@@ -201,6 +201,8 @@ class TestSizes:
         path = write_avi(tmp_path / "a.avi", [self.SMALL] * 3 + [huge] + [self.SMALL] * 2)
         frames = list(iter_frames(source(path), max_pixels=1_000_000))
         assert [f.image.shape for f in frames] == [(48, 64, 3)] * 5
+        said = "1 frame left out: damaged, or larger than 1 megapixels (--max-pixels)"
+        assert [f.notes for f in frames] == [()] * 4 + [(said,)]
         np.testing.assert_allclose([f.time for f in frames], [0, 0.1, 0.2, 0.4, 0.5])
         assert peak_growth(read_small, path) < 24e6 < huge.nbytes
         path = write_avi(tmp_path / "b.avi", [huge])
