@@ -86,7 +86,8 @@ def iter_frames(
         clock = Clock(container, stream, info.rate or USUAL_RATE)
         canvas = Canvas()
         # Frames are counted by decoding from the first: seeking is not exact in every codec.
-        taken, time, last = 0, 0.0, None
+        taken, time = 0, 0.0
+        last: Frame | None = None  # waits for what is to be said at the end
         for index, decoded in enumerate(decoded_frames(container, stream, clock, max_pixels)):
             time = clock.time(decoded)
             if end is not None and time >= end:
@@ -101,10 +102,10 @@ def iter_frames(
         limit = f"{max_pixels / 1e6:.0f} megapixels (--max-pixels)"
         if last is not None:
             yield _with_losses(last, clock.left_out, limit)
-        if clock.frames == 0:
+        elif clock.frames == 0:
             reason = f"no frame of this video can be decoded: damaged, or larger than {limit}"
             raise InputError(f"{source.label}: {_damage(_path(source), reason)}")
-        if taken == 0:
+        else:
             raise InputError(f"{source.label}: the video ends at {time:.2f} s, before --start")
 
 
