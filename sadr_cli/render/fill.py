@@ -45,7 +45,8 @@ def fill_hidden(colors: FloatMap, soft: FloatMap, uv: UVLayout) -> FloatMap:
     planes = [np.asarray(plane) for plane in cv2.split(colors)]
     light = _light(planes, alpha)
     # The layout is symmetric: column c mirrors to 255 - c.
-    fade = soft[:, ::-1] * blur(soft[:, ::-1], 3.0)
+    across: FloatMap = np.ascontiguousarray(soft[:, ::-1])
+    fade = across * blur(across, 3.0)
     middle = _middle(planes, light, soft, fade, uv)
     fade = resize_map(fade, size)
     for plane, coarse, missing in zip(planes, light, middle, strict=True):

@@ -175,9 +175,12 @@ def draw_surface(
 def _blend(part: NDArray[np.uint8], layer: NDArray[np.float32], opacity: float) -> None:
     """``layer`` (h, w, 2), light times opacity and opacity, over ``part`` (h, w, 3) in place."""
     light, alpha = (opacity * plane for plane in cv2.split(layer))
-    for k, color in enumerate(CLAY):
-        mixed = part[..., k] * (1 - alpha) + light * color
-        part[..., k] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    clear, planes = 1 - alpha, []
+    for plane, color in zip(cv2.split(part), CLAY.tolist(), strict=True):
+        mixed = plane * clear
+        mixed += light * np.float32(color)
+        planes.append(cv2.convertScaleAbs(mixed))  # rounded, at most 255
+    part[:] = cv2.merge(planes)
 
 
 def draw_quickly(

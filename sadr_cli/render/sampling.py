@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.pixels import from_edge, to_edge
+from sadr_cli.pixels import resized
 from sadr_cli.render.rasterize import bounds
 from sadr_cli.uv import SIZE
 
@@ -28,15 +28,17 @@ def sample(
     part = image[low[1] : high[1], low[0] : high[0]]
     if part.size == 0:
         return np.full((len(xy), 3), 127, np.float32)
-    xy = xy - low
+    x, y = (np.subtract(xy[:, axis], low[axis], dtype=np.float32) for axis in (0, 1))
     step = float((highest - lowest).max()) / across
     if step > 1:
         size = (max(int(part.shape[1] / step), 1), max(int(part.shape[0] / step), 1))
-        ratio = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
+        x = resized(x, size[0] / part.shape[1])
+        y = resized(y, size[1] / part.shape[0])
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        xy = from_edge(to_edge(xy) / ratio)
     # remap takes at most 32,767 points per row.
-    points = np.resize(xy.astype(np.float32), (-(-len(xy) // 256), 256, 2))
+    points = np.zeros((-(-len(xy) // 256), 256, 2), np.float32)
+    for axis, values in enumerate((x, y)):
+        points.reshape(-1, 2)[: len(xy), axis] = values
     out = cv2.remap(
         part, points, None, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

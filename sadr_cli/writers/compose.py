@@ -25,6 +25,7 @@ from sadr_cli.writers.mesh import Mesh, face_mesh
 from sadr_cli.writers.rim import layout_rim
 
 _COLORED = frozenset(("obj", "ply", "glb", "usdz", "npz"))
+_CONFIDENT = frozenset(("ply", "npz"))
 _TEXTURED = ("glb", "usdz", "obj", "texture")
 
 
@@ -81,7 +82,8 @@ def compose_mesh(
         colors = vertex_colors(image, face, uv)
     if image is not None and look.wants_texture:
         texture = bake_texture(image, face, uv, look.texture_size or TEXTURE_SIZE)
-    mesh = face_mesh(face, uv, size[0], look.frame, colors, image_width=size[1])
+    sure = not _CONFIDENT.isdisjoint(look.formats)
+    mesh = face_mesh(face, uv, size[0], look.frame, colors, image_width=size[1], confidence=sure)
     if texture is not None:
         mesh = replace(mesh, texture=texture.pixels, real=texture.real)
     return replace(mesh, vertices=layout_rim(uv).straighten(mesh.vertices))

@@ -128,8 +128,12 @@ def face_mesh(
     colors: NDArray[np.uint8] | None = None,
     texture: NDArray[np.uint8] | None = None,
     image_width: int | None = None,
+    confidence: bool = True,
 ) -> Mesh:
-    """The mesh of ``face`` in ``frame``; ``image_height`` is that of its photo in pixels."""
+    """The mesh of ``face`` in ``frame``; ``image_height`` is that of its photo in pixels.
+
+    confidence: whether to compute that of every vertex.
+    """
     if frame not in FRAMES:
         raise UsageError(f"unknown frame {frame!r}: choose one of {', '.join(FRAMES)}")
     # Photo pixels from the y-up frame whose origin is the top-left pixel: y -> -y (Eq 2).
@@ -159,7 +163,7 @@ def face_mesh(
         uv=uv.uv_coordinates,
         texture=texture,
         visibility=np.asarray(face.visibility, np.float32),
-        confidence=vertex_confidence(face),
+        confidence=vertex_confidence(face) if confidence else None,
         landmarks=uv.landmark_indices,
         to_photo=to_photo,
         metric_origin=metric_origin,

@@ -99,7 +99,8 @@ def _numbers(values: NDArray[Any], decimals: int, fill: str = "\0") -> list[_Fie
     fields: list[_Field] = []
     for column in values.T:
         scaled = np.rint(np.abs(column, dtype=np.float64) * 10.0**decimals)
-        digits = max(len(str(int(scaled.max(initial=0)))) - decimals, 1)
+        most = int(scaled.max(initial=0))
+        digits = max(len(str(most)) - decimals, 1)
         if digits > _TABLE_DIGITS:
             fields += _printf(column, decimals, fill)
             continue
@@ -110,18 +111,19 @@ def _numbers(values: NDArray[Any], decimals: int, fill: str = "\0") -> list[_Fie
             ends.append((np.take(_fraction(count), rest - whole * 10**count), count))
             rest = whole
         negative = (column < 0) & (scaled > 0)
+        limit = 10**digits if decimals else most + 1
         if signed := bool(negative.any()):
-            rest = rest + 10**digits * negative
-        table = _whole(digits, signed, decimals > 0, fill)
+            rest = rest + limit * negative
+        table = _whole(limit, signed, decimals > 0, fill)
         fields += [(np.take(table, rest), digits + 1 + signed + (decimals > 0)), *ends[::-1]]
     return fields
 
 
 @lru_cache(maxsize=16)
-def _whole(digits: int, signed: bool, point: bool, fill: str) -> NDArray[np.uint64]:
-    """Texts of all numbers of at most so many digits, with ``signed`` also, after them, with a
-    minus."""
-    end, numbers = "." if point else "", [str(n) for n in range(10**digits)]
+def _whole(limit: int, signed: bool, point: bool, fill: str) -> NDArray[np.uint64]:
+    """Texts of 0 to limit - 1 after a space, with ``signed`` also, after them, with a minus."""
+    end, numbers = "." if point else "", [str(n) for n in range(limit)]
+    digits = len(numbers[-1])
     texts = [f" {n.rjust(digits + signed, fill)}{end}" for n in numbers]
     if signed:
         texts += [f" -{n.rjust(digits, fill)}{end}" for n in numbers]

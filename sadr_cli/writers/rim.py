@@ -59,11 +59,12 @@ def make_rim(uv: UVLayout, triangles: NDArray[np.int32]) -> Rim:
             ]
     # What would turn a triangle over, as in an ear's rolled edge, stays.
     shape = np.asarray(uv.mean_shape, np.float64)
-    before = _normals(shape, triangles)
+    touching = triangles[_on_rim(triangles)[triangles].any(1)]
+    before = _normals(shape, touching)
     while True:
         rim = _rim(parts)
-        after = _normals(rim.straighten(shape), triangles)
-        over = set(triangles[(before * after).sum(1) < 0].ravel().tolist())
+        after = _normals(rim.straighten(shape), touching)
+        over = set(touching[(before * after).sum(1) < 0].ravel().tolist())
         rest = [part for part in parts if part[0] not in over]
         if len(rest) == len(parts):
             return rim
@@ -80,9 +81,21 @@ def _normals(shape: NDArray[np.float64], triangles: NDArray[np.int32]) -> NDArra
     return np.cross(b - a, c - a)
 
 
+def _on_rim(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(V,) which vertices lie on the rim: around others every neighbour comes once before and once
+    after another one, so the differences of any numbers they have add up to 0."""
+    count = int(triangles.max()) + 1
+    numbers = np.random.default_rng(0).integers(1 << 20, size=count)
+    corners = numbers[triangles]
+    steps = np.roll(corners, 1, 1) - np.roll(corners, -1, 1)
+    sums: NDArray[np.float64] = np.bincount(triangles.ravel(), steps.ravel(), count)
+    return sums != 0
+
+
 def _loops(triangles: NDArray[np.int32]) -> list[list[int]]:
     """The closed lines of edges that only one triangle has, vertex by vertex."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    edges = edges[_on_rim(triangles)[edges].all(1)]
     keys = np.sort(edges, 1) @ np.array([int(triangles.max()) + 1, 1])
     _, first, count = np.unique(keys, return_index=True, return_counts=True)
     following: dict[int, list[int]] = {}
