@@ -88,8 +88,7 @@ def _on_rim(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
     numbers = np.random.default_rng(0).integers(1 << 20, size=count)
     corners = numbers[triangles]
     steps = np.roll(corners, 1, 1) - np.roll(corners, -1, 1)
-    sums: NDArray[np.float64] = np.bincount(triangles.ravel(), steps.ravel(), count)
-    return sums != 0
+    return np.asarray(np.bincount(triangles.ravel(), steps.ravel(), count) != 0)
 
 
 def _loops(triangles: NDArray[np.int32]) -> list[list[int]]:
