@@ -82,7 +82,7 @@ _OTHERS: tuple[type[MeshWriter], ...] = (
 _WRITERS: dict[str, type[MeshWriter]] = {w.format: w for w in (*_MESHES, *_OTHERS)}
 FORMATS = tuple(_WRITERS)
 MESH_FORMATS = tuple(w.format for w in _MESHES)
-PLAYING = frozenset((GLBWriter.format,))  # formats that hold a track's motion
+PLAYING = frozenset((GLBWriter.format, USDZWriter.format))  # formats that hold a track's motion
 
 
 def create_writer(name: str, face_model: Path | None = None) -> MeshWriter:

@@ -96,7 +96,7 @@ def animate(document: dict[str, Any], chunks: Accessors, motion: Motion) -> None
     """Put ``motion`` into a glTF ``document`` whose node 0 has mesh 0, made of ``motion.base``."""
     mesh = document["meshes"][0]
     head: dict[str, Any] = document["nodes"][0]
-    chosen = _increasing(motion.times)
+    chosen = increasing(motion.times)
     times = motion.times.astype(np.float32)[chosen]
     clock = chunks.accessor(times.reshape(-1, 1), "SCALAR", bounds=True)
     samplers: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ def animate(document: dict[str, Any], chunks: Accessors, motion: Motion) -> None
         mesh["extras"] = {"targetNames": [f"shape {k + 1}" for k in range(len(moved))]}
         channel("weights", motion.weights[chosen].reshape(-1, 1), "SCALAR")
     if motion.path is not None:
-        rotations = _xyzw(motion.path.rotations)
+        rotations = to_xyzw(motion.path.rotations)
         places = motion.path.places * _METRES_PER_MM
         head["rotation"] = rotations[motion.still].tolist()
         head["translation"] = places[motion.still].tolist()
@@ -140,13 +140,13 @@ def _add_camera(document: dict[str, Any], size: tuple[int, int]) -> None:
     document["scenes"][0]["nodes"].append(len(document["nodes"]) - 1)
 
 
-def _increasing(times: NDArray[np.float64]) -> NDArray[np.intp]:
+def increasing(times: NDArray[np.float64]) -> NDArray[np.intp]:
     """Frames whose times differ in single precision, too."""
     single = times.astype(np.float32)
     return np.flatnonzero(np.diff(single, prepend=-np.inf) > 0)
 
 
-def _xyzw(rotations: NDArray[np.float64]) -> NDArray[np.float32]:
+def to_xyzw(rotations: NDArray[np.float64]) -> NDArray[np.float32]:
     """(N, 4) as glTF has them, each on the side of the one before: the way between is short."""
     out = np.asarray(rotations, float)[:, [1, 2, 3, 0]]
     turns = np.cumprod(np.where((out[1:] * out[:-1]).sum(1) < 0, -1.0, 1.0))

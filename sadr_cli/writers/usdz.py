@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -15,8 +16,9 @@ from sadr_cli.files import atomic_write
 from sadr_cli.render.colors import linear_from_srgb
 from sadr_cli.writers.glb import in_metres
 from sadr_cli.writers.mesh import Mesh
-from sadr_cli.writers.obj import format_fixed
 from sadr_cli.writers.pictures import encode_png, write_real
+from sadr_cli.writers.usd_motion import STILL, usd_motion
+from sadr_cli.writers.usd_text import numbers, tuples
 
 _ALIGNMENT = 64  # of every file's first byte in the archive
 
@@ -25,13 +27,13 @@ _LAYER = """\
 (
     defaultPrim = "Face"
     doc = "{note}"
-    metersPerUnit = 1
+    metersPerUnit = 1{clock}
     upAxis = "Y"
 )
 
-def Xform "Face" (kind = "component")
+def {kind} "Face" (kind = "component"{root_schemas})
 {{
-    def Mesh "Mesh" (prepend apiSchemas = ["MaterialBindingAPI"])
+{head}    def Mesh "Mesh" (prepend apiSchemas = ["MaterialBindingAPI"{mesh_schemas}])
     {{
         uniform bool doubleSided = 1
         uniform token subdivisionScheme = "none"
@@ -41,8 +43,8 @@ def Xform "Face" (kind = "component")
         point3f[] points = [{points}]
         normal3f[] normals = [{normals}] (interpolation = "vertex")
 {extra}        rel material:binding = </Face/Material>
-    }}
-
+{shapes}    }}
+{skeleton}
     def Material "Material"
     {{
         token outputs:surface.connect = </Face/Material/Surface.outputs:surface>
@@ -56,7 +58,7 @@ def Xform "Face" (kind = "component")
         }}
 {shaders}    }}
 }}
-"""
+{camera}"""
 _TEXTURED = """
         def Shader "Coordinates"
         {
@@ -87,7 +89,7 @@ _COLORED = """
 
 
 class USDZWriter:
-    """For viewers that know USD; the layer inside is text. Units and frames as in GLB."""
+    """For viewers that know USD; the layer inside is text. Units, frames and tracks as in GLB."""
 
     format = "usdz"
     suffix = ".usdz"
@@ -107,7 +109,14 @@ def encode_usdz(mesh: Mesh) -> bytes:
 
 
 def _layer(mesh: Mesh) -> str:
+    motion = mesh.motion
+    if motion is not None:  # the pose is the root's
+        mesh = replace(mesh, vertices=motion.base, frame="canonical", to_photo=motion.to_photo)
     vertices, _, frame = in_metres(mesh)
+    low, high = vertices.min(0), vertices.max(0)
+    if motion is not None:  # as far as all blend shapes together can take a vertex
+        reach = np.abs(motion.targets).max(1, initial=0).sum(0) / 1000
+        low, high = low - reach, high + reach
     extra, shaders, diffuse = "", "", " = (0.69, 0.8, 0.93)"
     if mesh.textured:
         assert mesh.uv is not None
@@ -120,43 +129,21 @@ def _layer(mesh: Mesh) -> str:
     note = f"sadr face mesh: frame {frame}, metres, scale is the model's prior, not measured"
     return _LAYER.format(
         note=note,
-        low=", ".join(f"{v:.6f}" for v in vertices.min(0)),
-        high=", ".join(f"{v:.6f}" for v in vertices.max(0)),
+        low=", ".join(f"{v:.6f}" for v in low),
+        high=", ".join(f"{v:.6f}" for v in high),
         counts=", ".join(["3"] * len(mesh.triangles)),
-        indices=_numbers(mesh.triangles.reshape(-1, 1), 0),
-        points=_tuples(vertices, 6),
-        normals=_tuples(mesh.normals, 4),
+        indices=numbers(mesh.triangles.reshape(-1, 1), 0),
+        points=tuples(vertices, 6),
+        normals=tuples(mesh.normals, 4),
         extra=extra,
         diffuse=diffuse,
         shaders=shaders,
+        **(STILL if motion is None else usd_motion(motion)),
     )
 
 
 def _primvar(name: str, values: NDArray[Any]) -> str:
-    return f'        {name} = [{_tuples(values, 5)}] (interpolation = "vertex")\n'
-
-
-def _tuples(values: NDArray[Any], decimals: int) -> str:
-    """``(x, y, z), (x, y, z)...``"""
-    text = format_fixed(values, decimals)
-    width = text.shape[1] // values.shape[1]
-    cells = text.reshape(len(values), values.shape[1], width)
-    comma = np.full((len(values), values.shape[1], 1), ord(","), np.uint8)
-    comma[:, -1] = ord(")")
-    opening = np.full((len(values), 1), ord("("), np.uint8)
-    closing = np.full((len(values), 1), ord(","), np.uint8)
-    closing[-1] = 0
-    rows = np.concatenate([cells, comma], 2).reshape(len(values), -1)
-    out = np.concatenate([opening, rows, closing], 1)
-    return out[out != 0].tobytes().decode("ascii")
-
-
-def _numbers(values: NDArray[Any], decimals: int) -> str:
-    text = format_fixed(values, decimals)
-    comma = np.full((len(values), 1), ord(","), np.uint8)
-    comma[-1] = 0
-    out = np.concatenate([text, comma], 1)
-    return out[out != 0].tobytes().decode("ascii")
+    return f'        {name} = [{tuples(values, 5)}] (interpolation = "vertex")\n'
 
 
 def _archive(files: list[tuple[str, bytes]]) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -166,6 +168,67 @@ def test_times_are_the_videos_own_and_turns_take_the_short_way(faces, played):
         np.testing.assert_allclose(seconds, [times(k) for k in range(len(faces))], atol=1e-5)
     turns = found["rotation"][1]
     assert ((turns[1:] * turns[:-1]).sum(1) > 0.99).all()
+
+
+def samples(text, name):
+    """The values of an attribute over time, as USD's text has them: (codes, values)."""
+    body = re.search(re.escape(name) + r"\.timeSamples = \{ (.*) \}", text)[1]
+    pairs = re.findall(r"([\d.]+): [(\[]([^)\]]*)[)\]]", body)
+    codes = np.array([float(code) for code, _ in pairs])
+    return codes, np.array([row.split(",") for _, row in pairs], float)
+
+
+def test_usd_plays_the_same_as_gltf(uv, faces, tmp_path):
+    base, motion = recorded(faces)
+    mesh = face_mesh(base, uv, SIZE[0], "metric", image_width=SIZE[1])
+    path = tmp_path / "t.usdz"
+    create_writer("usdz").write(path, replace(mesh, motion=motion))
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read("face.usda").decode()
+    (rate,) = re.findall(r"timeCodesPerSecond = (\d+)", text)
+    assert rate == "30"
+    rows = [
+        np.array([row.split(",") for row in body.split("),(")], float)
+        for body in re.findall(r"(?:points|offsets) = \[\((.*)\)\]", text)
+    ]
+    points, *offsets = rows
+    assert len(offsets) == len(motion.targets)
+    codes, places = samples(text, "xformOp:translate")
+    turns, weights = (samples(text, n)[1] for n in ("xformOp:orient", "blendShapeWeights"))
+    np.testing.assert_allclose(codes / 30, [times(k) for k in range(len(faces))], atol=1e-5)
+    for k, face in enumerate(faces):
+        local = points + np.tensordot(weights[k], offsets, 1)
+        turned = local @ quaternion_to_matrix(turns[k]).T
+        assert np.abs(turned - face.shape @ face.rotation.T * MM_PER_UNIT / 1e3).max() < 2e-4
+    np.testing.assert_allclose(places, motion.path.places / 1e3, atol=1e-6)
+    lens = [
+        float(re.search(rf"{name} = ([\d.]+)", text)[1])
+        for name in ("focalLength", "horizontalAperture")
+    ]
+    assert lens[0] / lens[1] == pytest.approx(FOCAL)
+    usd = pytest.importorskip("pxr.Usd")  # the reference reader, where it is installed
+    from pxr import Gf, UsdGeom, UsdSkel
+
+    stage = usd.Stage.Open(usd.Stage.Open(str(path)).Flatten())
+    place = np.array(
+        UsdGeom.Xformable(stage.GetPrimAtPath("/Face")).ComputeLocalToWorldTransform(63)
+    )
+    assert UsdSkel.BakeSkinning(UsdSkel.Root(stage.GetPrimAtPath("/Face")), Gf.Interval(60, 90))
+    baked = UsdGeom.Mesh(stage.GetPrimAtPath("/Face/Mesh")).GetPointsAttr().Get(63)
+    assert np.abs(baked - faces[3].shape * MM_PER_UNIT / 1e3).max() < 2e-4
+    np.testing.assert_allclose(place[:3, :3].T, faces[3].rotation, atol=1e-5)
+
+
+def test_usd_of_a_face_that_keeps_its_shape_or_place_has_no_more_than_it_needs(uv, tmp_path):
+    still = [posed_face(uv, yaw=k) for k in range(12)]
+    for moves, faces in ((True, still), (False, [moving(uv, k) for k in range(25)])):
+        base, motion = recorded(faces, 3, moves)
+        mesh = face_mesh(base, uv, SIZE[0], "metric", image_width=SIZE[1])
+        create_writer("usdz").write(tmp_path / "t.usdz", replace(mesh, motion=motion))
+        with zipfile.ZipFile(tmp_path / "t.usdz") as archive:
+            text = archive.read("face.usda").decode()
+        assert ("xformOp" in text) == ("def Camera" in text) == moves
+        assert ("BlendShape" in text) == ("SkelRoot" in text) == (not moves)
 
 
 def test_what_plays_nothing_shows_the_best_frame(faces, played):
