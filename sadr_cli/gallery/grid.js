@@ -43,7 +43,8 @@ $("next").onclick = () => { page += 1; update(); scrollTo(0, 0); };
 
 function update() {
   const text = $("search").value.toLowerCase(), order = $("sort").value;
-  shown = items.filter((i) => filters[filter](i) && (i.name + " " + i.source).toLowerCase().includes(text));
+  const words = (i) => i.words ??= (i.name + " " + i.source).toLowerCase();
+  shown = items.filter((i) => filters[filter](i) && (!text || words(i).includes(text)));
   const value = (i) => !isFace(i) ? Infinity : order === "confidence" ? i.confidence : -Math.abs(i.yaw);
   if (order !== "order") shown = [...shown].sort((a, b) => value(a) - value(b) || 0);
   const pages = Math.max(1, Math.ceil(shown.length / PER_PAGE));

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from browser import CONTRAST, browser, needs_browser
@@ -10,7 +12,9 @@ from PIL import Image
 
 from sadr_cli.faces import Detection
 from sadr_cli.gallery import cards, write_page
+from sadr_cli.gallery import page as gallery_page
 from sadr_cli.pipeline import RunSettings, Work, run
+from sadr_cli.results.manifest import ManifestReader
 from sadr_cli.sources import iter_sources
 
 pytestmark = needs_browser
@@ -21,8 +25,6 @@ class Doubtful(FakeReconstructor):
     """Less sure from face to face."""
 
     def _face(self, crop, detection):
-        from dataclasses import replace
-
         sure = {20: 0.95, 110: 0.8, 60: 0.5}[round(float(detection.box[0]))]
         notes = ("low confidence: who knows",) if sure < 0.6 else ()
         return replace(super()._face(crop, detection), confidence=sure, warnings=notes)
@@ -101,6 +103,29 @@ def test_filters_and_search(page, made):
     for letter in "b &":
         page.press(letter, ord(letter.upper()), letter)
     assert count(page) == 2
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_faces(page, made, tmp_path, monkeypatch):
+    (entry, *_) = (e for e in ManifestReader(made.parent) if e.faces)
+    known = cards.read_cards(made.parent, entry.name)
+    numbered = [replace(entry, name=f"photo {k:06}") for k in range(100_000)]
+    monkeypatch.setattr(gallery_page, "ManifestReader", lambda folder: iter(numbered))
+    monkeypatch.setattr(gallery_page, "read_cards", lambda folder, name: known)
+    path = write_page(tmp_path, FakeReconstructor().uv)
+    assert path.stat().st_size > gallery_page.MAX_PAGE
+    page.open(path)
+    assert count(page) == 60 and "page 1 of 1667" in page.value("document.body.innerText")
+    assert count(page, ".card img") == 60
+    assert "pictures of the first" in page.value("document.getElementById('limit').innerText")
+    page.click("#next")
+    assert page.value("document.querySelector('.card').innerText").startswith("photo 000060")
+    page.click("#search")
+    for letter in "099999":
+        page.press(letter, ord(letter), letter)
+    assert count(page) == 1 and count(page, ".card img") == 0
+    assert count(page, "*") < 10_000  # what is not shown is not in the document
+    page.requests[:] = [made.as_uri()]
 
 
 def test_a_mesh_is_turned_by_the_mouse(page, made):
