@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+_CONVERTER = "openvino.tools.ovc"
 LIBRARIES = ("openvino", "onnxruntime", "av")  # those that only :func:`library` may import
 
 _first_use = threading.RLock()
@@ -96,16 +97,25 @@ def library(name: str) -> Any:
     if (loaded := sys.modules.get(name)) is not None:
         return loaded
     # By default OpenVINO reports its import to Intel; without the telemetry package it uses a stub.
-    reporter = "openvino_telemetry"
-    before = sys.modules.get(reporter)
-    sys.modules[reporter] = None  # type: ignore[assignment]
+    # Its converter takes a third of its time to load, and comes when somebody asks for it.
+    hidden = ["openvino_telemetry", *([_CONVERTER] if name == "openvino" else [])]
+    before = {module: sys.modules.get(module) for module in hidden}
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        return import_module(name)
+        loaded = import_module(name)
     finally:
-        if before is None:
-            del sys.modules[reporter]
-        else:
-            sys.modules[reporter] = before
+        for module, known in before.items():
+            del sys.modules[module]
+            if known is not None:
+                sys.modules[module] = known
+    if name == "openvino" and not hasattr(loaded, "convert_model"):
+        loaded.convert_model = _convert_model  # type: ignore[attr-defined]
+    return loaded
+
+
+def _convert_model(*arguments: Any, **options: Any) -> Any:
+    """``openvino.convert_model``, for others who use it in this process."""
+    return import_module(_CONVERTER).convert_model(*arguments, **options)
 
 
 @contextmanager

@@ -112,6 +112,11 @@ from sadr_cli import Reconstructor, read_image
 image = read_image({str(PHOTO)!r})
 assert Reconstructor(device="cpu", runtime="openvino").reconstruct(image)
 assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
+assert "openvino.tools.ovc" not in sys.modules  # nor is its converter loaded, but it is there
+try:
+    sys.modules["openvino"].convert_model("nothing.onnx")
+except Exception as error:
+    assert "nothing.onnx" in str(error), error
 print(seen)
 """
     assert run(tmp_path, sys.executable, "-c", script).strip() == "[]"
