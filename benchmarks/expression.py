@@ -21,7 +21,7 @@ import numpy as np
 
 from sadr_cli import Detection, Face, Reconstructor, read_image
 from sadr_cli.errors import SadrError
-from sadr_cli.expression import MEASURES, measure_lengths
+from sadr_cli.expression import MEASURES, eye_lengths, measure_lengths
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.pose import matrix_to_euler, without_pose
 
@@ -112,7 +112,11 @@ def reconstruct(image: np.ndarray, points: np.ndarray, network: Reconstructor) -
 
 def lengths_of(face: Face) -> dict[str, float]:
     place = face.scale, face.rotation, face.translation
-    return measure_lengths(without_pose(face.landmarks, *place))
+    eyes = {}
+    if face.picture is not None:
+        marks = face.crop.place(face.landmarks, len(face.picture))
+        eyes = eye_lengths(face.picture, marks, face.landmark_visibility)
+    return {**measure_lengths(without_pose(face.landmarks, *place)), **eyes}
 
 
 if __name__ == "__main__":

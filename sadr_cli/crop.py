@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sadr_cli.errors import InputError
 from sadr_cli.faces import Crop, FloatArray
 from sadr_cli.pixels import from_edge, to_edge
+from sadr_cli.pose import turn as turn
 
 LANDMARK_BOX_MARGIN = 1.5
 UPRIGHT = 30.0  # degrees within which crops are not turned with their faces
@@ -38,17 +39,6 @@ def crop_from_landmarks(
     return Crop(float(center[0]), float(center[1]), size, angle)
 
 
-def turn(angle: float) -> NDArray[np.float64]:
-    """(2, 2) matrix that turns photo pixels (y down) by ``angle`` degrees, clockwise as seen.
-
-    It is the upper left part of ``Rz(roll)`` of :mod:`sadr_cli.pose` with y down. Quarter turns are
-    exact.
-    """
-    radians = np.deg2rad(angle)
-    c, s = np.round([np.cos(radians), np.sin(radians)], 15)
-    return np.array([[c, -s], [s, c]])
-
-
 def crop_to_image(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np.float64]:
     """Points ``(..., 2 or 3)`` in pixels of a crop of ``resolution`` -> pixels of the photo."""
     p = np.asarray(points, float).copy()
@@ -63,14 +53,7 @@ def crop_to_image(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np
 
 def image_to_crop(points: FloatArray, crop: Crop, resolution: int) -> NDArray[np.float64]:
     """Points ``(..., 2 or 3)`` in pixels of the photo -> pixels of a crop of ``resolution``."""
-    p = np.asarray(points, float).copy()
-    step = crop.size / resolution
-    (c, _), (s, _) = turn(crop.angle)
-    x, y = p[..., 0] - crop.center_x, p[..., 1] - crop.center_y
-    p[..., 0] = from_edge((c * x + s * y + crop.size / 2) / step)
-    p[..., 1] = from_edge((c * y - s * x + crop.size / 2) / step)
-    p[..., 2:] /= step
-    return p
+    return crop.place(points, resolution)
 
 
 def crop_matrix(crop: Crop, resolution: int) -> NDArray[np.float64]:

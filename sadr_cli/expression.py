@@ -1,4 +1,5 @@
-"""Named measures of expression, 0 to 1, from the 68 landmarks of the pose-free face.
+"""Named measures of expression, 0 to 1, from the 68 landmarks of the pose-free face; the eyes' from
+the picture, where it is there.
 
 Every measure is a length in units of the outer-eye distance (eye openings: of the eye's own width),
 brought to 0 to 1 between two figures of :data:`CALIBRATION` and cut there. Left and right are the
@@ -7,8 +8,10 @@ person's own, as in ARKit. docs/expression.md has the definitions and what they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,22 +30,32 @@ CALIBRATION = {
     "browRaiseRight": (0.2359, 0.2726),
 }
 MEASURES = tuple(CALIBRATION)
+SEEN_EYES = (0.1901, 0.3398)  # likewise of eyes that the picture shows
 
 _RIGHT_EYE, _LEFT_EYE = range(36, 42), range(42, 48)
 _RIGHT_BROW, _LEFT_BROW = range(17, 22), range(22, 27)
 _LIP_GAPS = ((61, 67), (62, 66), (63, 65))  # upper and lower edge of the lips' opening
 _GRIN = 0.15  # how far a mouth opens as it widens, the jaw closed
+_SEEN, _SMALLEST = 0.5, 5.0  # visibility and width in pixels of an eye that is looked at
+_CONTRAST, _DARK = 12.0, 0.3  # grey values between dark and skin; share of them that is dark
+_PATCH = (48, 32)  # columns and rows in which an eye is looked at
+_PATCH_MIDDLE = (np.array(_PATCH) - 1) / 2
+_MIDDLE = slice(12, 36)  # columns of the patch
 _OUTWARDS = 0.5  # what a corner's way outwards counts beside its way up
 
 
-def measure_expression(landmarks: ArrayLike) -> dict[str, float]:
+def measure_expression(
+    landmarks: ArrayLike, eyes: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """The measures of landmarks (68, 3) without pose: y up, any unit, 300-W order.
 
+    eyes: of :func:`eye_lengths`, which take the place of the landmarks' own openings.
     NaN for landmarks that are no face's: all in one point.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        lengths = measure_lengths(landmarks)
-    shares = {k: (lengths[k] - zero) / (one - zero) for k, (zero, one) in CALIBRATION.items()}
+        lengths = {**measure_lengths(landmarks), **(eyes or {})}
+    ends = {k: SEEN_EYES if k in (eyes or {}) else CALIBRATION[k] for k in MEASURES}
+    shares = {k: (lengths[k] - zero) / (one - zero) for k, (zero, one) in ends.items()}
     return {k: float(np.clip(v, 0.0, 1.0)) for k, v in shares.items()}
 
 
@@ -62,6 +75,51 @@ def measure_lengths(landmarks: ArrayLike) -> dict[str, float]:
         "browRaiseLeft": float(_brow(p, _LEFT_BROW, _LEFT_EYE) / unit),
         "browRaiseRight": float(_brow(p, _RIGHT_BROW, _RIGHT_EYE) / unit),
     }
+
+
+def eye_lengths(
+    picture: NDArray[np.uint8], landmarks: ArrayLike, visibility: ArrayLike
+) -> dict[str, float]:
+    """Openings of the eyes that ``picture`` (n, n, 3), RGB, shows: how high the dark of iris and
+    lashes stands, over the eye's width. The mesh's own lids hardly move.
+
+    landmarks: (68, 2 or 3) in pixels of the picture; visibility: (68,). Dark is what lies, in red,
+    within 0.3 of the way from the darkest of the eye's middle to the skin; the six highest columns
+    of 24 count. Eyes that are hidden, tiny or without contrast are left out.
+    """
+    points, seen = np.asarray(landmarks, float)[:, :2], np.asarray(visibility, float)
+    red = np.ascontiguousarray(picture[..., 0])
+    out: dict[str, float] = {}
+    for name, eye in (("eyeOpenLeft", _LEFT_EYE), ("eyeOpenRight", _RIGHT_EYE)):
+        across = points[eye[3]] - points[eye[0]]
+        if seen[list(eye)].mean() < _SEEN or not np.hypot(*across) >= _SMALLEST:
+            continue
+        patch = _eye_patch(red, points[[eye[0], eye[3]]].mean(0), across)
+        middle = patch[:, _MIDDLE]
+        low, skin = _quantile(middle, 0.05), _quantile(patch, 0.6)
+        if skin - low < _CONTRAST:
+            continue
+        dark = (middle < low + _DARK * (skin - low)).sum(0)
+        out[name] = float(np.sort(dark)[-6:].mean() / len(patch))
+    return out
+
+
+def _quantile(values: _Array, share: float) -> float:
+    """The value below which ``share`` of them lie (``np.quantile`` takes ten times as long)."""
+    k = int(share * (values.size - 1))
+    return float(np.partition(values.ravel(), k)[k])
+
+
+def _eye_patch(red: NDArray[np.uint8], center: _Array, across: _Array) -> _Array:
+    """(32, 48): the eye, level, with its width from corner to corner as the height."""
+    (x, y), (width, height) = across, _PATCH
+    turned = np.array([[x, -y], [y, x]]) / height
+    matrix = np.column_stack([turned, center - turned @ _PATCH_MIDDLE])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    patch = cv2.warpAffine(
+        red, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(patch, float)
 
 
 def _apart(p: _Array, i: int, j: int) -> np.float64:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.expression import measure_expression
+from sadr_cli.expression import eye_lengths, measure_expression
+from sadr_cli.pixels import from_edge
 from sadr_cli.pose import (
     in_plane_angle,
     matrix_to_euler,
     matrix_to_quaternion,
     matrix_to_yxz,
+    turn,
     without_pose,
 )
 
@@ -113,6 +115,15 @@ class Crop:
     size: float
     angle: float = 0.0
 
+    def place(self, points: FloatArray, resolution: int) -> NDArray[np.float64]:
+        """Points ``(..., 2 or 3)`` of the frame -> pixels of the square in ``resolution``."""
+        p = np.asarray(points, float).copy()
+        step = self.size / resolution
+        p[..., :2] = (p[..., :2] - (self.center_x, self.center_y)) @ turn(self.angle)
+        p[..., :2] = from_edge((p[..., :2] + self.size / 2) / step)
+        p[..., 2:] /= step
+        return p
+
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Face:
@@ -190,10 +201,15 @@ class Face:
         """Named measures from 0 to 1, free of the head's pose: ``jawOpen``, ``mouthWide``,
         ``mouthSmile``, ``eyeOpenLeft``, ``eyeOpenRight``, ``browRaiseLeft``, ``browRaiseRight``.
 
-        Left and right are the person's own; docs/expression.md defines them.
+        Left and right are the person's own; the eyes are measured in :attr:`picture` where it shows
+        them. docs/expression.md defines all.
         """
         place = self.scale, self.rotation, self.translation
-        return measure_expression(without_pose(self.landmarks, *place))
+        eyes = {}
+        if self.picture is not None:
+            marks = self.crop.place(self.landmarks, len(self.picture))
+            eyes = eye_lengths(self.picture, marks, self.landmark_visibility)
+        return measure_expression(without_pose(self.landmarks, *place), eyes)
 
     @property
     def euler_yxz(self) -> tuple[float, float, float]:

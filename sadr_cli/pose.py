@@ -172,6 +172,16 @@ def in_plane_angle(matrix: ArrayLike) -> Array:
     return np.rad2deg(np.arctan2(m[..., 0, 1], m[..., 1, 1]))
 
 
+def turn(angle: float) -> Array:
+    """(2, 2) matrix that turns photo pixels (y down) by ``angle`` degrees, clockwise as seen.
+
+    It is the upper left part of ``Rz(roll)`` with y down. Quarter turns are exact.
+    """
+    radians = np.deg2rad(angle)
+    c, s = np.round([np.cos(radians), np.sin(radians)], 15)
+    return np.array([[c, -s], [s, c]])
+
+
 def wrapped(degrees: Any) -> Any:
     """Angles in degrees -> the same ones in (-180, 180]."""
     return 180 - (180 - degrees) % 360

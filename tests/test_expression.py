@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from fakes import FakeDetector, FakeReconstructor, photo_with
@@ -14,7 +16,13 @@ from pictures import photo
 from synthetic import layout, posed_face
 
 from sadr_cli import Detection, Reconstructor
-from sadr_cli.expression import CALIBRATION, MEASURES, measure_expression, measure_lengths
+from sadr_cli.expression import (
+    CALIBRATION,
+    MEASURES,
+    SEEN_EYES,
+    measure_expression,
+    measure_lengths,
+)
 from sadr_cli.landmarks import MIRROR_68
 from sadr_cli.model.checkpoint import find_weights, load_layout
 from sadr_cli.pipeline import RunSettings, Work, run
@@ -130,5 +138,54 @@ def test_smiling_and_serious_people_are_told_apart():
     assert smiling["jawOpen"] > serious["jawOpen"]
 
 
+def with_a_lid(image: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """The photo with skin drawn over an eye (6, 2), and lashes along it."""
+    out, (x, y), wide = image.copy(), eye.mean(0), np.linalg.norm(eye[3] - eye[0])
+    cheek = image[int(y + 0.55 * wide) : int(y + 0.8 * wide), int(x - wide / 3) : int(x + wide / 3)]
+    skin = np.median(cheek.reshape(-1, 3), axis=0)
+    tilt = float(np.degrees(np.arctan2(*(eye[3] - eye[0])[::-1])))
+    size = (int(0.62 * wide), int(0.36 * wide))
+    cv2.ellipse(out, (int(x), int(y)), size, tilt, 0, 360, skin.tolist(), -1, cv2.LINE_AA)
+    ends = [tuple(int(v) for v in eye[k] + (0, 0.08 * wide)) for k in (0, 3)]
+    cv2.line(out, *ends, (0.4 * skin).tolist(), max(1, int(0.05 * wide)), cv2.LINE_AA)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("eye", "closed", "open_"),
+    [
+        (slice(42, 48), "eyeOpenLeft", "eyeOpenRight"),
+        (slice(36, 42), "eyeOpenRight", "eyeOpenLeft"),
+    ],
+)
+@pytest.mark.parametrize("angle", [0, 90])
+def test_one_closed_eye_is_told_from_an_open_one(eye, closed, open_, angle):
+    """Also in a photo that lies on its side."""
+    network = Reconstructor(two_pass=False)
+    image = photo("astronaut")
+    box = Detection(np.array((184, 62, 268, 174), float), detector="centerface")
+    face = network.reconstruct(image, [box])[0]
+    assert face.expression[closed] > 0.8 and face.expression[open_] > 0.8
+    lidded = with_a_lid(image, face.landmarks[eye, :2])
+    if angle:
+        lidded = np.ascontiguousarray(np.rot90(lidded, -1))
+        x0, y0, x1, y1 = box.box
+        last = image.shape[0] - 1
+        turned = np.array((last - y1, x0, last - y0, x1))
+        box = Detection(turned, detector="centerface", angle=90.0)
+    winking = network.reconstruct(lidded, [box])[0].expression
+    assert winking[closed] < 0.35 and winking[open_] > 0.8
+
+
+def test_eyes_that_the_picture_does_not_show_are_the_meshes(uv):
+    face = posed_face(uv)
+    mesh = face.expression
+    dark = np.full((128, 128, 3), 30, np.uint8)
+    assert replace(face, picture=dark).expression == mesh  # nothing to be told apart
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    hidden = np.zeros(68)
+    assert replace(face, picture=noise, landmark_visibility=hidden).expression == mesh
+
+
 def test_calibration_has_two_figures_in_order():
-    assert all(zero < one for zero, one in CALIBRATION.values())
+    assert all(zero < one for zero, one in (*CALIBRATION.values(), SEEN_EYES))
