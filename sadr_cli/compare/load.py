@@ -15,6 +15,7 @@ from sadr_cli.evaluation.data.scans import read_landmarks
 from sadr_cli.export.read import MeshFile
 from sadr_cli.export.subjects import FaceSource, Subject, find_faces, load_subject
 from sadr_cli.pose import similarity, transform, without_pose
+from sadr_cli.results.manifest import NAME
 from sadr_cli.uv import MM_PER_UNIT, UVLayout
 from sadr_cli.writers.mesh import FOREIGN
 
@@ -61,7 +62,8 @@ def find(text: str) -> list[FaceSource]:
     path = Path(text)
     if not path.exists():
         folder = path.parent
-        hint = f": {folder} has no face of that name" if folder.is_dir() else ""
+        is_run = (folder / NAME).is_file()
+        hint = f": {folder} has no face of that name" if is_run else ""
         raise UsageError(f"no mesh, run folder or face of a run at {text}{hint}")
     return list(find_faces(path))
 
