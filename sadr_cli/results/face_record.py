@@ -185,11 +185,14 @@ def read_face_json(path: Path, root: Path | None = None) -> dict[str, Any]:
 
 
 def _check(record: dict[str, Any]) -> None:
-    """Damaged unless the record has all that is read of one, of the right type and shape."""
+    """Damaged unless the record has all that is read of one, of the right type and shape.
+
+    Afterwards ``confidence`` is there, perhaps as None, and an optional value is right or absent.
+    """
     read = Fields(record, "the record")
     for key, check in _RECORD.items():
         read(key, check)
-    read("confidence", number, None)
+    record["confidence"] = read("confidence", number, None)
     if record.get("expression") is not None:  # records of earlier versions have none
         measures = Fields(record["expression"], "its expression")
         for key in MEASURES:
@@ -200,8 +203,9 @@ def _check(record: dict[str, Any]) -> None:
             read(key, check)
     for part, checks in _OPTIONAL.items():
         read = Fields(record[part], f"its {part}")
-        for key, check in checks.items():
-            read(key, check, None)
+        values = {key: read(key, check, None) for key, check in checks.items()}
+        for key in [key for key, value in values.items() if value is None]:
+            record[part].pop(key, None)
     if record.get("detection") is not None:
         Fields(record["detection"], "its detection")("score", number)
     if record.get("attention") is not None:  # since 0.3

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import trimesh
+from attack.cases import one_sentence
 from fakes import photo_with
 from PIL import Image
 from run_folders import go
@@ -19,6 +20,8 @@ from synthetic import layout
 
 from sadr_cli.errors import InputError
 from sadr_cli.export.read import read_mesh
+from sadr_cli.export.subjects import _face_of_record
+from sadr_cli.results.face_record import read_face_json
 
 UV = layout(0.25)
 HEAD = "# sadr face mesh: frame metric\n"
@@ -196,7 +199,8 @@ RECORDS = [
     put("crop", "size", "x"), put("crop", "size", -1), put("confidence", "x"),
     put("warnings", None), put("warnings", [{"a": 1}]), put("image", "index", "x"),
     put("schema", 99), put("schema", None), put("format", "x"), put("face", "x"),
-    put("detection", []), put("mesh", "vertices", 5), put("mesh", "triangles", 5),
+    put("detection", []), put("confidence", [[]]),
+    put("mesh", "vertices", 5), put("mesh", "triangles", 5),
 ]  # fmt: skip
 
 
@@ -217,6 +221,33 @@ def test_a_damaged_record_fails_alone(sadr, folder, tmp_path, change):
     (folder / "a.json").write_text(json.dumps(document))
     result = sadr(folder, "--format", "ply,pts", "--out", tmp_path / "o")
     other_is_exported(result, tmp_path / "o")
+
+
+def _places(document, above=()):
+    for key, value in document.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from _places(value, (*above, key))
+
+
+def test_any_value_of_a_record_may_be_wrong_or_missing(folder):
+    """It is refused in one sentence, or the face is as good as without the value."""
+    path, mesh = folder / "a.json", read_mesh(folder / "a.obj")
+    whole, read = json.loads(path.read_text()), 0
+    for place in _places(whole):
+        for value in (None, "null", [], "x", {"a": [[]]}, 10**400, -1, True):
+            document = json.loads(json.dumps(whole))
+            put(*place, value)(document)
+            path.write_text(json.dumps(document).replace('"null"', "null"))
+            try:
+                face = _face_of_record(read_face_json(path), mesh, UV, path)
+            except InputError as error:
+                one_sentence(str(error))
+            else:
+                read += 1
+                assert np.isfinite([face.confidence, face.crop.angle]).all()
+                assert face.contour is None or np.isfinite(face.contour).all()
+    assert read > 50  # what only tells people something is never refused
 
 
 @pytest.mark.parametrize(
