@@ -34,6 +34,7 @@ docs/angles.md shows both.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,7 @@ def in_plane_angle(matrix: ArrayLike) -> Array:
     return np.rad2deg(np.arctan2(m[..., 0, 1], m[..., 1, 1]))
 
 
+@lru_cache(maxsize=64)
 def turn(angle: float) -> Array:
     """(2, 2) matrix that turns photo pixels (y down) by ``angle`` degrees, clockwise as seen.
 
@@ -179,7 +181,9 @@ def turn(angle: float) -> Array:
     """
     radians = np.deg2rad(angle)
     c, s = np.round([np.cos(radians), np.sin(radians)], 15)
-    return np.array([[c, -s], [s, c]])
+    out = np.array([[c, -s], [s, c]])
+    out.setflags(write=False)  # it is kept
+    return out
 
 
 def wrapped(degrees: Any) -> Any:

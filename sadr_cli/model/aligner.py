@@ -71,8 +71,10 @@ class FaceAligner:
         pose_face = np.take(maps.pose_face.reshape(-1, 3), self._pixels, axis=0)
         shape = np.take(maps.shape.reshape(-1, 3), self._pixels, axis=0)
         target = pose_face[self._landmarks]
-        facing = _facing(*self._xy(maps.pose_face), self._around_landmarks)
-        weights = _seen(target, facing, maps.attention) + EPS_WEIGHT
+        columns = np.ascontiguousarray(maps.pose_face.reshape(-1, 3)[self._around_landmarks].T)
+        attention = None if maps.attention is None else _framed(maps.attention)
+        facing = _turned_to_viewer(columns[0].T, columns[1].T)
+        weights = _seen(target, facing, attention) + EPS_WEIGHT
         scale, rotation, translation = _similarity(
             shape[self._landmarks], target * np.array((1, -1, 1), np.float32), weights
         )
@@ -83,13 +85,13 @@ class FaceAligner:
         facing = np.take(_facing_inside(x, y), self._pixels)
         facing[self._border] = _facing(x, y, self._around_border)
         vertices = np.take(placed.reshape(-1, 3), self._pixels, axis=0)
-        attention = maps.attention
+        squares = maps.attention
         return {
             "vertices": vertices,
             "pose_face": pose_face,
             "shape": shape,
             "visibility": _seen(vertices, facing, attention),
-            "attention": np.ones((1, 1), np.float32) if attention is None else attention,
+            "attention": np.ones((1, 1), np.float32) if squares is None else squares,
             "scale": scale,
             "rotation": rotation,
             "translation": translation,
@@ -132,7 +134,12 @@ def _neighbours(uv: UVLayout) -> NDArray[np.intp]:
 
 def _facing(x: FloatMap, y: FloatMap, around: NDArray[np.intp]) -> NDArray[np.bool_]:
     """(K,) normal z >= 0 at points with the neighbours ``around`` (4, K)."""
-    (x0, x1, x2, x3), (y0, y1, y2, y3) = (np.take(axis, around) for axis in (x, y))
+    return _turned_to_viewer(np.take(x, around), np.take(y, around))
+
+
+def _turned_to_viewer(x: FloatMap, y: FloatMap) -> NDArray[np.bool_]:
+    """(K,) the same, of the neighbours' coordinates (4, K)."""
+    (x0, x1, x2, x3), (y0, y1, y2, y3) = x, y
     return np.asarray((x0 - x1) * (y2 - y3) >= (y0 - y1) * (x2 - x3))
 
 
@@ -145,21 +152,28 @@ def _facing_inside(x: FloatMap, y: FloatMap) -> NDArray[np.bool_]:
     return out
 
 
+def _framed(attention: FloatMap) -> FloatMap:
+    """The attention with zeros around it: what is outside of the crop reads 0."""
+    height, width = attention.shape
+    out = np.zeros((height + 2, width + 2), np.float32)
+    out[1:-1, 1:-1] = attention
+    return out
+
+
 def _seen(
     points: FloatMap, facing: NDArray[np.bool_], attention: FloatMap | None
 ) -> NDArray[np.float32]:
-    """Vis of Eq 10 (K,): the attention in the cell of each point (K, 3) that faces the viewer;
-    points outside the crop read 0."""
+    """Vis of Eq 10 (K,): the attention, :func:`_framed`, in the cell of each point (K, 3) that
+    faces the viewer."""
     if attention is None:
         return facing.astype(np.float32)
-    height, width = attention.shape
-    padded = np.pad(attention, 1)  # what is outside reads 0
+    height, width = (side - 2 for side in attention.shape)
     step = np.float32(width / SIZE)
     column, row = (
         np.clip(to_edge(points[:, axis]) * step + 1, 0, cells + 1).astype(np.int32)
         for axis, cells in ((0, width), (1, height))
     )
-    return np.asarray(np.take(padded, row * (width + 2) + column) * facing, np.float32)
+    return np.asarray(np.take(attention, row * (width + 2) + column) * facing, np.float32)
 
 
 def _similarity(
