@@ -109,7 +109,7 @@ def test_nothing_is_made_when_there_is_nothing_to_do(tmp_path) -> None:
         (["weights", "shw"], "did you mean show? (see sadr weights --help)"),
         (["detect", "x", "--detectr", "y"], "--detectr"),
         (["train", "x", "--nonsense"], "(see sadr train --help)"),
-        (["detect", "x", "--min-score", "2"], "'--min-score': it should be less"),
+        (["detect", "x", "--min-score", "2"], "--min-score takes a number from 0 to 1, not '2'"),
     ],
 )
 def test_usage_errors_are_said_like_all_others(arguments, words) -> None:
