@@ -4,8 +4,8 @@
 
 Prints two Markdown tables: 2-D NME (percent) with the true crop, after one pass from the
 detector's crop, after two, with the more confident of both, and as ``sadr reconstruct`` does (a
-second pass where the first crop was far off); and the error of faces by their confidence. Missed
-faces are left out of both and counted.
+second pass where the first crop was far off, other turns where the face stays doubtful); and the
+error of faces by their confidence. Missed faces are left out of both and counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.inference import matching_detection
 from sadr_cli.evaluation.measures.metrics import nme_2d, summarise
 from sadr_cli.faces import Crop, Face
-from sadr_cli.passes import second_crop, second_pass
+from sadr_cli.passes import second_crop
 
 STEPS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 1.01)
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         again = second_crop(first)
         second = first if again is None else reconstruct(image, again)
         sure = max(second, first, key=lambda face: face.confidence)
-        (best,) = second_pass([first], lambda ks, crops, face=second: [face])
+        (best,) = network.reconstruct(image, [found])
         faces = [reconstruct(image, crop_from_landmarks(truth)), first, second, sure, best]
         for name, face in zip(points, faces, strict=True):
             points[name].append(face.landmarks)

@@ -1,8 +1,8 @@
 """The second pass: crop again around the first pass's landmarks, keep the more confident face.
 
 It costs as much as the first one, so it is taken where the first crop was far off alone. On 400
-AFLW2000-3D photos the balanced 2-D NME of the weights ``mobile`` is 2.99 after one pass from the
-detector's crop, 3.00 after two for every face, 2.95 with the true crop (``benchmarks/passes.py``).
+AFLW2000-3D photos the balanced 2-D NME of the weights ``mobile`` is 2.98 after one pass from the
+detector's crop, 2.97 after two for every face, 2.95 with the true crop (``benchmarks/passes.py``).
 
 Faces of low confidence, and those of which nobody knows how they are turned, are also tried in
 other quarter turns: of 60 faces turned by any angle the right turn was the most confident in 59.
