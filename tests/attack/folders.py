@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from fakes import FakeReconstructor, photo_with
@@ -96,13 +97,8 @@ def _export(folder: Path, damage: Callable[[Path], None], fails: bool) -> None:
     shutil.copytree(_made() / "export", folder / "run")
     damage(folder / "run")
     before = set(folder.rglob("*"))
-    with (
-        patch("sadr_cli.model.checkpoint.find_weights", lambda weights: "none"),
-        patch("sadr_cli.model.checkpoint.load_layout", lambda path: UV),
-    ):
-        out = folder / "deep" / "out"
-        command = ["export", str(folder / "run"), "--format", "ply,pts", "--out", str(out)]
-        result = CliRunner().invoke(app, command)
+    out = folder / "deep" / "out"
+    result = _exported(folder / "run", "ply,pts", out)
     if fails:
         other_is_exported(result, out)
     else:
@@ -111,6 +107,15 @@ def _export(folder: Path, damage: Callable[[Path], None], fails: bool) -> None:
     assert all(
         p == folder / "deep" or out in (p, *p.parents) for p in set(folder.rglob("*")) - before
     )
+
+
+def _exported(run: Path, formats: str, out: Path, *more: str) -> Any:
+    with (
+        patch("sadr_cli.model.checkpoint.find_weights", lambda weights: "none"),
+        patch("sadr_cli.model.checkpoint.load_layout", lambda path: UV),
+    ):
+        command = ["export", str(run), "--format", formats, "--out", str(out), *more]
+        return CliRunner().invoke(app, command)
 
 
 def foreign_names() -> Iterator[Case]:
@@ -197,6 +202,21 @@ def links() -> Iterator[Case]:
         for target in ("file", "missing", "folder"):
             attempt = lambda f, n=name, t=target: _linked(f, n, t)  # noqa: E731
             yield _case(f"{name} is a link to a {target}", attempt)
+
+    for name in ("a.ply", "b.pts", "b.json", "landmark_vertices.csv", "contact_sheet.png"):
+        yield _case(f"export: {name} is a link", lambda f, n=name: _export_linked(f, n))
+
+
+def _export_linked(folder: Path, name: str) -> None:
+    """The link is replaced by the file, or refused; what it leads to stays as it is."""
+    out, victim = folder / "out", folder / "victim"
+    out.mkdir()
+    victim.write_text("precious")
+    (out / name).symlink_to(victim)
+    result = _exported(_made() / "export", "ply,pts,csv", out, "--contact-sheet", "png")
+    assert result.exit_code in (0, 1), result.stderr
+    assert victim.read_text() == "precious"
+    assert result.exit_code or not (out / name).is_symlink()
 
 
 def _linked(folder: Path, name: str, target: str) -> None:
