@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--browser", help="a Chromium, to load the page in")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder otherwise")
     args = parser.parse_args()
-    print("| step | inputs | CPU s | microseconds per input | most memory, MB |")
+    print("| step | inputs | CPU s | microseconds per input | peak memory, MB |")
     print("|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)

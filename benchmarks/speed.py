@@ -79,7 +79,7 @@ def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     print(f"{count} photos of {len(photos)}, {rounds} rounds in turn, {os.cpu_count()} processors,")
     print(f"load of the machine at the start {load:.1f}\n")
-    print("| run | | faces/s | CPU ms per face | most memory, MB |\n|---|---|--:|--:|--:|")
+    print("| run | | faces/s | CPU ms per face | peak memory, MB |\n|---|---|--:|--:|--:|")
     spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         chosen = enumerate(islice(cycle(photos), count))

@@ -46,17 +46,17 @@ def sources() -> dict[str, set[str]]:
     return {p.relative_to(PACKAGE).as_posix(): imports(p) for p in PACKAGE.rglob("*.py")}
 
 
-def room(name: str) -> str:
+def module(name: str) -> str:
     """The folder or module directly in the package that holds a file or an import."""
     return name.split("/")[0].split(".")[0]
 
 
-def rooms() -> dict[str, set[str]]:
-    """Room -> rooms it imports. The public interface, ``__init__.py``, stands for none."""
+def modules() -> dict[str, set[str]]:
+    """Module -> modules it imports. The public interface, ``__init__.py``, stands for none."""
     out: dict[str, set[str]] = defaultdict(set)
     for file, names in sources().items():
-        inside = {room(n.removeprefix("sadr_cli.")) for n in names if n.startswith("sadr_cli.")}
-        out[room(file)] |= {r for r in inside if r != room(file) and not r.startswith("_")}
+        inside = {module(n.removeprefix("sadr_cli.")) for n in names if n.startswith("sadr_cli.")}
+        out[module(file)] |= {r for r in inside if r != module(file) and not r.startswith("_")}
     return out
 
 
@@ -70,7 +70,7 @@ def circle(uses: dict[str, set[str]]) -> list[str]:
 
 
 def test_no_room_imports_in_a_circle():
-    assert circle(rooms()) == []
+    assert circle(modules()) == []
 
 
 def test_no_module_imports_in_a_circle():
@@ -106,28 +106,28 @@ def test_heavy_packages_are_imported_in_one_place():
         assert users <= {home}, f"{package} is imported by {sorted(users - {home})}"
 
 
-def floors() -> dict[str, int]:
-    """Every name of the drawing in CONTRIBUTING.md -> its floor, 0 at the bottom."""
+def layers() -> dict[str, int]:
+    """Every name of the diagram in CONTRIBUTING.md -> its layer, 0 at the bottom."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    drawing = re.search(r"```text\n(.*?)```", text, re.S)
-    assert drawing is not None, "CONTRIBUTING.md has no drawing"
-    rows = [line.split("|")[1].split() for line in drawing[1].splitlines()]
-    return {name: floor for floor, row in enumerate(reversed(rows)) for name in row}
+    diagram = re.search(r"```text\n(.*?)```", text, re.S)
+    assert diagram is not None, "CONTRIBUTING.md has no diagram"
+    rows = [line.split("|")[1].split() for line in diagram[1].splitlines()]
+    return {name: layer for layer, row in enumerate(reversed(rows)) for name in row}
 
 
-def test_the_drawing_shows_every_room():
-    there = {room(file) for file in sources()} - {"__main__", "__init__"}
-    assert floors().keys() == there | {"sadr_cli"}
+def test_the_diagram_shows_every_module():
+    there = {module(file) for file in sources()} - {"__main__", "__init__"}
+    assert layers().keys() == there | {"sadr_cli"}
 
 
 def test_imports_only_go_down():
-    floor = {**floors(), "__main__": 99}
-    floor["__init__"] = floor.pop("sadr_cli")
+    layer = {**layers(), "__main__": 99}
+    layer["__init__"] = layer.pop("sadr_cli")
     upward = [
         f"{name} imports {other}, which is no lower"
-        for name, used in rooms().items()
+        for name, used in modules().items()
         for other in sorted(used)
-        if floor[other] >= floor[name]
+        if layer[other] >= layer[name]
     ]
     assert upward == []
 
