@@ -18,6 +18,7 @@ from shell import ROOT, environment, run
 EXAMPLES = ROOT / "examples"
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path: Path) -> None:
     output = run(tmp_path, sys.executable, EXAMPLES / "quickstart.py")
     assert "face 0: yaw" in output and "confidence 0." in output
@@ -25,6 +26,7 @@ def test_quickstart(tmp_path: Path) -> None:
     assert mesh.vertices.shape == (43867, 3)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     shutil.copy(EXAMPLES / "photos" / "hopper.jpg", tmp_path / "photo.jpg")
@@ -60,6 +62,7 @@ def test_pipeline(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "hopper.glb").is_file()
 
 
+@pytest.mark.slow
 def test_batch_to_blender(tmp_path: Path) -> None:
     text = (EXAMPLES / "batch_to_blender.md").read_text()
     commands = re.findall(r"```sh\n(.*?)```", text, re.S)

@@ -90,6 +90,7 @@ sys.addaudithook(watch)
 PHOTO = ROOT / "examples" / "photos" / "hopper.jpg"
 
 
+@pytest.mark.slow
 def test_a_run_opens_no_socket_starts_nothing_and_unpickles_nothing(tmp_path: Path) -> None:
     arguments = ["sadr", "reconstruct", str(PHOTO), "--out", "out", "--format", "obj,glb,npz"]
     script = f"""{WATCH}
@@ -105,6 +106,7 @@ print(seen)
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
+@pytest.mark.slow
 def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     script = f"""{WATCH}

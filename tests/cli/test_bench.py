@@ -60,6 +60,7 @@ def test_tables():
     )
 
 
+@pytest.mark.slow
 def test_counted_work_and_the_limits_of_a_card():
     from sadr_cli.bench.network import card_limits, counted_work
 

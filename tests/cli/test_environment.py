@@ -47,6 +47,7 @@ def test_widths_that_are_none_are_left_out(columns: str, monkeypatch) -> None:
     assert "COLUMNS" not in os.environ
 
 
+@pytest.mark.slow
 def test_without_a_home_folder_everything_works_but_the_cache(tmp_path: Path) -> None:
     done = shell(
         f"SADR weights list && SADR weights show '~/x'; SADR weights import '{tmp_path}/x.pth'",

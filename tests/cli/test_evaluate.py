@@ -133,6 +133,7 @@ def test_the_page_asks_nothing_of_the_network(data, tmp_path, network):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_in_a_browser(data, tmp_path, network):
     """Wide and narrow, light and dark: charts and faces are drawn, all text stands out."""
     assert sadr("aflw2000", "--data", data, "--out", tmp_path).exit_code == 0

@@ -39,6 +39,7 @@ def public_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_public_checkpoint_serves_reconstruct_and_evaluate_by_name(
     public_file: Path, home: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def workers(parent=None):
     return [p for p in children if "popen_loky" in " ".join(p.cmdline())]
 
 
+@pytest.mark.slow
 def test_same_files_in_the_same_order_as_without_a_cluster(photos, tmp_path):
     alone, order = go(photos, tmp_path / "alone")
     summary, names = go(photos, tmp_path / "many", "loky://2")
@@ -101,6 +102,7 @@ def test_a_process_that_ends_while_it_has_nothing_to_do_is_replaced():
 
 
 @posix
+@pytest.mark.slow
 def test_a_photo_that_kills_its_worker_twice_is_named_and_the_others_are_done(photos, tmp_path):
     log = []
     summary, _ = go(

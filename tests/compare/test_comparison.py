@@ -177,6 +177,7 @@ def test_two_runs_face_by_face(sadr, made):
     assert "3 comparisons" in result.stderr and "mean head" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_mesh_of_another_program_in_its_own_units(sadr, made, tmp_path):
     own = np.asarray(UV.mean_shape, float) * MM_PER_UNIT
     for name, unit in (("mm.ply", 1), ("cm.obj", 10), ("m.glb", 1000)):

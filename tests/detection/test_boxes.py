@@ -172,6 +172,7 @@ JSON = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["file", "box", "points", "score", "face", "frame"]), JSON))
+@pytest.mark.slow
 def test_any_value_of_any_key(values: dict[str, object]) -> None:
     try:
         (group,) = read_boxes([json.dumps({"file": "a.jpg", "box": BOX, **values})])

@@ -76,6 +76,7 @@ def test_unknown_detector() -> None:
         crop_for_detection(Detection(BOX, detector="magic"))
 
 
+@pytest.mark.slow
 def test_measured_spread_holds(shared_data) -> None:
     """On every tenth of the photos the calibration was measured on."""
     import cv2

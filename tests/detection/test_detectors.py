@@ -105,6 +105,7 @@ class TestCenterFace:
             b = min(strips, key=lambda face: float(np.abs(face.box - a.box).max()))
             np.testing.assert_allclose(b.box, a.box, atol=1.5)
 
+    @pytest.mark.slow
     def test_closer_looks_are_around_hints(self, detector, astronaut, monkeypatch) -> None:
         """The third look, at four megapixels, computes a few windows; it finds what a whole one
         does."""
@@ -351,6 +352,7 @@ def test_centerface_takes_opencv_where_openvino_fails(caplog, opencv_alone, astr
     assert any("OpenCV does: no such instruction" in text for text in said)
 
 
+@pytest.mark.slow
 def test_centerface_says_the_same_in_any_order_and_thread(fresh_centerface, astronaut, group):
     images = [astronaut[::2, ::2], group[::2, ::2], astronaut[:200], group[:, :300]] * 2
     one = [fresh_centerface().detect(image) for image in images]
@@ -363,6 +365,7 @@ def test_centerface_says_the_same_in_any_order_and_thread(fresh_centerface, astr
             np.testing.assert_array_equal(a.points, b.points)
 
 
+@pytest.mark.slow
 def test_the_largest_face_costs_few_pixels_and_is_the_largest(astronaut, group, monkeypatch):
     every, one = CenterFace(), CenterFace(main=True)
     looks: list[int] = []

@@ -81,6 +81,7 @@ def test_doubtful_faces_count_in_ordinary_photos_only() -> None:
     assert detect_in_pieces(Doubting().detect, np.zeros((300, 9000, 3), np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_real_faces_of_a_panorama() -> None:
     detector = create_detector()
     photo = Image.open(ROOT / "examples" / "photos" / "hopper.jpg")

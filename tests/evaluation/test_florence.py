@@ -255,6 +255,7 @@ class ViewNetwork(FakeNetwork):
         return [face_in(view, scan.vertices, self.uv) for view in cameras]
 
 
+@pytest.mark.slow
 def test_the_whole_protocol_on_the_mean_template(tmp_path, monkeypatch):
     from sadr_cli.evaluation import run
 

@@ -129,6 +129,7 @@ def test_onnx_agrees_with_pytorch_in_any_batch(
     assert f"{checkpoint.uv.vertex_count} vertices" in said and "nose tip" in said
 
 
+@pytest.mark.slow
 def test_half_stays_within_a_fraction_of_a_pixel(checkpoint, crops, tmp_path):
     path = tmp_path / "small.pt"
     export_model(checkpoint, path, "torchscript", half=True)
@@ -143,6 +144,7 @@ def test_half_stays_within_a_fraction_of_a_pixel(checkpoint, crops, tmp_path):
     assert np.abs(points - truth["pose_face"]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_torchscript_takes_any_batch(checkpoint, crops, tmp_path):
     path = tmp_path / "small.pt"
     export_model(checkpoint, path, "torchscript")

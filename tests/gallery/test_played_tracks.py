@@ -119,6 +119,7 @@ def test_a_damaged_track_leaves_the_still_mesh(made, tmp_path):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_it_plays_in_a_browser(made, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(made, folder)

@@ -69,6 +69,7 @@ def made(uv):
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.slow
 def test_every_runtime_gives_what_the_network_gives(made, config, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")
@@ -116,6 +117,7 @@ def test_openvino_is_chosen_where_it_is_installed(made):
     assert Runner(made(CONFIGS[0]), Device("cpu")).name == "openvino"
 
 
+@pytest.mark.slow
 def test_what_was_compiled_once_is_read_and_says_the_same(made, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setenv("SADR_HOME", str(tmp_path))

@@ -56,6 +56,7 @@ def encoder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_a_pretrained_encoder_and_resumes(
     model_file, shard, encoder, tmp_path
 ) -> None:

@@ -154,6 +154,7 @@ def test_paper_preset_is_the_papers() -> None:
 # States ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_compact_state_in_pieces_continues_the_run(model, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=8)
     first = make_trainer(model, shard, config)
@@ -199,6 +200,7 @@ def test_incomplete_and_damaged_states_are_named(model, shard, tmp_path: Path) -
         read_state(tmp_path / "nothing.pt")
 
 
+@pytest.mark.slow
 def test_state_becomes_the_same_checkpoint_without_the_photos(
     model_file, shard, tmp_path: Path
 ) -> None:
@@ -233,6 +235,7 @@ def test_a_paused_run_goes_on(model_file, shard, tmp_path: Path) -> None:
     assert 10 in steps
 
 
+@pytest.mark.slow
 def test_a_stopped_run_loses_nothing(model_file, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=40, batch_size=2)
     steps: list[int] = []
