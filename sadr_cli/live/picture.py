@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sadr_cli.faces import Face
 from sadr_cli.render.labels import draw_label
-from sadr_cli.render.overlay import LAYERS, OPACITY, draw_quickly, render_overlay
+from sadr_cli.render.overlay import LAYERS, OPACITY, draw_quickly, reach, render_overlay
 from sadr_cli.uv import UVLayout
 
 SHOWN = ("mesh", "contours", "landmarks", "axes", "number")  # at first
@@ -69,9 +69,7 @@ def _draw_mesh(canvas: NDArray[np.uint8], face: Face, uv: UVLayout) -> None:
     """Blend the face into ``canvas``, whose part around it alone is worked on."""
     if not np.isfinite(face.vertices).all():
         return
-    reach = face.vertices[:, :2]
-    x0, y0 = np.clip(np.floor(reach.min(0)) - 2, 0, canvas.shape[1::-1]).astype(int)
-    x1, y1 = np.clip(np.ceil(reach.max(0)) + 3, 0, canvas.shape[1::-1]).astype(int)
+    (x0, y0), (x1, y1) = (np.clip(end, 0, canvas.shape[1::-1]) for end in reach(face.vertices))
     part = canvas[y0:y1, x0:x1]
     if part.size:
         draw_quickly(part, face, uv, np.array([x0, y0], float), 1.0, OPACITY)

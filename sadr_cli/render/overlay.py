@@ -138,9 +138,7 @@ def draw_surface(
     height, width = canvas.shape[:2]
     if not np.isfinite(vertices).all():
         return
-    lowest, highest = bounds(vertices[:, :2])
-    low = np.floor(lowest).astype(int) - 2
-    high = np.ceil(highest).astype(int) + 3
+    low, high = reach(vertices)
     x0, y0 = np.maximum(low, 0)
     x1, y1 = np.minimum(high, (width, height))
     if x0 >= x1 or y0 >= y1:
@@ -170,6 +168,12 @@ def draw_surface(
     if size != (w, h):
         layer = cv2.resize(layer, size, interpolation=mode)
     _blend(canvas[y0:y1, x0:x1], layer, opacity)
+
+
+def reach(vertices: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First pixel (x, y) that a surface (V, 3) touches, and the one past the last, with a rim."""
+    lowest, highest = bounds(vertices[:, :2])
+    return np.floor(lowest).astype(int) - 2, np.ceil(highest).astype(int) + 3
 
 
 def _blend(part: NDArray[np.uint8], layer: NDArray[np.float32], opacity: float) -> None:

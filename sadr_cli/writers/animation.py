@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sadr_cli.pixels import from_edge
 
 FOCAL = 1.2  # focal length over the frame's longer side: 45 degrees across it
-_METRES_PER_MM = 1e-3
+METRES_PER_MM = 1e-3
 _VERTICES = 34962  # glTF: what a buffer holds
 
 
@@ -108,7 +108,7 @@ def animate(document: dict[str, Any], chunks: Accessors, motion: Motion) -> None
         channels.append({"sampler": len(samplers) - 1, "target": {"node": 0, "path": path}})
 
     if len(motion.targets):
-        moved = motion.targets * np.float32(_METRES_PER_MM)
+        moved = motion.targets * np.float32(METRES_PER_MM)
         mesh["primitives"][0]["targets"] = [
             {"POSITION": chunks.accessor(target, "VEC3", _VERTICES, bounds=True)}
             for target in moved
@@ -118,7 +118,7 @@ def animate(document: dict[str, Any], chunks: Accessors, motion: Motion) -> None
         channel("weights", motion.weights[chosen].reshape(-1, 1), "SCALAR")
     if motion.path is not None:
         rotations = to_xyzw(motion.path.rotations)
-        places = motion.path.places * _METRES_PER_MM
+        places = motion.path.places * METRES_PER_MM
         head["rotation"] = rotations[motion.still].tolist()
         head["translation"] = places[motion.still].tolist()
         channel("rotation", rotations[chosen], "VEC4")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
 from sadr_cli.render.colors import linear_from_srgb
-from sadr_cli.writers.animation import animate
+from sadr_cli.writers.animation import METRES_PER_MM, animate
 from sadr_cli.writers.mesh import FOREIGN, Mesh
 from sadr_cli.writers.pictures import encode_png, write_real
 
 _ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963
 _COMPONENT = {"float32": 5126, "uint16": 5123, "uint32": 5125}
-_METRES_PER_MM = 1e-3
 
 
 class GLBWriter:
@@ -44,8 +42,7 @@ class GLBWriter:
 
 def encode_glb(mesh: Mesh) -> bytes:
     motion = mesh.motion
-    if motion is not None:  # the pose is the node's
-        mesh = replace(mesh, vertices=motion.base, frame="canonical", to_photo=motion.to_photo)
+    mesh = mesh.without_motion()  # the pose is the node's
     vertices, to_photo, frame = in_metres(mesh)
     textured = mesh.textured
     chunks = Buffer()
@@ -160,13 +157,13 @@ def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | No
         to_photo = None
         if mesh.to_photo is not None:
             to_photo = mesh.to_photo.copy()
-            to_photo[:3, :3] /= _METRES_PER_MM
-        return mesh.vertices * np.float32(_METRES_PER_MM), to_photo, mesh.frame
+            to_photo[:3, :3] /= METRES_PER_MM
+        return mesh.vertices * np.float32(METRES_PER_MM), to_photo, mesh.frame
     # Pixels -> metres of the prior: undo scale and translation, keep the rotation.
     if mesh.metric_origin is None:
         raise ValueError("a mesh in pixels needs its scale to be written as GLB")
     origin, pixels_per_mm = mesh.metric_origin
-    factor = _METRES_PER_MM / pixels_per_mm
+    factor = METRES_PER_MM / pixels_per_mm
     vertices = ((mesh.vertices - origin) * factor).astype(np.float32)
     to_photo = None
     if mesh.to_photo is not None:

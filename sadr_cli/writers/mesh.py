@@ -16,7 +16,7 @@ A single photo says nothing about real size: millimetres are those of the model'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,13 @@ class Mesh:
     photo_size: tuple[int, int] | None = None
     motion: Motion | None = None
     name: str = "face"
+
+    def without_motion(self) -> Mesh:
+        """The mesh whose :attr:`motion` a file keeps apart: pose-free; without one the mesh."""
+        motion = self.motion
+        if motion is None:
+            return self
+        return replace(self, vertices=motion.base, frame="canonical", to_photo=motion.to_photo)
 
     @property
     def textured(self) -> bool:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.writers.animation import FOCAL, Motion, increasing, to_xyzw
+from sadr_cli.writers.animation import FOCAL, METRES_PER_MM, Motion, increasing, to_xyzw
 from sadr_cli.writers.usd_text import numbers, tuples
 
-_METRES_PER_MM = 1e-3
 _FILM = 36.0  # longer side of the camera's film, in the unit of its focal length
 
 # What a face that stays still has in the places where one in motion has more.
@@ -99,7 +98,7 @@ def usd_motion(motion: Motion) -> dict[str, str]:
         out.update(_shapes(motion, codes, chosen))
     if motion.path is not None:
         turns = to_xyzw(motion.path.rotations)[:, [3, 0, 1, 2]]
-        places = motion.path.places * _METRES_PER_MM
+        places = motion.path.places * METRES_PER_MM
         out["head"] = _HEAD.format(
             place=_vector(places[motion.still]),
             places=_samples(codes, map(_vector, places[chosen])),
@@ -117,9 +116,9 @@ def _shapes(motion: Motion, codes: list[str], chosen: NDArray[np.intp]) -> dict[
     quoted = ", ".join(f'"{name}"' for name in names)
 
     def weights(row: NDArray[Any]) -> str:
-        return f"[{numbers(row.reshape(-1, 1), 5)}]"
+        return f"[{numbers(row, 5)}]"
 
-    offsets = motion.targets * np.float32(_METRES_PER_MM)
+    offsets = motion.targets * np.float32(METRES_PER_MM)
     shapes = (
         _SHAPE.format(name=name, offsets=tuples(moved, 6))
         for name, moved in zip(names, offsets, strict=True)

@@ -26,7 +26,7 @@ def tuples(values: NDArray[Any], decimals: int) -> str:
 
 
 def numbers(values: NDArray[Any], decimals: int) -> str:
-    """``x, y...`` of an array (N, 1)."""
+    """``x, y...`` of an array (N,)."""
     text = format_fixed(values, decimals)
     comma = np.full((len(values), 1), ord(","), np.uint8)
     comma[-1] = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sadr_cli.faces import Face
 from sadr_cli.files import atomic_write
 from sadr_cli.render.colors import linear_from_srgb
+from sadr_cli.writers.animation import METRES_PER_MM
 from sadr_cli.writers.glb import in_metres
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.pictures import encode_png, write_real
@@ -110,12 +110,11 @@ def encode_usdz(mesh: Mesh) -> bytes:
 
 def _layer(mesh: Mesh) -> str:
     motion = mesh.motion
-    if motion is not None:  # the pose is the root's
-        mesh = replace(mesh, vertices=motion.base, frame="canonical", to_photo=motion.to_photo)
+    mesh = mesh.without_motion()  # the pose is the root's
     vertices, _, frame = in_metres(mesh)
     low, high = vertices.min(0), vertices.max(0)
     if motion is not None:  # as far as all blend shapes together can take a vertex
-        reach = np.abs(motion.targets).max(1, initial=0).sum(0) / 1000
+        reach = np.abs(motion.targets).max(1, initial=0).sum(0) * METRES_PER_MM
         low, high = low - reach, high + reach
     extra, shaders, diffuse = "", "", " = (0.69, 0.8, 0.93)"
     if mesh.textured:
@@ -132,7 +131,7 @@ def _layer(mesh: Mesh) -> str:
         low=", ".join(f"{v:.6f}" for v in low),
         high=", ".join(f"{v:.6f}" for v in high),
         counts=", ".join(["3"] * len(mesh.triangles)),
-        indices=numbers(mesh.triangles.reshape(-1, 1), 0),
+        indices=numbers(mesh.triangles.ravel(), 0),
         points=tuples(vertices, 6),
         normals=tuples(mesh.normals, 4),
         extra=extra,
