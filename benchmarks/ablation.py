@@ -1,11 +1,11 @@
-"""The rows of the paper's ablation (Table IV), trained equally long, beside the paper's.
+"""The variants of the paper's ablation (Table IV), trained equally long, against the paper's.
 
     python benchmarks/ablation.py SHARDS --face-model bfm_uv.npz --aflw2000 AFLW2000-3D \
         --out runs/ablation -- --preset lite --set start_encoder=lite --set steps=300
 
-What stands after ``--`` goes to every ``sadr train``. Each variant is trained and evaluated in a
-folder of its own below ``--out``; finished ones are not done again. Prints a Markdown table of
-NME in percent, means over all images, ours before the paper's.
+Arguments after ``--`` are passed to every ``sadr train``. Each variant is trained and evaluated in
+its own folder below ``--out``; finished ones are not run again. Prints a Markdown table of NME in
+percent, means over all images, ours / the paper's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import script
+from script import head, row
 
 MEASURES = ("nme_2d", "nme_3d", "dense_2d", "dense_3d", "reconstruction")
 # Table IV of the paper: sparse 2-D and 3-D, dense 2-D and 3-D, reconstruction.
@@ -30,7 +34,7 @@ PAPER = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("data", nargs="+", help="what sadr train takes")
     parser.add_argument("--face-model", required=True)
     parser.add_argument("--aflw2000", required=True, help="the folder to evaluate on")
@@ -44,11 +48,11 @@ def main() -> None:
     options = parser.parse_args(own)
     for name in options.variants:
         run(name, options, training)
-    print(table({name: report(options.out / name) for name in PAPER}))
+    print("\n".join(table({name: report(options.out / name) for name in PAPER})))
 
 
 def run(name: str, options: argparse.Namespace, training: list[str]) -> None:
-    """Train and evaluate one variant, unless its report is there."""
+    """Train and evaluate one variant, unless it has a report already."""
     out = options.out / name
     if report(out) is not None:
         return
@@ -67,7 +71,7 @@ def sadr(*arguments: str) -> None:
 
 
 def report(out: Path) -> dict[str, Any] | None:
-    """The variant's figures, None before they are there."""
+    """The variant's figures, or None where it has no report yet."""
     path = out / "evaluation" / "report.json"
     if not path.is_file():
         return None
@@ -75,18 +79,15 @@ def report(out: Path) -> dict[str, Any] | None:
     return results
 
 
-def table(reports: dict[str, dict[str, Any] | None]) -> str:
-    """Markdown: a row a variant, ours / the paper's."""
-    head = "| variant | 2-D 68 | 3-D 68 | dense 2-D | dense 3-D | reconstruction |"
-    rows = [head, "|---|---|---|---|---|---|"]
+def table(reports: dict[str, dict[str, Any] | None]) -> Iterator[str]:
+    """Markdown: one row per variant, ours / the paper's."""
+    yield from head("variant", "2-D 68", "3-D 68", "dense 2-D", "dense 3-D", "reconstruction")
     for name, paper in PAPER.items():
         results = reports.get(name)
-        if results is None:
-            continue
-        ours = [mean_of(results[key]) for key in MEASURES]
-        cells = [f"{a:.2f} / {b:.2f}" for a, b in zip(ours, paper, strict=True)]
-        rows.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        if results is not None:
+            ours = [mean_of(results[key]) for key in MEASURES]
+            cells = [f"{a:.2f} / {b:.2f}" for a, b in zip(ours, paper, strict=True)]
+            yield row(f"`{name}`", *cells)
 
 
 def mean_of(measure: dict[str, Any]) -> float:

@@ -4,19 +4,18 @@
         --aflw2000 AFLW2000-3D --300w HELEN --out runs/compare
 
 Markdown on standard output: NME in 2-D and 3-D by yaw, the re-annotated truth and pose, each with
-paired bootstrap intervals, what synthetic occlusion costs, and 300-W. 3DDFA_V2 runs twice: on the
-crop it was trained with (sqrt(2) times the longer side of the true box) and on sadr's. Both are cut
-around the true landmarks. Reports lie below --out; sadr's faces are computed once.
+paired bootstrap intervals, the effect of synthetic occlusion, and 300-W. 3DDFA_V2 runs twice: on
+the crop it was trained with (sqrt(2) times the longer side of the true box) and on sadr's, both
+around the true landmarks. Reports are written below --out; sadr's faces are computed once.
 
-3DDFA_V2 (Guo et al., ECCV 2020) is at github.com/cleardusk/3DDFA_V2; --basis is an npz made of its
-files: ``param_mean`` and ``param_std`` (62,), ``u`` (P, 3) and ``w`` (P, 3, 50): mean and basis of
-the 68 landmarks (the first 68 rows; more are ignored), micrometres, y up.
+3DDFA_V2 (Guo et al., ECCV 2020) is at github.com/cleardusk/3DDFA_V2; --basis is an npz made from
+its files: ``param_mean`` and ``param_std`` (62,), ``u`` (P, 3) and ``w`` (P, 3, 50): mean and basis
+of the 68 landmarks (the first 68 rows; more are ignored), micrometres, y up.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -25,12 +24,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import script
 from numpy.typing import NDArray
-from tables import YAW_COLUMNS, head, row, yaw_cells
+from script import YAW_COLUMNS, head, row, yaw_cells
 
-from sadr_cli.arrays import read_npz
+from sadr_cli.arrays import read_npz, write_npz
 from sadr_cli.crop import crop_from_landmarks, crop_matrix, crop_to_image
-from sadr_cli.errors import MissingDataError, SadrError
+from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.benchmarks.lm300w import NAMES
 from sadr_cli.evaluation.data.benchmark import Array, Benchmark, read_image
 from sadr_cli.evaluation.measures import metrics
@@ -39,27 +39,14 @@ from sadr_cli.evaluation.report.files import write_files
 from sadr_cli.evaluation.report.record import Report
 from sadr_cli.evaluation.run import Settings, evaluate, make_network
 from sadr_cli.faces import Crop
-from sadr_cli.files import atomic_write, make_folder
+from sadr_cli.files import make_folder
 
 SIZE = 120  # pixels of its input
 MEASURES = {"nme_2d": "2D", "nme_2d_reannotated": "2D, re-annotated truth", "nme_3d": "3D"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        for line in summary(options):
-            print(line, flush=True)
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script.parser(__doc__)
     parser.add_argument("--onnx", type=Path, required=True, help="mb1_120x120.onnx of 3DDFA_V2")
     parser.add_argument("--basis", type=Path, required=True, help="npz, see above")
     parser.add_argument("--weights", help="sadr's: checkpoint or name of installed weights")
@@ -68,12 +55,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic occlusion")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
-    return parser.parse_args(arguments)
+    return script.run(parser, summary, arguments)
 
 
 @dataclass(frozen=True, eq=False)
 class ThreeDDFA:
-    """3DDFA_V2's network and what its 62 parameters mean.
+    """3DDFA_V2's network and the decoder of its 62 parameters.
 
     They are a 3 x 4 camera, then 40 identity and 10 expression coefficients, standardised.
     """
@@ -90,7 +77,7 @@ class ThreeDDFA:
         mean, std, u, w = (arrays[k].astype(float) for k in ("param_mean", "param_std", "u", "w"))
         if mean.shape != (62,) or std.shape != (62,) or u[:68].shape != (68, 3) \
                 or w[:68].shape != (68, 3, 50):  # fmt: skip
-            raise MissingDataError(f"{basis} does not hold the basis of 3DDFA_V2's 68 landmarks")
+            raise MissingDataError(f"{basis} is not the basis of 3DDFA_V2's 68 landmarks")
         try:
             from onnxruntime import InferenceSession
 
@@ -98,7 +85,7 @@ class ThreeDDFA:
         except ImportError as error:
             raise MissingDataError("onnxruntime is missing: pip install 'sadr[export]'") from error
         except Exception as error:  # ONNX Runtime raises types of its own
-            raise MissingDataError(f"{onnx} is no ONNX network: {error}") from error
+            raise MissingDataError(f"{onnx} is not an ONNX network: {error}") from error
         return cls(session, mean, std, u[:68], w[:68])
 
     def __call__(self, picture: NDArray[np.uint8], crop: Crop) -> tuple[Array, Array]:
@@ -109,7 +96,7 @@ class ThreeDDFA:
         parameters = found.ravel() * self.std + self.mean
         camera = parameters[:12].reshape(3, 4)
         points = (self.landmarks + self.basis @ parameters[12:]) @ camera[:, :3].T + camera[:, 3]
-        # Counted from 1 as in MATLAB, y up from the bottom.
+        # One-based as in MATLAB, y up from the bottom.
         pixel = points * (1, -1, 1) + (-1, SIZE, -1)
         u, _, vt = np.linalg.svd(camera[:, :3])
         return crop_to_image(pixel, crop, SIZE), u @ vt
@@ -127,7 +114,7 @@ def its_crop(landmarks: Array) -> Crop:
 
 
 def cut(image: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
-    """(120, 120, 3), sampled as 3DDFA_V2's own code does; averaging first costs it 0.05."""
+    """(120, 120, 3), sampled as in 3DDFA_V2's own code; averaging first raises its NME by 0.05."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, crop_matrix(crop, SIZE), (SIZE, SIZE), flags=flags)
 
@@ -146,15 +133,17 @@ def predict(
         points, rotation = network(cut(read_image(path), crop), crop)
         landmarks.append(points)
         rotations.append(rotation)
-    buffer = io.BytesIO()
-    names = np.array(benchmark.names)
-    np.savez(buffer, name=names, landmarks=np.array(landmarks), rotation=np.array(rotations))
+    arrays = {
+        "name": np.array(benchmark.names),
+        "landmarks": np.array(landmarks),
+        "rotation": np.array(rotations),
+    }
     make_folder(out.parent)
-    atomic_write(out, buffer.getbuffer())
+    write_npz(out, arrays)
 
 
 def summary(options: argparse.Namespace) -> Iterator[str]:
-    """Lines of Markdown, as soon as the runs behind them are done."""
+    """Lines of Markdown, each as soon as its runs are done."""
     if not (options.aflw2000 or options.lm300w):
         raise SystemExit("no benchmark: name a folder with --aflw2000 or --300w (see --help)")
     network = ThreeDDFA.load(options.onnx, options.basis)
@@ -167,7 +156,7 @@ def summary(options: argparse.Namespace) -> Iterator[str]:
 def compare(
     network: ThreeDDFA, target: str, data: Path, options: argparse.Namespace
 ) -> list[Report[Any]]:
-    """A report of either crop of 3DDFA_V2 beside sadr, sadr's faces being those of one run."""
+    """A report per crop of 3DDFA_V2 that compares it with sadr, whose faces are computed once."""
     out = options.out / target
     settings = Settings(
         target, data=data, weights=options.weights, device=options.device, out=out / "sadr"

@@ -3,8 +3,8 @@
     python benchmarks/evaluate.py --weights lite --face-model bfm_uv.npz --out runs/accuracy
 
 Benchmarks are looked for in SADR_DATA (AFLW2000-3D, 300W, Florence) unless a folder is named;
-those that are not there are left out. The reports of ``sadr evaluate`` are written below --out,
-and an interrupted run goes on where it stopped. What the figures mean: docs/evaluation.md.
+missing ones are skipped. The reports of ``sadr evaluate`` are written below --out, and an
+interrupted run continues. docs/evaluation.md defines the figures.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tables import YAW_COLUMNS, head, row, yaw_cells
+import script
+from script import YAW_COLUMNS, head, row, yaw_cells
 
-from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.benchmarks import florence
 from sadr_cli.evaluation.data import aflw2000, lm300w
 from sadr_cli.evaluation.report import published
@@ -43,19 +43,7 @@ ROWS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        print("\n".join(summary(options)))
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script.parser(__doc__)
     parser.add_argument("--weights", help="checkpoint or name of installed weights")
     parser.add_argument("--aflw2000", type=Path, help="folder instead of SADR_DATA/AFLW2000-3D")
     parser.add_argument("--300w", dest="lm300w", type=Path, help="instead of SADR_DATA/300W")
@@ -67,11 +55,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic occlusion")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    return parser.parse_args(arguments)
+    return script.run(parser, summary, arguments)
 
 
 def summary(options: argparse.Namespace) -> Iterator[str]:
-    """Lines of Markdown, as soon as the runs behind them are done."""
+    """Lines of Markdown, each as soon as its runs are done."""
     common = Settings(
         "", weights=options.weights, device=options.device, detector=options.detector,
         face_model=options.face_model, y_flip=options.y_flip, seed=options.seed,
@@ -171,10 +159,9 @@ def _300w(reports: list[Report[Any]]) -> Iterator[str]:
         entry = report.entries[0]
         for key in ("nme_box", "nme_inter_ocular", "nme_inter_pupil"):
             s = entry.scores.results[key]["all"]
-            name = (
-                f"{key.removeprefix('nme_').replace('_', '-')}, {entry.predictions.details['crop']}"
-            )
-            yield row(f"{name} crop", *(s[c] for c in columns))
+            name = key.removeprefix("nme_").replace("_", "-")
+            crop = entry.predictions.details["crop"]
+            yield row(f"{name}, {crop} crop", *(s[c] for c in columns))
     yield ""
     yield from _citations(*reports)
 

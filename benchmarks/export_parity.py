@@ -1,4 +1,4 @@
-"""How far an exported ONNX file is from PyTorch, over real crops, one by one and in batches.
+"""The difference between an exported ONNX file and PyTorch on real crops, alone and in batches.
 
     python benchmarks/export_parity.py PHOTOS... --model sadr.onnx --weights lite --limit 100
 
@@ -12,13 +12,14 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
+import script
 import torch
 from torch.nn import functional as F
 
 from sadr_cli.crop import extract_crop
-from sadr_cli.errors import SadrError
 from sadr_cli.export.model import OUTPUTS
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.sources import iter_sources, load_frame
@@ -26,7 +27,7 @@ from sadr_cli.uv import SIZE
 
 
 def real_crops(reconstructor: Reconstructor, inputs: list[str], limit: int) -> np.ndarray:
-    """(N, 256, 256, 3) uint8 crops of the faces found, the largest of each photo."""
+    """(N, 256, 256, 3) uint8 crops of the first ``limit`` faces found."""
     crops = []
     for source in iter_sources(inputs, recursive=True):
         image = load_frame(source).image
@@ -47,20 +48,20 @@ def reference(reconstructor: Reconstructor, crops: np.ndarray) -> dict[str, np.n
     return {k: v.numpy() for k, v in out.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    parser = script.parser(__doc__)
     parser.add_argument("inputs", nargs="+")
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights")
     parser.add_argument("--limit", type=int, default=100)
-    options = parser.parse_args()
+    return script.run(parser, compare)
+
+
+def compare(options: argparse.Namespace) -> Iterator[str]:
     import onnxruntime as ort
 
-    try:
-        reconstructor = Reconstructor(options.weights, "cpu", half=False)
-        crops = real_crops(reconstructor, options.inputs, options.limit)
-    except SadrError as error:
-        sys.exit(str(error))
+    reconstructor = Reconstructor(options.weights, "cpu", half=False)
+    crops = real_crops(reconstructor, options.inputs, options.limit)
     session = ort.InferenceSession(options.model, providers=["CPUExecutionProvider"])
     mask = reconstructor.uv.mask
     result: dict[str, object] = {"crops": len(crops)}
@@ -88,8 +89,8 @@ def main() -> None:
             "crops beyond 1e-3 px": int((np.array(worst["G_px"]) > 1e-3).sum()),
             "ms per crop": {k: round(1e3 * v / len(crops), 1) for k, v in seconds.items()},
         }
-    print(json.dumps(result, indent=2))
+    yield json.dumps(result, indent=2)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

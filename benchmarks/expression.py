@@ -1,12 +1,12 @@
-"""What the measures of expression are calibrated on, and how far they follow people's own points.
+"""Calibration of the expression measures, and their correlation with human annotations.
 
     python benchmarks/expression.py --data DATA --weights mobile
 
 DATA has the training shards (``train/*.npz``), the face model they are fitted with
 (``face_model/bfm_uv.npz``) and ``eval/helen_dev`` (photos with ``.pts``). Prints, as Markdown, each
 measure's length on faces without expression and at the extremes, which are
-``sadr_cli.expression.CALIBRATION``, and its correlation with the same length of the points that
-people marked in near-frontal photos.
+``sadr_cli.expression.CALIBRATION``, and its correlation with the length measured on annotated
+points of near-frontal photos.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import script
+from script import row
 
 from sadr_cli import Detection, Face, Reconstructor, read_image
-from sadr_cli.errors import SadrError
+from sadr_cli.evaluation.data.lm300w import read_pts
 from sadr_cli.expression import MEASURES, eye_lengths, measure_lengths
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.pose import matrix_to_euler, without_pose
@@ -30,32 +32,25 @@ FRONTAL, TURNED = 25.0, 40.0  # degrees of yaw
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = script.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights")
-    options = parser.parse_args()
-    try:
-        run(options.data, Reconstructor(options.weights, two_pass=False))
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
+    return script.run(parser, table)
 
 
-def run(data: Path, network: Reconstructor) -> None:
+def table(options: argparse.Namespace) -> Iterator[str]:
+    data, network = options.data, Reconstructor(options.weights, two_pass=False)
     model = load_face_model(data / "face_model" / "bfm_uv.npz")
     neutral = [m for name, n in NEUTRAL.items() for m in of_shard(data, name, n, model, network)]
     others = [m for name, n in ALL.items() for m in of_shard(data, name, n, model, network, False)]
     ours, theirs = zip(*of_people(data / "eval" / "helen_dev", network), strict=True)
-    print("| measure | neutral: 5, 50, 95 % | all: 2, 50, 98 % | with people's points |")
-    print("|---|---|---|---|")
+    yield from script.head("measure", "neutral: 5, 50, 95 %", "all: 2, 50, 98 %", "correlation")
     for name in MEASURES:
         at_rest, spread = ([lengths[name] for lengths in part] for part in (neutral, others))
         r = np.corrcoef([m[name] for m in ours], [m[name] for m in theirs])[0, 1]
         cells = (np.percentile(at_rest, (5, 50, 95)), np.percentile(spread, (2, 50, 98)))
-        shown = (", ".join(f"{v:.4f}" for v in part) for part in cells)
-        print(f"| {name} | {' | '.join(shown)} | {r:.2f} |")
-    print(f"\n{len(neutral)} neutral faces, {len(others)} others, {len(ours)} marked by people")
+        yield row(name, *(", ".join(f"{v:.4f}" for v in part) for part in cells), float(r))
+    yield f"\n{len(neutral)} neutral faces, {len(others)} others, {len(ours)} annotated by people"
 
 
 def of_shard(
@@ -66,7 +61,7 @@ def of_shard(
     network: Reconstructor,
     neutral: bool = True,
 ) -> Iterator[dict[str, float]]:
-    """Lengths of ``count`` faces of a shard: those with the least expression, or any."""
+    """Lengths of ``count`` faces of a shard: those with the least expression, or random ones."""
     with np.load(data / "train" / f"{name}.npz") as file:
         shard = {key: file[key] for key in file.files}
     yaw = np.abs(matrix_to_euler(shard["rotation"].astype(float))[:, 0])
@@ -88,10 +83,9 @@ def of_shard(
 def of_people(
     folder: Path, network: Reconstructor
 ) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
-    """(ours, those of the marked points) of every near-frontal photo."""
+    """(ours, those of the annotated points) of every near-frontal photo."""
     for file in sorted(folder.glob("*.pts")):
-        rows = [line.split() for line in file.read_text().splitlines()]
-        points = np.array([row for row in rows if len(row) == 2 and row[0][0].isdigit()], float) - 1
+        points = read_pts(file) - 1
         photo = next(p for p in folder.glob(f"{file.stem}.*") if p.suffix != ".pts")
         face = reconstruct(read_image(photo), points, network)
         if max(map(abs, face.euler[:2])) < FRONTAL:
@@ -99,7 +93,7 @@ def of_people(
 
 
 def upright(points: np.ndarray) -> np.ndarray:
-    """(68, 3) y up, the eyes on a level."""
+    """(68, 3) y up, the eyes level."""
     x, y = points[45] - points[36]
     c, s = np.array([x, y]) / np.hypot(x, y)
     return np.column_stack([points @ (c, s), -points @ (-s, c), np.zeros(68)])

@@ -1,18 +1,22 @@
-"""Overlays per second: one face, all layers, on one core, by size of the picture and of the face.
+"""Overlays per second: one face, all layers, on one core, by size of the image and of the face.
 
-    python benchmarks/overlay.py [--weights lite]
+    python benchmarks/overlay.py [--weights mobile]
 
-CPU time is counted, so that other work on the machine does not matter. Markdown on stdout.
+CPU time is measured, which other work on the machine does not affect. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
 import numpy as np
+import script
+from script import head, row
 
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.model.checkpoint import find_weights, load_layout
@@ -24,7 +28,7 @@ SIZES = ((640, 480, 150), (1280, 720, 250), (1920, 1080, 400), (1920, 1080, 900)
 
 
 def posed(uv: UVLayout, width: int, height: int, size: float) -> Face:
-    """The mean face, ``size`` pixels between its outermost landmarks, in the picture's middle."""
+    """The mean face, ``size`` pixels between its outermost landmarks, centred in the image."""
     shape = np.asarray(uv.mean_shape, float)
     rotation = euler_to_matrix(25, -5, 8)
     marks = (shape @ rotation.T)[uv.landmark_indices]
@@ -41,12 +45,16 @@ def posed(uv: UVLayout, width: int, height: int, size: float) -> Face:
     return replace(face, landmark_visibility=(np.arange(68) > 5).astype(float))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    parser = script.parser(__doc__)
     parser.add_argument("--weights")
+    return script.run(parser, table)
+
+
+def table(options: argparse.Namespace) -> Iterator[str]:
     cv2.setNumThreads(1)
-    uv = load_layout(find_weights(parser.parse_args().weights))
-    print("| picture | face | ms | overlays per second |\n|---|---|---|---|")
+    uv = load_layout(find_weights(options.weights))
+    yield from head("image", "face", "ms", "overlays per second")
     for width, height, size in SIZES:
         image = np.full((height, width, 3), 120, np.uint8)
         face = posed(uv, width, height, size)
@@ -57,8 +65,8 @@ def main() -> None:
             render_overlay(image, [face], uv)
             times.append(time.process_time() - began)
         ms = 1e3 * float(np.median(times))
-        print(f"| {width} x {height} | {size} px | {ms:.1f} | {1e3 / ms:.0f} |")
+        yield row(f"{width} x {height}", f"{size} px", f"{ms:.1f}", f"{1e3 / ms:.0f}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,11 +1,11 @@
-"""What a second crop from the first pass's landmarks brings, and what confidence tells.
+"""The gain of a second pass, cropped around the landmarks of the first, and error by confidence.
 
     python benchmarks/passes.py --aflw2000 AFLW2000-3D --weights mobile
 
 Prints two Markdown tables: 2-D NME (percent) with the true crop, after one pass from the
-detector's crop, after two, with the more confident of both, and as ``sadr reconstruct`` does (a
-second pass where the first crop was far off, other turns where the face stays doubtful); and the
-error of faces by their confidence. Missed faces are left out of both and counted.
+detector's crop, after two, of the more confident of both, and as in ``sadr reconstruct`` (a second
+pass where the first crop was far off, other rotations where confidence stays low); and the error
+of faces by their confidence. Missed faces are left out of both and counted.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import script
+from script import YAW_COLUMNS, head, row
 
 from sadr_cli import Reconstructor
 from sadr_cli.crop import crop_from_landmarks, extract_crop
-from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.data import aflw2000
 from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.inference import matching_detection
@@ -31,22 +33,16 @@ STEPS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 1.01)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = script.parser(__doc__)
     parser.add_argument("--aflw2000", type=Path, help="folder instead of SADR_DATA/AFLW2000-3D")
     parser.add_argument("--weights")
     parser.add_argument("--detector", default="centerface")
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    try:
-        run(options)
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
+    return script.run(parser, tables)
 
 
-def run(options: argparse.Namespace) -> None:
-    benchmark = aflw2000.load(aflw2000.find_folder(options.aflw2000))
+def tables(options: argparse.Namespace) -> Iterator[str]:
+    benchmark = aflw2000.load(options.aflw2000)
     network = Reconstructor(options.weights, device=options.device, detector=options.detector)
     side = network.crop_resolution
 
@@ -79,24 +75,21 @@ def run(options: argparse.Namespace) -> None:
         confidence.append(best.confidence)
         kept.append(k)
     truth, yaw = benchmark.landmarks[kept], benchmark.angles[kept, 0]
-    print(f"{len(kept)} faces, {len(benchmark.images) - len(kept)} missed\n")
-    print("| | 0-30 | 30-60 | 60-90 | balanced | mean | 95th percentile |")
-    print("|---|---|---|---|---|---|---|")
+    yield f"{len(kept)} faces, {len(benchmark.images) - len(kept)} missed\n"
+    yield from head("", *YAW_COLUMNS, "95th percentile")
     for name, found in points.items():
         errors = nme_2d(np.stack(found), truth)
         s = summarise(errors, yaw)
-        cells = [*s.bins, s.balanced, s.mean, np.percentile(errors, 95)]
-        print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + " |")
-    print("\n| confidence | faces | NME | above 10 % |\n|---|---|---|---|")
+        yield row(name, *s.bins.values(), s.balanced, s.mean, float(np.percentile(errors, 95)))
+    yield ""
+    yield from head("confidence", "faces", "NME", "above 10 %")
     values = np.array(confidence)
     for low, high in itertools.pairwise(STEPS):
         chosen = (values >= low) & (values < high)
         if chosen.any():
             e = errors[chosen]
-            print(
-                f"| {low:.2f} to {min(high, 1):.2f} | {len(e)} | {e.mean():.2f} "
-                f"| {100 * (e > 10).mean():.0f} % |"
-            )
+            large = f"{100 * (e > 10).mean():.0f} %"
+            yield row(f"{low:.2f} to {min(high, 1):.2f}", len(e), float(e.mean()), large)
 
 
 if __name__ == "__main__":

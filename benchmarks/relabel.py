@@ -1,24 +1,25 @@
-"""Labels of training shards made anew by several looks of trained networks, for ``sadr train``.
+"""New labels of training shards, predicted by trained networks, for ``sadr train``.
 
     python benchmarks/relabel.py SHARDS --face-model bfm_uv.npz --teacher mobile --out labels.npz \\
         --human-points merl.npz --turn-back 2.2
 
-How: ``sadr_cli/training/relabel.py``. Teachers must give UV maps of 64 x 64.
+Method: ``sadr_cli/training/relabel.py``. The teachers' UV maps must be 64 x 64.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import script
 import torch
 
-from sadr_cli.errors import SadrError
 from sadr_cli.model.checkpoint import find_weights, load_checkpoint
+from sadr_cli.model.device import select_device
 from sadr_cli.model.face_model import load_face_model
-from sadr_cli.reconstructor import select_device
 from sadr_cli.training.dataset import LABELS, add_human_points
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.relabel import Labeller, Look, NetworkTeacher, relabel, turn_back
@@ -26,35 +27,26 @@ from sadr_cli.training.session import load_photos
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = script.parser(__doc__)
     parser.add_argument("data", nargs="+", type=Path, help="shards or folders of shards")
     parser.add_argument("--face-model", type=Path, required=True)
     parser.add_argument("--teacher", action="append", required=True, help="checkpoint or name")
     parser.add_argument("--own", type=float, default=0.5, help="weight of the present labels")
-    parser.add_argument("--looks", type=int, default=6, help="crops a photo and teacher")
+    parser.add_argument("--looks", type=int, default=6, help="crops per photo and teacher")
     parser.add_argument("--human-points", type=Path)
     parser.add_argument("--turn-back", type=float, default=0.0, help="degrees of yaw")
-    parser.add_argument("--side", type=int, default=176, help="pixels the photos are kept at")
+    parser.add_argument("--side", type=int, default=176, help="side of the stored photos, pixels")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    try:
-        make(options)
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
+    return script.run(parser, work, arguments)
 
 
-def make(options: argparse.Namespace) -> None:
-    """Read, label, write."""
+def work(options: argparse.Namespace) -> Iterator[str]:
     device = select_device(options.device)
     model = load_face_model(options.face_model)
     photos = load_photos(options.data, model, options.side)
     if options.human_points:
-        print(f"{add_human_points(photos, options.human_points)} photos with human points")
+        yield f"{add_human_points(photos, options.human_points)} photos with human points"
     photos = photos.to(device)
     labeller = Labeller(photos, UVGrid(model, 64, device))
     half = device.type == "cuda"
@@ -69,11 +61,11 @@ def make(options: argparse.Namespace) -> None:
     values["coefficients"] = values["coefficients"].astype(np.float16)
     np.savez_compressed(options.out, names=np.array(new.names), side=options.side, **values)
     change = (new.coefficients - photos.coefficients).pow(2).mean().sqrt()
-    print(f"{len(new)} labels; coefficients changed by {float(change):.2f} standard deviations")
+    yield f"{len(new)} labels; coefficients changed by {float(change):.2f} standard deviations"
 
 
 def looks(count: int) -> list[Look]:
-    """The plain crop, its mirror image, and jittered ones of both kinds in turn."""
+    """The plain crop, its mirror image, and jittered crops, alternately mirrored."""
     rng = np.random.default_rng(1)
     jittered = [
         Look(*rng.uniform(-0.05, 0.05, 2), rng.uniform(0.93, 1.12), bool(k % 2))

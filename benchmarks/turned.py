@@ -1,27 +1,29 @@
-"""How photos that lie at any angle come out, as one Markdown table.
+"""Faces reconstructed from photos rotated by any angle, as one Markdown table.
 
     python benchmarks/turned.py --data AFLW2000-3D [--photos 100] [--weights mobile]
 
-Photos, evenly chosen from the folder, are turned as a whole by an angle drawn from all of the
-circle (the corners become black), and go through detector and network as `sadr reconstruct` would
-take them. The face nearest to the true one counts. Right: its vertical axis lies within 10 degrees,
-in the picture, of the true axis (of the ``.mat``) turned with the photo. Of the others, warned are
-those with a warning other than that of a profile; missed: no face there.
+Photos, evenly spaced in the folder, are rotated by a random angle from the full circle (the corners
+become black) and processed as by `sadr reconstruct`. The face nearest to the true one is judged.
+Right: its vertical axis, in the image, is within 10 degrees of the true axis (of the ``.mat``),
+rotated with the photo. Of the others, warned: it has a warning other than that of a profile;
+missed: no face there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import script
 from numpy.typing import NDArray
+from script import head, row
 
 from sadr_cli import Reconstructor, read_image
 from sadr_cli.crop import turn
-from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.data.aflw2000 import load
 from sadr_cli.pose import euler_to_matrix, in_plane_angle, wrapped
 
@@ -31,7 +33,7 @@ QUARTERS = ("up to 45", "45 to 90", "90 to 135", "135 to 180")
 
 
 def turned(image: NDArray[np.uint8], angle: float) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The whole photo turned clockwise by degrees, and the (2, 3) way of its pixels."""
+    """The whole photo rotated clockwise by degrees, and the (2, 3) matrix that maps its pixels."""
     height, width = image.shape[:2]
     size = np.ceil(np.abs(turn(angle)) @ (width, height) - 1e-6).astype(int)
     shift = (size - 1) / 2 - turn(angle) @ ((width - 1) / 2, (height - 1) / 2)
@@ -42,8 +44,8 @@ def turned(image: NDArray[np.uint8], angle: float) -> tuple[NDArray[np.uint8], N
 def judge(
     image: NDArray[np.uint8], truth: NDArray[np.float64], axis: float, network: Reconstructor
 ) -> tuple[str, float]:
-    """What came of the face with landmarks ``truth`` (68, 2), whose vertical axis is turned by
-    ``axis``: one of :data:`OUTCOMES`, and how many degrees it is off."""
+    """The outcome, one of :data:`OUTCOMES`, and the error in degrees of the face with landmarks
+    ``truth`` (68, 2) and its vertical axis at the angle ``axis``."""
     middle, size = truth.mean(0), float(np.ptp(truth, axis=0).max())
 
     def away(landmarks: NDArray[np.float64]) -> float:
@@ -58,45 +60,40 @@ def judge(
     return "right" if off <= BOUND else "warned" if warned else "unwarned", off
 
 
-def table(results: list[tuple[str, float, float]]) -> str:
+def table(results: list[tuple[str, float, float]]) -> Iterator[str]:
     """(outcome, degrees off, angle of the photo) of every photo, as Markdown."""
-    lines = ["| photos turned by | photos | " + " | ".join(OUTCOMES) + " | median, degrees |"]
-    lines.append("|---|" + "--:|" * (len(OUTCOMES) + 2))
+    yield from head("photos turned by", "photos", *OUTCOMES, "median, degrees")
     rows = [(name, [r for r in results if abs(r[2]) // 45 == k]) for k, name in enumerate(QUARTERS)]
     for name, some in [*rows, ("all", results)]:
-        counts = (str(sum(r[0] == outcome for r in some)) for outcome in OUTCOMES)
+        counts = (sum(r[0] == outcome for r in some) for outcome in OUTCOMES)
         offs = [r[1] for r in some if r[0] != "missed"]
-        median = f"{np.median(offs):.1f}" if offs else "-"
-        lines.append(f"| {name} | {len(some)} | {' | '.join(counts)} | {median} |")
-    return "\n".join(lines)
+        yield row(name, len(some), *counts, f"{np.median(offs):.1f}" if offs else "-")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = script.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights")
-    options = parser.parse_args()
-    try:
-        truth = load(options.data)
-        network = Reconstructor(options.weights)
-        chosen = np.linspace(0, len(truth) - 1, min(options.photos, len(truth))).astype(int)
-        angles = np.random.default_rng(options.seed).uniform(-180, 180, len(chosen))
-        results = []
-        for k, angle in zip(chosen, angles, strict=True):
-            image, way = turned(read_image(truth.images[k]), angle)
-            points = truth.landmarks[k, :, :2] @ way[:, :2].T + way[:, 2]
-            axis = float(in_plane_angle(euler_to_matrix(*truth.angles[k]))) + angle
-            outcome, off = judge(image, points, axis, network)
-            results.append((outcome, off, angle))
-            if outcome != "right":
-                print(f"{truth.names[k]} at {angle:.0f}: {outcome}, {off:.0f} off", file=sys.stderr)
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    print(table(results))
-    return 0
+    return script.run(parser, work)
+
+
+def work(options: argparse.Namespace) -> Iterator[str]:
+    truth = load(options.data)
+    network = Reconstructor(options.weights)
+    chosen = np.linspace(0, len(truth) - 1, min(options.photos, len(truth))).astype(int)
+    angles = np.random.default_rng(options.seed).uniform(-180, 180, len(chosen))
+    results = []
+    for k, angle in zip(chosen, angles, strict=True):
+        image, way = turned(read_image(truth.images[k]), angle)
+        points = truth.landmarks[k, :, :2] @ way[:, :2].T + way[:, 2]
+        axis = float(in_plane_angle(euler_to_matrix(*truth.angles[k]))) + angle
+        outcome, off = judge(image, points, axis, network)
+        results.append((outcome, off, angle))
+        if outcome != "right":
+            print(f"{truth.names[k]} at {angle:.0f}: {outcome}, {off:.0f} off", file=sys.stderr)
+    yield from table(results)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,35 @@
-"""Trembling and lag of the video smoothing, as one Markdown table.
+"""Jitter and lag of the video smoothing, as one Markdown table.
 
     python benchmarks/video.py [--weights lite] [--photo examples/photos/hopper.jpg]
 
-Still: a photo as a video of 30 frames a second with fresh camera noise in every frame; jitter is
+Still: a photo as a video of 30 frames per second with new camera noise in every frame; jitter is
 the standard deviation of each landmark's coordinates over time, averaged over the 68. Moving: the
-same photo shifted to and fro or turned in its plane along a sine; lag is the shift in time at
-which the cross-correlation with the true motion is largest, reach is the amplitude found over the
-true one, and error the mean distance to the landmarks of the still photo, moved by the truth. All
-strengths smooth the same output of the network. Pixels are those of a face 200 pixels wide.
+same photo shifted or rotated in the image plane along a sine; lag is the time shift with the
+largest cross-correlation with the true motion, reach is the amplitude found over the true one, and
+error is the mean distance to the landmarks of the still photo, moved by the true motion. All
+strengths smooth the same network output. Pixels are those of a face 200 pixels wide.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import script
 from numpy.typing import NDArray
+from script import head, row
 
 from sadr_cli import Reconstructor, read_image
 from sadr_cli.detection import create_detector
-from sadr_cli.errors import SadrError
 from sadr_cli.faces import Face
 from sadr_cli.video import STRENGTHS, FaceSmoother, Tracker
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-RATE, SECONDS, SETTLE = 30, 5, 1  # frames per second; seconds; seconds that are not measured
+RATE, SECONDS, SETTLE = 30, 5, 1  # frames per second; seconds; seconds not measured at the start
 FACE, SIDE = 200.0, 480  # pixels: width of the face's box, and of the video
 NOISE = 6.0  # standard deviation of the camera noise in grey values of 255
 # name -> (kind, amplitude in pixels or degrees, Hz)
@@ -44,7 +45,7 @@ MEASURED = slice(RATE * SETTLE, None)
 
 
 def still(photo: Path, detector: object) -> tuple[NDArray[np.uint8], Array]:
-    """The photo, and the (2, 3) matrix that brings its largest face to the video's middle."""
+    """The photo, and the (2, 3) matrix that maps its largest face to the centre of the video."""
     image = read_image(photo)
     found = detector.detect(image)  # type: ignore[attr-defined]
     if not found:
@@ -56,18 +57,18 @@ def still(photo: Path, detector: object) -> tuple[NDArray[np.uint8], Array]:
 
 
 def motion(kind: str, amplitude: float, hertz: float) -> tuple[Array, list[Array]]:
-    """The truth (T,), and the (2, 3) matrices that move the still picture so."""
+    """The true motion (T,), and the (2, 3) matrices that move the still image accordingly."""
     truth = amplitude * np.sin(2 * np.pi * hertz * TIMES)
     if kind == "shift":
         return truth, [np.array([[1, 0, x], [0, 1, 0.0]]) for x in truth]
-    # Turned about the video's middle; OpenCV counts anticlockwise, roll > 0 is clockwise.
+    # Rotated about the centre of the video; OpenCV's angles are anticlockwise, roll clockwise.
     return truth, [cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), -a, 1) for a in truth]
 
 
 def network_faces(
     image: NDArray[np.uint8], matrices: Sequence[Array], network: Reconstructor, detector: object
 ) -> list[Face]:
-    """One track through the video of the photo under ``matrices``, unsmoothed."""
+    """The unsmoothed track through the video of the photo moved by ``matrices``."""
     rng = np.random.default_rng(0)
     tracker = Tracker(network, detector, "largest")  # type: ignore[arg-type]
     faces = []
@@ -95,7 +96,7 @@ def landmarks(faces: list[Face]) -> Array:
 
 
 def delay(signal: Array, truth: Array) -> float:
-    """Frames by which ``signal`` comes after ``truth``, to a hundredth of a frame."""
+    """Delay of ``signal`` relative to ``truth``, in hundredths of a frame."""
     steps = np.arange(-RATE / 4, RATE / 4, 0.01)
     frames = np.arange(len(truth))
     inner = frames[MEASURED][: -RATE // 4]
@@ -105,7 +106,7 @@ def delay(signal: Array, truth: Array) -> float:
 
 
 def measure(photo: Path, network: Reconstructor, detector: object) -> dict[str, dict[str, Array]]:
-    """strength -> row -> its figures."""
+    """The figures by strength and row of the table."""
     image, place = still(photo, detector)
 
     def under(matrix: Array) -> Array:
@@ -139,41 +140,31 @@ def _roll(points: Array) -> Array:
     return np.degrees(np.arctan2(across[:, 1], across[:, 0]))
 
 
-def table(results: list[dict[str, dict[str, Array]]]) -> str:
+def table(options: argparse.Namespace) -> Iterator[str]:
     """The mean over photos, as Markdown."""
-    lines = [
-        "| | " + " | ".join(STRENGTHS) + " |",
-        "|---|" + "--:|" * len(STRENGTHS),
-    ]
+    photos = options.photo or [PHOTOS / "hopper.jpg", PHOTOS / "astronaut.jpg"]
+    network = Reconstructor(options.weights, device=options.device)
+    detector = create_detector("centerface", options.device)
+    results = [measure(photo, network, detector) for photo in photos]
 
-    def row(title: str, cell: Callable[[Array], str], key: str) -> None:
-        means = [np.mean([r[s][key] for r in results], 0) for s in STRENGTHS]
-        lines.append(f"| {title} | " + " | ".join(cell(m) for m in means) + " |")
+    def cells(key: str, figure: int, decimals: int = 2) -> Iterator[str]:
+        for strength in STRENGTHS:
+            yield f"{np.mean([r[strength][key][figure] for r in results]):.{decimals}f}"
 
-    row("still: jitter of landmarks, px", lambda m: f"{m[0]:.3f}", "still")
-    row("still: jitter of yaw, pitch, roll, degrees", lambda m: f"{m[1]:.3f}", "still")
+    yield from head("", *STRENGTHS)
+    yield row("still: jitter of landmarks, px", *cells("still", 0, 3))
+    yield row("still: jitter of yaw, pitch, roll, degrees", *cells("still", 1, 3))
     for name in MOTIONS:
-        row(f"{name}: lag, frames", lambda m: f"{m[0]:.2f}", name)
-        row(f"{name}: reach", lambda m: f"{m[1]:.2f}", name)
-        row(f"{name}: error, px", lambda m: f"{m[2]:.2f}", name)
-    return "\n".join(lines)
+        for figure, title in enumerate(("lag, frames", "reach", "error, px")):
+            yield row(f"{name}: {title}", *cells(name, figure))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("--photo", type=Path, action="append", help="may be given several times")
     parser.add_argument("--weights")
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    photos = options.photo or [PHOTOS / "hopper.jpg", PHOTOS / "astronaut.jpg"]
-    try:
-        network = Reconstructor(options.weights, device=options.device)
-        detector = create_detector("centerface", options.device)
-        print(table([measure(photo, network, detector) for photo in photos]))
-    except SadrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return 0
+    return script.run(parser, table)
 
 
 if __name__ == "__main__":

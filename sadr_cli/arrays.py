@@ -7,11 +7,12 @@ and reads behind its tables for an unknown type of numbers.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError
+from sadr_cli.files import atomic_write
 from sadr_cli.folder import read_file
 
 _SMALL = 256 << 20  # bytes that any file may unpack to
@@ -99,6 +101,20 @@ def read_mat(path: Path, names: Sequence[str], struct_name: str = "") -> dict[st
     except Exception as error:  # also of zlib, struct and NumPy
         raise MissingDataError(f"{path} is damaged or no MATLAB file{_reason(error)}") from error
     return arrays
+
+
+def write_npz(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    root: Path | None = None,
+    compressed: bool = False,
+) -> None:
+    """Write ``arrays`` as an ``.npz``, completely or not at all; ``root`` as in atomic_write."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed if compressed else np.savez
+    save(buffer, **arrays)
+    atomic_write(path, buffer.getbuffer(), root=root)
 
 
 def _reason(error: Exception) -> str:

@@ -84,7 +84,7 @@ def test_an_annotation_is_read(annotation, compress):
         ("text", "pt3d_68 must be real numbers"),
         ({"a": 1.0}, "pt3d_68 must be real numbers"),
         (np.full((3, 68), 1j), "pt3d_68 must be real numbers"),
-        (np.full((3, 68), np.inf), "pt3d_68 holds values that are not finite"),
+        (np.full((3, 68), np.inf), "pt3d_68 contains values that are not finite"),
         (np.zeros((3, 0)), r"pt3d_68 must be \(3, 68\)"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Two faces compared: one laid onto the other, and how far apart their surfaces are."""
+"""Compares two faces: aligns one to the other and measures the distance of their surfaces."""

@@ -1,9 +1,9 @@
-"""One surface laid onto another, and the distance of every vertex."""
+"""Alignment of one surface to another, and the distance of every vertex."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from sadr_cli.compare.load import Shape
 from sadr_cli.documents import rounded
 from sadr_cli.errors import InputError
-from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface
+from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, tangent_step
 from sadr_cli.pose import similarity, transform
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.writers.mesh import FOREIGN
 
 _Fit = tuple[float, NDArray[np.float64], NDArray[np.float64]]
-_ROUNDS = 30  # of closest points with a scale of their own
-_THIN, _FINE = 300, 2000  # points that look for the first placement, and that settle in it
-_CORNERS = 3000  # vertices of the reference that they are laid onto
-_TRIAL_ROUNDS, _BEST = 8, 3  # rounds of each first placement; how many of them are followed up
-_REACH = 0.25  # of a surface's size: pairs further apart do not draw on each other
-_LOST = 0.2  # of its size, mean distance at which two surfaces were not brought together
+_ROUNDS = 30  # of ICP with scale
+_THIN, _FINE = 300, 2000  # points of the search for an initial alignment, and of its refinement
+_CORNERS = 3000  # vertices of the reference in that search
+_TRIAL_ROUNDS, _BEST = 8, 3  # ICP rounds of each initial alignment; how many of them are refined
+_REACH = 0.25  # largest distance of a pair, as a share of the reference's size
+_LOST = 0.2  # of the reference's size: median distance from which the alignment has failed
 _ODD_SIZE = 2.5  # ratio of sizes that no two heads have
 _GROWTHS = (1.0, 0.8, 0.65)  # of the ratio of sizes: a face may be compared with a whole head
 
@@ -32,9 +32,9 @@ _GROWTHS = (1.0, 0.8, 0.65)  # of the ratio of sizes: a face may be compared wit
 class Comparison:
     """``a`` against the reference ``b``.
 
-    points: (V, 3) vertices of ``a`` laid onto ``b``. distance: (V,) millimetres from there to
-    ``b``, NaN where ``b`` has no surface, beyond its rim. signed: (V,) its part along the normal of
-    ``b``, negative inside. method: ``points`` where vertex k is one point of both faces, else
+    points: (V, 3) vertices of ``a`` aligned to ``b``. distance: (V,) millimetres from there to
+    ``b``, NaN beyond the boundary of ``b``. signed: (V,) its component along the normal of ``b``,
+    negative inside. method: ``points`` where vertex k is the same point of both faces, else
     ``surface``.
     scale, rotation, translation: b ~ scale rotation a + translation.
     """
@@ -51,14 +51,14 @@ class Comparison:
 
     @property
     def measure(self) -> float:
-        """Units of ``points`` in one millimetre of the distances: 1, but where a face of sadr grew
-        to another program's mesh its own millimetres count."""
+        """Units of ``points`` per millimetre of the distances: 1, except where a face of sadr was
+        scaled to another program's mesh; its own millimetres count then."""
         return self.scale if self.a.frame != FOREIGN and self.b.frame == FOREIGN else 1.0
 
     def figures(self) -> dict[str, float | int]:
-        """In millimetres mean, median, p95 and max of the distance; signed: its mean with sign.
+        """Mean, median, p95 and max of the distance, and the mean signed distance, millimetres.
 
-        points: vertices compared; beyond: those that lie past the rim of ``b``.
+        points: vertices compared; beyond: vertices beyond the boundary of ``b``.
         """
         there = np.isfinite(self.distance)
         d, s = self.distance[there], self.signed[there]
@@ -73,7 +73,7 @@ class Comparison:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Names, figures and the motion, as plain JSON types."""
+        """Names, figures and the transformation, as plain JSON types."""
         figures = {k: v if isinstance(v, int) else rounded(v, 4) for k, v in self.figures().items()}
         matrix = np.eye(4)
         matrix[:3, :3] = self.scale * self.rotation
@@ -92,11 +92,11 @@ class Comparison:
 def compare(
     a: Shape, b: Shape, *, with_scale: bool = False, align: bool = True, surface: bool = False
 ) -> Comparison:
-    """``a`` against the reference ``b``.
+    """Compare ``a`` with the reference ``b``.
 
-    with_scale: ``a`` may also be made larger or smaller, so that only form is compared.
-    align: False compares both where they are. surface: to the nearest surface, even where vertex
-    k is one point of both. InputError when the surfaces cannot be brought together.
+    with_scale: ``a`` is also scaled, so that only the form is compared. align: False compares both
+    in place. surface: measure to the nearest surface even where vertex k is the same point of
+    both. InputError when the surfaces cannot be aligned.
     """
     if a.same_topology(b) and not surface:
         fit = similarity(a.vertices, b.vertices, with_scale=with_scale) if align else _STAY
@@ -108,7 +108,7 @@ def compare(
     points = transform(a.vertices, *fit)
     nearest, normals, beyond = target.nearest_or_beyond(points)
     if beyond.all():
-        raise InputError(f"{a.name} and {b.name}: none of the surface lies over the other")
+        raise InputError(f"{a.name} and {b.name} do not overlap")
     found = _comparison(a, b, "surface", points, nearest, normals, fit)
     found.distance[beyond] = found.signed[beyond] = np.nan
     return found
@@ -123,18 +123,18 @@ def _comparison(
     apart = points - target
     distance = np.linalg.norm(apart, axis=1)
     signed = np.einsum("vk,vk->v", apart, normals)
-    if method == "surface":  # the nearest point may lie on an edge, between two normals
+    if method == "surface":  # the nearest point may be on an edge, between two normals
         signed = np.where(signed >= 0, distance, -distance)
     found = Comparison(a, b, method, points, distance, signed, *fit)
     return replace(found, distance=distance / found.measure, signed=signed / found.measure)
 
 
 def _align(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
-    """By landmarks where both have them, else by the best of all upright placements; then ICP."""
+    """Initial alignment by landmarks where both have them, else by search; then ICP."""
     if not with_scale and not 1 / _ODD_SIZE < a.size / b.size < _ODD_SIZE:
         raise InputError(
-            f"{a.name} is {a.size / b.size:.3g} times as large as {b.name}: give --units of the "
-            "mesh that is not in millimetres, or --scale"
+            f"{a.name} is {a.size / b.size:.3g} times as large as {b.name}: set --units for the "
+            "mesh that is not in millimetres, or use --scale"
         )
     if a.landmarks is not None and b.landmarks is not None:
         fit = similarity(a.landmarks, b.landmarks, with_scale=with_scale)
@@ -144,8 +144,8 @@ def _align(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
     apart = np.linalg.norm(target.nearest(moved) - moved, axis=1)
     if not np.median(apart) < _LOST * b.size:
         raise InputError(
-            f"{a.name} and {b.name} could not be laid onto each other: put 68 landmarks beside the "
-            "mesh, as NAME.txt with a line x y z each"
+            f"{a.name} and {b.name} could not be aligned: put the 68 landmarks beside the mesh as "
+            "NAME.txt, one line x y z each"
         )
     return similarity(a.vertices, moved, with_scale=with_scale)
 
@@ -153,10 +153,9 @@ def _align(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
 def _settle(
     start: NDArray[np.float64], target: Surface, reach: float, with_scale: bool
 ) -> NDArray[np.float64]:
-    """``start`` (P, 3) laid onto the surface by ICP.
+    """``start`` (P, 3) aligned to the surface by ICP.
 
-    With scale each point moves along the surface's normal alone: closest points would shrink one
-    surface onto the other.
+    With scale, ICP is point-to-plane: point-to-point would shrink one surface onto the other.
     """
     moved = icp_to_surface(start, target, reach=reach)
     if not with_scale:
@@ -168,32 +167,14 @@ def _settle(
         near = (np.linalg.norm(nearest - thin, axis=1) < reach) & ~beyond
         if near.sum() < 10:
             break
-        thin = _similarity_step(thin, thin[near], nearest[near], normals[near])
+        thin = tangent_step(thin, thin[near], nearest[near], normals[near], with_scale=True)
     return transform(moved, *similarity(first, thin))
 
 
-def _similarity_step(
-    points: NDArray[np.float64], source: Any, target: Any, normals: Any
-) -> NDArray[np.float64]:
-    """``points`` after the small similarity that takes ``source`` to the target's planes."""
-    center = source.mean(0)
-    arm = source - center
-    spread = float(np.sqrt((arm**2).sum(1).mean()))
-    equations = np.concatenate(
-        [np.cross(arm, normals) / spread, normals, (arm * normals).sum(1, keepdims=True) / spread],
-        1,
-    )
-    residual = ((target - source) * normals).sum(1)
-    x = np.linalg.lstsq(equations, residual, rcond=1e-6)[0]
-    turn, growth = x[:3] / spread, 1 + x[6] / spread
-    cross = np.array([[0, -turn[2], turn[1]], [turn[2], 0, -turn[0]], [-turn[1], turn[0], 0]])
-    u, _, vt = np.linalg.svd(np.eye(3) + cross)
-    return transform(points - center, growth, u @ vt, center + x[3:6])
-
-
 def _search(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
-    """The best of the 24 turns by right angles and some sizes, each followed by closest points."""
+    """The best of 24 axis-aligned rotations and some scales, each refined by ICP."""
     from scipy.spatial import cKDTree
+    from scipy.spatial.transform import Rotation
 
     center, goal = a.vertices.mean(0), b.vertices.mean(0)
     grows = {1.0}
@@ -203,7 +184,7 @@ def _search(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
     corners = b.vertices[:: max(len(b.vertices) // _CORNERS, 1)]
     tree = cKDTree(corners)
     trials = []
-    for turn, grow in product(_right_angles(), sorted(grows)):
+    for turn, grow in product(Rotation.create_group("O").as_matrix(), sorted(grows)):
         moved = transform(thin - center, grow, turn, goal)
         for _ in range(_TRIAL_ROUNDS):
             near = corners[tree.query(moved)[1]]
@@ -221,16 +202,5 @@ def _search(a: Shape, b: Shape, target: Surface, with_scale: bool) -> _Fit:
 
 
 def _nearer(distances: NDArray[np.float64]) -> float:
-    """Mean of the smaller nine tenths: hair and rims do not decide."""
+    """Mean of the smallest 90 %: robust to hair and boundaries."""
     return float(np.sort(distances)[: int(0.9 * len(distances)) + 1].mean())
-
-
-def _right_angles() -> list[NDArray[np.float64]]:
-    """The 24 rotations that take axes to axes, none first."""
-    found = []
-    for order in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            matrix = np.eye(3)[list(order)] * np.array(signs)[:, None]
-            if np.linalg.det(matrix) > 0:
-                found.append(matrix)
-    return found

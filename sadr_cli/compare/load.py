@@ -1,4 +1,4 @@
-"""What ``sadr compare`` compares: faces of runs and meshes of any program, in millimetres."""
+"""The inputs of ``sadr compare``: faces of runs and meshes of any program, in millimetres."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _METRES = (".glb", ".gltf")  # glTF prescribes them
 class Shape:
     """A surface to compare.
 
-    vertices: (V, 3) in millimetres; triangles: (T, 3). frame: ``canonical`` for faces of sadr,
-    which are in millimetres of the model's mean head; ``file`` for meshes of other programs.
-    landmarks: (68, 3) in 300-W order, or None. unit: millimetres in one unit of its file.
+    vertices: (V, 3) in millimetres; triangles: (T, 3). frame: ``canonical`` for faces of sadr, in
+    millimetres of the model's mean head; ``file`` for meshes of other programs.
+    landmarks: (68, 3) in 300-W order, or None. unit: millimetres per unit of its file.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Shape:
         return float(np.sqrt(((self.vertices - self.vertices.mean(0)) ** 2).sum(1).mean()))
 
     def same_topology(self, other: Shape) -> bool:
-        """Whether vertex k is one point of the face in both."""
+        """Whether vertex k is the same point of the face in both."""
         return len(self.vertices) == len(other.vertices) and np.array_equal(
             self.triangles, other.triangles
         )
@@ -54,7 +54,7 @@ class Shape:
 def find(text: str) -> list[FaceSource]:
     """The faces that an argument names: a mesh, a face of a run as ``RUN/NAME``, or a run folder.
 
-    UsageError when there is no such thing.
+    UsageError when there is none.
     """
     record = Path(f"{text}.json")
     if record.is_file() and not Path(text).is_file():
@@ -69,16 +69,16 @@ def find(text: str) -> list[FaceSource]:
 
 
 def pairs(a: str, b: str) -> Iterator[tuple[FaceSource, FaceSource]]:
-    """What is compared with what: two runs face by face, by name; else each face with the one.
+    """The pairs to compare: faces of the same name in two runs, or each face of ``a`` with ``b``.
 
-    UsageError when neither side is one face and no name is in both.
+    UsageError when neither side is one face and they have no name in common.
     """
     first, second = find(a), find(b)
     if len(second) == 1:
         yield from ((face, second[0]) for face in first)
         return
     if len(first) == 1:
-        raise UsageError(f"{b} holds {len(second)} faces: give the reference as {b}/NAME")
+        raise UsageError(f"{b} has {len(second)} faces: name the reference as {b}/NAME")
     by_name = {face.path.stem: face for face in second}
     both = [face for face in first if face.path.stem in by_name]
     if not both:
@@ -89,7 +89,7 @@ def pairs(a: str, b: str) -> Iterator[tuple[FaceSource, FaceSource]]:
 def load_shape(source: FaceSource, uv: UVLayout, units: str | None = None) -> Shape:
     """Read a face or mesh; InputError says what is wrong.
 
-    units: of meshes of other programs, a key of :data:`UNITS`; None: metres in glTF, else
+    units: of meshes of other programs, a key of :data:`UNITS`; None: metres for glTF, else
     millimetres.
     """
     subject = load_subject(source, uv)
@@ -113,7 +113,7 @@ def _foreign(subject: Subject, units: str | None) -> Shape:
 
 
 def _merged(shape: Shape) -> Shape:
-    """One vertex where an STL, or a mesh with seams, has several."""
+    """Merge the vertices that an STL or a mesh with seams has several times."""
     vertices, index = np.unique(shape.vertices, axis=0, return_inverse=True)
     if len(vertices) == len(shape.vertices):
         return shape
@@ -124,7 +124,7 @@ def _merged(shape: Shape) -> Shape:
 
 
 def _canonical(subject: Subject, uv: UVLayout) -> NDArray[np.float64]:
-    """The face without its pose, millimetres of the mean head."""
+    """The face without its pose, in millimetres of the mean head."""
     mesh, record = subject.mesh, subject.record
     if subject.face is not None:
         return np.asarray(subject.face.shape, np.float64) * MM_PER_UNIT
@@ -136,8 +136,8 @@ def _canonical(subject: Subject, uv: UVLayout) -> NDArray[np.float64]:
         mean = uv.mean_shape.astype(np.float64) * MM_PER_UNIT
         return transform(mesh.vertices, *similarity(mesh.vertices, mean))
     raise InputError(
-        f"{subject.path}: is in photo pixels, and its JSON file, which knows the scale, is not "
-        "beside it"
+        f"{subject.path} is in photo pixels, and its JSON file, which has the scale, is not beside "
+        "it"
     )
 
 
@@ -152,7 +152,7 @@ def _without_pose(mesh: MeshFile, record: dict[str, Any]) -> NDArray[np.float64]
 
 
 def _landmark_index(subject: Subject, uv: UVLayout) -> NDArray[Any] | None:
-    """(68,) vertices of the landmarks, where they are known."""
+    """(68,) vertices of the landmarks, or None where they are unknown."""
     mesh = subject.mesh
     if len(mesh.vertices) == uv.vertex_count:
         return uv.landmark_indices

@@ -1,4 +1,4 @@
-"""A comparison as files: a coloured mesh, or a table of every vertex."""
+"""A comparison as a file: a coloured mesh, or a table of all vertices."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from sadr_cli.writers import create_writer
 from sadr_cli.writers.mesh import Mesh
 
 SUFFIXES = (".glb", ".ply", ".obj", ".usdz", ".csv")
-# From inside of the reference over none to outside: blue, white, red; grey: nothing to compare.
+# Blue: inside the reference, white: on it, red: outside, grey: beyond its boundary.
 _BLUE, _WHITE, _RED, _GREY = (33, 82, 165), (247, 247, 247), (178, 24, 43), (120, 120, 120)
-_RIM = 0.5  # millimetres, the least distance that the colours end at
+_LEAST_REACH = 0.5  # millimetres
 
 
 def check_out(path: Path) -> None:
-    """UsageError for a suffix that cannot hold a comparison."""
+    """UsageError for the suffix of a format that comparisons cannot be written in."""
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(s[1:] for s in SUFFIXES)
         raise UsageError(f"--out {path}: the suffix must be one of {known}")
 
 
 def write_comparison(path: Path, found: Comparison, reach: float | None = None) -> float:
-    """Write the mesh of ``a`` laid onto ``b``, coloured by signed distance, or a table of it.
+    """Write ``a`` aligned to ``b`` as a mesh coloured by signed distance, or as a table.
 
-    reach: the distance in millimetres of the full colours; None: the 95th percentile of the
-    signed distances' size.
-    Returns it. OutputError when the file cannot be written.
+    reach: the distance in millimetres at which colours saturate; None: the 95th percentile of
+    the absolute signed distance. Returns it. OutputError when the file cannot be written.
     """
     check_out(path)
     make_folder(path.parent)
     if reach is None:
-        reach = max(float(np.nanpercentile(np.abs(found.signed), 95)), _RIM)
+        reach = max(float(np.nanpercentile(np.abs(found.signed), 95)), _LEAST_REACH)
     if path.suffix.lower() == ".csv":
         atomic_write(path, _table(found).encode())
         return reach
@@ -61,7 +60,7 @@ def colors(signed: NDArray[np.float64], reach: float) -> NDArray[np.uint8]:
 
 
 def _table(found: Comparison) -> str:
-    """A row a vertex, laid onto ``b``, in millimetres as the figures are."""
+    """CSV: one row per vertex of ``a`` aligned to ``b``, in millimetres."""
     head = "vertex,x_mm,y_mm,z_mm,distance_mm,signed_mm"
     rows = [
         f"{k},{x:.4f},{y:.4f},{z:.4f}," + (f"{d:.4f},{s:.4f}" if np.isfinite(d) else ",")

@@ -1,9 +1,8 @@
-"""The network over a benchmark: decoded in threads, batched, kept part by part, resumable."""
+"""Run the network over a benchmark: decoded in threads, batched, cached in parts, resumable."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,26 +14,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import write_npz
 from sadr_cli.crop import box_iou, crop_from_landmarks, extract_crop, points_box
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_image
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.faces import Crop, Detection
-from sadr_cli.files import atomic_write
 from sadr_cli.folder import open_file
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.render.contour import contour_landmarks
 
-PART = 64  # images a part: what an interruption costs at most
-MIN_OVERLAP = 0.3  # intersection over union with the true box that makes a detection this face
-CONTENT = 4  # counts up when what a part holds changes
+PART = 64  # images per part: at most these are computed again after an interruption
+MIN_OVERLAP = 0.3  # least IoU of a detection with the true box
+CONTENT = 4  # increased whenever the content of a part changes
 NO_FACE = "the detector found no face at the true one"
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One image, ready for the network; ``reason`` says why it is not."""
+    """One image, ready for the network; ``reason``: why it cannot be processed."""
 
     index: int
     image: NDArray[np.uint8] | None = None
@@ -56,33 +55,40 @@ def predict(
 ) -> Predictions:
     """Faces of all images of ``benchmark``.
 
-    cache: folder for the parts; a later call with the same weights, images and crops goes on
-        where this one stopped, and a finished one is read back. Changed pictures run again.
+    cache: folder of the parts; a later call with the same weights, images and crops reads those
+        that are finished and computes the rest. Parts with changed images are computed again.
     detector: None crops around the true landmarks (the paper's setting); with a detector, its
-        face nearest to the true one is cropped by its calibration and once more from the
-        landmarks of the first pass; the more confident face counts, as in `sadr reconstruct`.
-        A face it misses is a miss.
+        detection nearest to the true face is cropped by its calibration and again from the
+        landmarks of the first pass; the more confident face is kept, as in `sadr reconstruct`.
+        Where it finds none, the face is missing.
     dense: keep all vertices, 0.5 MB per face.
     """
-    key = _key(benchmark, network, detector, dense)
+    crops = "truth" if detector is None else detector.name
+    key = cache_key(
+        network,
+        images=benchmark.list_sha256,
+        folder=str(benchmark.folder.resolve()),
+        truth=benchmark.truth_sha256,
+        crop=crops,
+        dense=dense,
+        part=PART,
+        content=CONTENT,
+    )
     folder, out = cache / key, cache.parent
     starts = range(0, len(benchmark), PART)
     paths = {start: folder / f"part-{start:06d}.npz" for start in starts}
     parts: dict[int, dict[str, NDArray[Any]]] = {}
     stamps = np.array([_stamp(path) for path in benchmark.images])
     for start, path in paths.items():
-        part = _read_part(path, out)
+        part = read_cached(path, out)
         if part is not None and np.array_equal(part["stamp"], stamps[start : start + PART]):
             parts[start] = part
             progress(len(part["reason"]))
     todo = [start for start in starts if start not in parts]
-    worker = _Worker(benchmark, network, detector, allow_missing)
-    for start, jobs in worker.prepare(todo):
+    for start, jobs in _Reader(benchmark, network, detector, allow_missing).parts(todo):
         part = _run_part(jobs, network, detector is not None, dense)
         part["stamp"] = stamps[start : start + PART]
-        buffer = io.BytesIO()
-        np.savez(buffer, **part)  # type: ignore[arg-type]
-        atomic_write(paths[start], buffer.getbuffer(), root=out)
+        write_npz(paths[start], part, root=out)
         parts[start] = part
         progress(len(jobs))
     merged = {name: _join([parts[start] for start in starts], name) for name in list(parts[0])}
@@ -92,7 +98,10 @@ def predict(
         for name, reason in zip(benchmark.names, merged.pop("reason"), strict=True)
         if reason
     }
-    _write_predictions(cache.parent / "predictions.npz", benchmark, merged)
+    # The documented npz, for ``--predictions`` and ``--compare``.
+    small = {key: value for key, value in merged.items() if key != "vertices"}
+    names = np.array(benchmark.names)
+    write_npz(out / "predictions.npz", {"name": names, **small}, compressed=True)
     return Predictions(
         landmarks=merged["landmarks"].astype(float),
         rotation=merged["rotation"].astype(float),
@@ -100,26 +109,20 @@ def predict(
         landmarks_p=merged["landmarks_p"].astype(float),
         landmarks_contour=merged["landmarks_contour"].astype(float),
         reasons=reasons,
-        details={"crop": "truth" if detector is None else f"detector {detector.name}"},
+        details={"crop": crops if detector is None else f"detector {crops}"},
     )
 
 
-class _Worker:
-    """Reads, detects and crops in threads, a part ahead of the network."""
+@dataclass(frozen=True)
+class _Reader:
+    """Reads, detects and crops in threads, one part ahead of the network."""
 
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        network: FaceReconstructor,
-        detector: FaceDetector | None,
-        allow_missing: bool,
-    ) -> None:
-        self.benchmark = benchmark
-        self.network = network
-        self.detector = detector
-        self.allow_missing = allow_missing
+    benchmark: Benchmark
+    network: FaceReconstructor
+    detector: FaceDetector | None
+    allow_missing: bool
 
-    def prepare(self, starts: list[int]) -> Iterator[tuple[int, list[_Job]]]:
+    def parts(self, starts: list[int]) -> Iterator[tuple[int, list[_Job]]]:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             queue: list[tuple[int, list[Future[_Job]]]] = []
             try:
@@ -153,12 +156,12 @@ class _Worker:
                 raise InputError(f"{error}; {MISSING_HINT}") from error
             return _Job(index, reason=str(error))
         pixels = extract_crop(image, crop, self.network.crop_resolution)
-        # The photo itself is needed again only for the second pass.
+        # The image itself is needed again only for the second pass.
         return _Job(index, image if self.detector is not None else None, pixels, crop, found)
 
 
 def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Detection | None:
-    """The detection whose box meets that of the true landmarks best, if it does at all."""
+    """The detection that overlaps the box of the true landmarks best, if any does enough."""
 
     def overlap(detection: Detection) -> float:
         return box_iou(detection.box, points_box(truth))
@@ -217,30 +220,30 @@ def _run_part(
     return out
 
 
-def _key(
-    benchmark: Benchmark, network: FaceReconstructor, detector: FaceDetector | None, dense: bool
-) -> str:
-    """Folder name that changes with anything that changes the predictions."""
-    sha = network.info.sha256
-    if not sha:
-        raise UsageError("the weights have no checksum: results could not be told apart")
+def cache_key(network: FaceReconstructor, **inputs: Any) -> str:
+    """A name in the cache for what ``network`` computes from ``inputs`` (JSON values)."""
+    if not network.info.sha256:
+        raise UsageError("the weights have no checksum, so cached results cannot be identified")
     what = {
-        "weights": sha,
+        "weights": network.info.sha256,
         "alignment": str(getattr(network, "alignment", "")),
         "flip": bool(getattr(network, "flip", False)),
-        "images": benchmark.list_sha256,
-        "folder": str(benchmark.folder.resolve()),
-        "truth": benchmark.truth_sha256,
-        "crop": "truth" if detector is None else detector.name,
-        "dense": dense,
-        "part": PART,
-        "content": CONTENT,
+        **inputs,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def read_cached(path: Path, root: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a cache file below ``root``; None where it is missing or damaged."""
+    try:
+        with open_file(path, root) as opened, np.load(opened, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception:  # damaged files raise many types
+        return None
+
+
 def _join(parts: list[dict[str, NDArray[Any]]], name: str) -> NDArray[Any]:
-    """One array of all parts. Each part's own is let go on the way: vertices are gigabytes."""
+    """One array of all parts. Frees each part's own on the way: vertices take gigabytes."""
     dtype = np.result_type(*(part[name] for part in parts))
     total = sum(len(part[name]) for part in parts)
     out = np.empty((total, *parts[0][name].shape[1:]), dtype)
@@ -253,7 +256,7 @@ def _join(parts: list[dict[str, NDArray[Any]]], name: str) -> NDArray[Any]:
 
 
 def _stamp(path: Path | None) -> tuple[int, int]:
-    """Size and time of a picture: when they change, its part is computed anew."""
+    """Size and modification time of an image: when they change, its part is computed again."""
     try:
         if path is not None:
             status = path.stat()
@@ -261,21 +264,3 @@ def _stamp(path: Path | None) -> tuple[int, int]:
     except OSError:
         pass
     return -1, -1
-
-
-def _read_part(path: Path, root: Path) -> dict[str, NDArray[Any]] | None:
-    try:
-        with open_file(path, root) as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        return None
-    except Exception:  # damaged by a disk error: compute it again
-        return None
-
-
-def _write_predictions(path: Path, benchmark: Benchmark, arrays: dict[str, NDArray[Any]]) -> None:
-    """The landmarks and poses as the documented npz, for ``--predictions`` and ``--compare``."""
-    buffer = io.BytesIO()
-    small = {key: value for key, value in arrays.items() if key != "vertices"}
-    np.savez_compressed(buffer, name=np.array(benchmark.names), **small)  # type: ignore[arg-type]
-    atomic_write(path, buffer.getbuffer())

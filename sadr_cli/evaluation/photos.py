@@ -1,10 +1,10 @@
-"""Protocols over photos with true landmarks: truth, then network or predictions, then scores."""
+"""Protocols over photos with ground-truth landmarks: load the truth, predict, score."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,34 @@ from sadr_cli.files import check_writable
 from sadr_cli.protocols import FaceReconstructor
 from sadr_cli.version import __version__
 
-_Set = tuple[str, Predictions, dict[str, Any]]  # label, faces, what is known of the method
+_Set = tuple[str, Predictions, dict[str, Any]]  # label, faces, description of the method
 
 
 class PhotoProtocol(Protocol[B]):
-    """A benchmark of photos. What it adds to a protocol: how truth is read and scored."""
+    """A benchmark of photos: a protocol that also defines how truth is read and scored."""
 
     @abstractmethod
-    def load(
-        self,
-        data: Path | None = None,
-        *,
-        origin: int = 0,
-        allow_missing: bool = False,
-        need_images: bool = True,
-        name: str = "",
-    ) -> B:
-        """The truth in the folder ``data``, or in SADR_DATA; ``name``: of any other folder."""
+    def load(self, folder: Path | None, settings: Settings) -> B:
+        """The ground truth in ``folder``; None: in the benchmark's folder in SADR_DATA."""
 
     @abstractmethod
     def score(
         self,
         benchmark: B,
         predictions: Predictions,
+        settings: Settings,
         *,
         dense_truth: DenseTruth | None = None,
-        align: str = "procrustes",
-        jaw: str = "surface",
         progress: Callable[[int], None] = lambda n: None,
     ) -> Scores:
-        """All measures that truth and predictions allow; the others named with their reason."""
+        """All measures that truth and predictions allow, and the reasons for the others."""
 
     def run(self, settings: Settings, tools: Tools) -> Report[B]:
-        benchmark = self._load(settings)
+        if settings.target == self.name:
+            benchmark = self.load(settings.data, settings)
+        else:
+            folder = Path(settings.target)
+            benchmark = replace(self.load(folder, settings), name=folder.name)
         needs_network = not settings.given or settings.occlusion or settings.bfm_uv is not None
         network = tools.network() if needs_network else None
         truth = _dense_truth(settings, network)
@@ -60,18 +55,12 @@ class PhotoProtocol(Protocol[B]):
             sets = _read_predictions(settings, benchmark)
         else:
             assert network is not None
-            check_writable(settings.out)  # before the long part
+            check_writable(settings.out)  # before the network runs
             sets = [_predict(settings, benchmark, network, truth is not None, tools)]
         entries = []
         for label, found, method in sets:
-            scores = self.score(
-                benchmark,
-                found,
-                dense_truth=truth,
-                align=settings.align,
-                jaw=settings.jaw,
-                progress=tools.counter("Dense truth", len(benchmark)),
-            )
+            advance = tools.counter("Dense truth", len(benchmark))
+            scores = self.score(benchmark, found, settings, dense_truth=truth, progress=advance)
             entries.append(Entry(label, found, scores, method))
         choices: dict[str, Any] = {}
         if truth is not None:
@@ -100,21 +89,11 @@ class PhotoProtocol(Protocol[B]):
             }
         return Report(self, benchmark, tuple(entries), __version__, comparison, extras, choices)
 
-    def _load(self, settings: Settings) -> B:
-        named = settings.target == self.name
-        folder = settings.data if named else Path(settings.target)
-        return self.load(
-            folder,
-            origin=settings.pts_origin,
-            allow_missing=settings.allow_missing,
-            need_images=not settings.given,
-            name=self.name if named or folder is None else folder.name,
-        )
 
-
-def weights_info(network: FaceReconstructor) -> dict[str, Any]:
-    """What is known of the weights, for the report."""
-    return {key: value for key, value in asdict(network.info).items() if value}
+def described(network: FaceReconstructor) -> dict[str, Any]:
+    """The network as the method of an entry, with all that is known of its weights."""
+    weights = {key: value for key, value in asdict(network.info).items() if value}
+    return {"kind": "network", "weights": weights}
 
 
 def _read_predictions(settings: Settings, benchmark: Any) -> list[_Set]:
@@ -133,7 +112,7 @@ def _read_predictions(settings: Settings, benchmark: Any) -> list[_Set]:
 
 
 def _label(path: Path) -> str:
-    """A short name of a prediction set: that of its run where ``sadr evaluate`` wrote it."""
+    """A short name of a prediction set; of those that ``sadr evaluate`` wrote, its folder's."""
     if path.name == "predictions.npz":
         return path.resolve().parent.name
     return path.name if path.is_dir() else path.stem
@@ -158,7 +137,7 @@ def _predict(
         raise NothingToDoError(f"no face was found in any of the {len(benchmark)} images")
     label = f"sadr {network.info.name}"
     label = label if detector is None else f"{label}, {detector.name} crop"
-    return label, found, {"kind": "network", "weights": weights_info(network)}
+    return label, found, described(network)
 
 
 def _dense_truth(settings: Settings, network: FaceReconstructor | None) -> DenseTruth | None:
@@ -169,13 +148,14 @@ def _dense_truth(settings: Settings, network: FaceReconstructor | None) -> Dense
     path = settings.face_model
     if path.suffix.lower() == ".mat":
         if settings.bfm_uv is None:
-            raise UsageError("a BFM .mat needs its UV coordinates: add --bfm-uv BFM_UV.mat")
+            raise UsageError("a BFM .mat requires its UV coordinates: add --bfm-uv BFM_UV.mat")
         assert network is not None
         check_writable(settings.out)
         path = convert_bfm(path, settings.bfm_uv, network.uv, settings.out / "face_model.npz")
     truth = load_dense_truth(path, settings.y_flip)
     if network is not None and (network.uv.mask != truth.model.layout.mask).any():
         raise MissingDataError(
-            f"{path} has another UV layout than the weights: convert it with these weights"
+            f"the UV layout of {path} differs from that of the weights: convert the face model "
+            "with these weights"
         )
     return truth

@@ -1,8 +1,7 @@
-"""One evaluation from beginning to end; the files of its report are written by the caller."""
+"""Run one evaluation; the caller writes the files of its report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,30 @@ from sadr_cli.protocols import FaceDetector, FaceReconstructor
 def evaluate(
     settings: Settings, progress: Progress = lambda stage, done, total: None
 ) -> Report[Any]:
-    """Run what ``settings`` ask for."""
+    """Run the evaluation that ``settings`` describe."""
     check_settings(settings)
     protocol = find_protocol(settings)
     for option, reason in protocol.refused.items():
         if getattr(settings, option) != getattr(Settings, option):
             raise UsageError(reason)
-    tools = Tools(cache(lambda: make_network(settings)), make_detector(settings), progress)
-    return protocol.run(settings, tools)
+    network, detector = (
+        cache(lambda: make_network(settings)),
+        cache(lambda: make_detector(settings)),
+    )
+    return protocol.run(settings, Tools(network, detector, progress))
 
 
 def find_protocol(settings: Settings) -> Protocol[Any]:
-    """The benchmark of that name, or the one that can read the folder."""
+    """The benchmark that ``target`` names, or the one that can read the folder ``target``."""
     if settings.target in benchmarks.NAMES:
         return benchmarks.get(settings.target)
     names = ", ".join(benchmarks.NAMES)
     if settings.data is not None:
-        raise UsageError(f"--data goes with {names}; a folder is named itself")
+        raise UsageError(f"--data requires a benchmark name ({names}); it cannot be combined "
+                         "with a folder")  # fmt: skip
     path = Path(settings.target)
     if not path.exists():
-        raise MissingDataError(f"{path} is neither {names} nor a folder")
+        raise MissingDataError(f"{path} is neither a benchmark ({names}) nor a folder")
     return benchmarks.reading(path)
 
 
@@ -51,13 +54,7 @@ def make_network(settings: Settings) -> FaceReconstructor:
     )
 
 
-def make_detector(settings: Settings) -> Callable[[], FaceDetector]:
-    """The detector on demand: made at the first call, the same one afterwards."""
+def make_detector(settings: Settings) -> FaceDetector:
+    from sadr_cli.detection import create_detector
 
-    @cache
-    def detector() -> FaceDetector:
-        from sadr_cli.detection import create_detector
-
-        return create_detector(settings.detector)
-
-    return detector
+    return create_detector(settings.detector)

@@ -1,4 +1,4 @@
-"""What a user chose for one evaluation, and the network and detector it runs with."""
+"""The settings of one evaluation, and the network and detector it runs with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user chose; see ``sadr evaluate --help``."""
+    """The options of ``sadr evaluate``; see its ``--help``."""
 
     target: str
     data: Path | None = None
@@ -42,12 +42,12 @@ class Settings:
         return self.compare or ((self.predictions,) if self.predictions else ())
 
 
-Progress = Callable[[str, int, int], None]  # stage, done in it, total
+Progress = Callable[[str, int, int], None]  # stage, items done, total items
 
 
 @dataclass(frozen=True)
 class Tools:
-    """Network and detector, made when first asked for, and where progress goes."""
+    """Network and detector, created on first use, and the observer of progress."""
 
     network: Callable[[], FaceReconstructor]
     detector: Callable[[], FaceDetector]
@@ -66,7 +66,7 @@ class Tools:
 
 
 def check_settings(settings: Settings) -> None:
-    """UsageError for options that are wrong or contradict each other."""
+    """UsageError for options that are invalid or contradict each other."""
     choices = {
         "crop": ("truth", "detector"),
         "align": ("procrustes", "icp"),
@@ -81,10 +81,10 @@ def check_settings(settings: Settings) -> None:
     if settings.predictions and settings.compare:
         raise UsageError("--predictions and --compare exclude each other")
     if settings.bfm_uv and not settings.face_model:
-        raise UsageError("--bfm-uv goes with --face-model BFM.mat")
+        raise UsageError("--bfm-uv requires --face-model BFM.mat")
     if settings.pts_origin not in (0, 1):
         raise UsageError(f"--pts-origin takes 0 or 1, not {settings.pts_origin}")
     if settings.align == "icp" and settings.face_model is not None:
         from sadr_cli.open3d_import import import_open3d
 
-        import_open3d("ICP")  # now rather than after the network has run
+        import_open3d("ICP")  # fail before the network runs

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
-import pytest
 import typer
 
 from sadr_cli.cli import app
 from sadr_cli.training.config import VARIANTS
 from sadr_cli.training.settings import resolve
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "ablation.py"
 
-
-@pytest.fixture
-def script(monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmark_ablation", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_variant_runs_once_and_stands_beside_the_paper(
-    script, tmp_path, monkeypatch, capsys
+def test_every_variant_runs_once_and_is_compared_with_the_paper(
+    load_script, tmp_path, monkeypatch, capsys
 ) -> None:
+    script = load_script("ablation")
     calls = []
     group = typer.main.get_command(app)
 

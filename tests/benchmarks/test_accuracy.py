@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from evaluation_data import (
     FakeNetwork,
@@ -19,17 +16,11 @@ from evaluation_data import (
 from sadr_cli.evaluation import run
 from sadr_cli.faces import Detection
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "evaluate.py"
 FACES = true_faces()
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("benchmark_evaluate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
+def script(monkeypatch, load_script):
     class Everywhere:
         name = "everywhere"
 
@@ -37,16 +28,11 @@ def script(monkeypatch):
             return [Detection(face.box) for face in FACES]
 
     monkeypatch.setattr(run, "make_network", lambda settings: FakeNetwork(FACES))
-    monkeypatch.setattr(run, "make_detector", lambda settings: Everywhere)
-    return module
+    monkeypatch.setattr(run, "make_detector", lambda settings: Everywhere())
+    return load_script("evaluate")
 
 
-def rows_of(text: str) -> dict[str, list[str]]:
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    return {cells[0]: cells[1:] for cells in lines}
-
-
-def test_one_summary_has_every_figure(tmp_path, script, capsys, monkeypatch):
+def test_one_summary_has_every_figure(tmp_path, script, rows_of, capsys, monkeypatch):
     monkeypatch.setenv("SADR_DATA", str(tmp_path))
     write_aflw2000(tmp_path / "AFLW2000-3D")
     (tmp_path / "300W").mkdir()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation_data import FakeNetwork, name_of, true_faces, write_aflw2000, write_image, write_pts
-from shell import ROOT
 
 from sadr_cli.evaluation import run
 from sadr_cli.evaluation.measures.metrics import nme_2d
@@ -18,14 +15,8 @@ FACES = true_faces()
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(
-        "compare_3ddfa_v2", ROOT / "benchmarks" / "compare_3ddfa_v2.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "compare_3ddfa_v2", module)  # its dataclass asks for it
-    spec.loader.exec_module(module)
+def script(monkeypatch, load_script):
+    module = load_script("compare_3ddfa_v2")
     network = FakeNetwork(FACES)
     monkeypatch.setattr(run, "make_network", lambda settings: network)
     monkeypatch.setattr(module, "make_network", lambda settings: network)
@@ -70,12 +61,7 @@ def write_basis(folder: Path, mean: np.ndarray) -> Path:
     return folder / "basis.npz"
 
 
-def rows_of(text: str) -> dict[str, list[str]]:
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    return {cells[0]: cells[1:] for cells in lines}
-
-
-def test_both_networks_by_every_protocol(tmp_path, script, capsys):
+def test_both_networks_by_every_protocol(tmp_path, script, rows_of, capsys):
     pytest.importorskip("onnxruntime")
     data = tmp_path / "AFLW2000-3D"
     write_aflw2000(data)
@@ -115,7 +101,7 @@ def test_what_is_wrong_is_said(tmp_path, script, capsys):
         script.main(["--onnx", str(onnx), "--basis", str(basis)])
     arguments = ["--aflw2000", str(tmp_path)]
     assert script.main(["--onnx", str(onnx), "--basis", str(basis), *arguments]) == 5
-    assert "net.onnx is no ONNX network" in capsys.readouterr().err
+    assert "net.onnx is not an ONNX network" in capsys.readouterr().err
     np.savez(tmp_path / "other.npz", param_mean=np.zeros(3))
     bad = ["--basis", str(tmp_path / "other.npz")]
     assert script.main(["--onnx", str(onnx), *bad, *arguments]) == 5

@@ -271,7 +271,7 @@ def test_300w(tmp_path, header):
         (["aflw2000"], ExitCode.MISSING, "get AFLW2000-3D"),
         (["300w"], ExitCode.MISSING, "get 300-W"),
         (["florence"], ExitCode.MISSING, "Florence 2D/3D"),
-        (["florence", "--predictions", "p"], ExitCode.USAGE, "does not go with florence"),
+        (["florence", "--predictions", "p"], ExitCode.USAGE, "does not apply to florence"),
         (["/no/such/folder"], ExitCode.MISSING, "/no/such/folder is neither"),
         (["aflw2000", "--data", "DATA", "--compare", "a.npz", "a.npz"], ExitCode.MISSING,
          "no predictions at a.npz"),
@@ -283,7 +283,7 @@ def test_300w(tmp_path, header):
         (["300w", "--data", "DATA", "--jaw", "x"], ExitCode.USAGE, "surface or contour"),
         (["aflw2000", "--data", "DATA", "--jaw", "contour"], ExitCode.USAGE, "truth in 2-D"),
         (["300w", "--data", "DATA", "--pts-origin", "2"], ExitCode.USAGE, "0 or 1"),
-        (["DATA", "--data", "DATA"], ExitCode.USAGE, "a folder is named itself"),
+        (["DATA", "--data", "DATA"], ExitCode.USAGE, "--data requires a benchmark"),
         (["aflw2000", "--data", "DATA", "--batch-size", "0"], ExitCode.USAGE, "--batch-size"),
         (["aflw2000", "--data", "DATA", "--predictions", "/none.npz"], ExitCode.MISSING,
          "no predictions at /none.npz"),
@@ -343,7 +343,7 @@ def test_a_detector_that_finds_nothing(data, tmp_path, network, monkeypatch):
         def detect(self, image):
             return []
 
-    monkeypatch.setattr(run, "make_detector", lambda settings: Blind)
+    monkeypatch.setattr(run, "make_detector", lambda settings: Blind())
     result = sadr("aflw2000", "--data", data, "--out", tmp_path / "o", "--crop", "detector")
     assert result.exit_code == ExitCode.NOTHING
     assert "no face was found" in result.stderr

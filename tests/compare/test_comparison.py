@@ -114,7 +114,7 @@ def test_meshes_are_found_whatever_their_turn_size_and_place():
     assert found.figures()["max"] < 0.3  # of 110
 
 
-def test_what_lies_past_the_rim_is_left_out():
+def test_vertices_beyond_the_boundary_are_left_out():
     whole = head()
     half = whole.submesh([np.flatnonzero(whole.triangles_center[:, 2] > 0)], append=True)
     found = compare(shape_of(whole), shape_of(half), align=False)
@@ -207,7 +207,7 @@ def test_landmarks_beside_a_mesh_place_it(sadr, made, tmp_path):
     [
         (("{run}/none", "{run}/a"), 2, "no face of that name"),
         (("{run}/a", "nowhere.ply"), 2, "no mesh, run folder or face of a run at nowhere.ply"),
-        (("{run}/a", "{run}"), 2, "give the reference as"),
+        (("{run}/a", "{run}"), 2, "name the reference as"),
         (("{run}/a", "{run}/b", "--out", "d.png"), 2, "the suffix must be one of"),
         (("{run}", "{run}", "--out", "d.glb"), 2, "--out is for one pair of faces"),
         (("{run}/a", "{run}/b", "--units", "inch"), 2, "--units takes mm, cm, m"),

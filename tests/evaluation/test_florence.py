@@ -74,7 +74,7 @@ def test_a_known_error_comes_out_as_itself(truth, height):
     assert there == pytest.approx(known, rel=0.05)
 
 
-def test_the_way_back_sees_a_face_that_is_not_there(truth):
+def test_the_reverse_error_reveals_a_shrunken_face(truth):
     view = views.views_of(truth.landmarks)[7]
     _, depth = render(truth.scan, view)
     middle = truth.scan.vertices[views.face_region(WHOLE)].mean(0)
@@ -218,7 +218,7 @@ def test_landmark_files(tmp_path):
     np.testing.assert_allclose(found.outer_eyes, points[[36, 45]])
     assert found.ordered
     np.savetxt(tmp_path / "s.txt", points[:60])
-    with pytest.raises(MissingDataError, match=r"s\.txt must hold 68 lines"):
+    with pytest.raises(MissingDataError, match=r"s\.txt must contain 68 lines"):
         scans.read_landmarks(tmp_path / "s.obj")
     (tmp_path / "s.txt").unlink()
     group = {

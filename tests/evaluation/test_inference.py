@@ -14,6 +14,7 @@ from sadr_cli.evaluation.benchmarks.aflw2000 import PROTOCOL
 from sadr_cli.evaluation.data import aflw2000, predictions
 from sadr_cli.evaluation.inference import matching_detection, predict
 from sadr_cli.evaluation.measures.metrics import box_size
+from sadr_cli.evaluation.settings import Settings
 from sadr_cli.faces import Detection
 
 
@@ -58,7 +59,7 @@ def test_the_face_before_self_alignment_is_kept_too(setup):
     benchmark, network, cache = setup
     found = predict(benchmark, network, cache)
     np.testing.assert_allclose(found.landmarks_p, benchmark.landmarks + 0.5, atol=1e-3)
-    measured = PROTOCOL.score(benchmark, found)
+    measured = PROTOCOL.score(benchmark, found, Settings("aflw2000"))
     want = 100 * np.sqrt(0.5) / box_size(benchmark.landmarks)  # half a pixel in x and in y
     np.testing.assert_allclose(measured.per_image["nme_2d_p"], want, rtol=1e-3)
     np.testing.assert_allclose(measured.per_image["nme_3d_p"], want, rtol=1e-3)  # depth apart

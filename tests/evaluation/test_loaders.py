@@ -14,6 +14,7 @@ from sadr_cli.errors import InputError, MissingDataError
 from sadr_cli.evaluation.benchmarks import reading
 from sadr_cli.evaluation.data import aflw2000, lm300w
 from sadr_cli.evaluation.data.benchmark import read_image
+from sadr_cli.evaluation.settings import Settings
 
 
 @pytest.fixture
@@ -144,14 +145,14 @@ def test_pts_of_both_styles(tmp_path, header):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2\n" * 67, "holds 67 points, not 68"),
+        ("1 2\n" * 67, "has 67 points, not 68"),
         (
             "version: 1\nn_points: 68\n{\n" + "1 2\n" * 60 + "}\n",
-            "announces 68 points and holds 60",
+            "has 60 points, but its header says 68",
         ),
         ("1 2\n" * 67 + "1 x\n", "line 68: two numbers expected"),
         ("1 2\n" * 67 + "nan 3\n", "not finite"),
-        ("", "holds 0 points"),
+        ("", "has 0 points"),
     ],
 )
 def test_a_bad_pts_is_named_with_its_fault(tmp_path, text, message):
@@ -174,15 +175,16 @@ def test_300w_folders_become_groups_and_the_origin_can_be_one(tmp_path):
 
 
 def test_any_folder_is_read_by_its_format(data, tmp_path):
-    assert reading(data).load(data).dimensions == 3
+    settings = Settings(str(data))
+    assert reading(data).load(data, settings).dimensions == 3
     other = tmp_path / "other"
     other.mkdir()
     write_pts(other / "x.pts", np.random.default_rng(0).uniform(0, 9, (68, 2)), header=False)
     write_image(other / "x.jpg")
-    assert reading(other).load(other).dimensions == 2
+    assert reading(other).load(other, settings).dimensions == 2
     (other / "x.pts").unlink()
     with pytest.raises(MissingDataError, match="no landmarks in"):
-        reading(other).load(other)
+        reading(other)
 
 
 def test_a_truncated_picture_is_not_half_a_picture(tmp_path):

@@ -64,8 +64,8 @@ def test_bins_close_at_30_and_60_degrees_of_either_sign():
 
 def test_balanced_is_the_mean_of_bins_and_mean_is_over_images():
     s = metrics.summarise([1, 2, 3, 10, 20], [0, 10, -20, 45, -80])
-    assert s.bins == (2, 10, 20)
-    assert s.counts == (3, 1, 1)
+    assert s.bins == {"0-30": 2, "30-60": 10, "60-90": 20}
+    assert s.counts == {"0-30": 3, "30-60": 1, "60-90": 1}
     assert s.balanced == pytest.approx(32 / 3)
     assert s.mean == pytest.approx(36 / 5)
 
@@ -73,7 +73,7 @@ def test_balanced_is_the_mean_of_bins_and_mean_is_over_images():
 def test_missing_faces_are_counted_and_left_out_of_averages():
     s = metrics.summarise([1, np.nan, 3], [0, 0, 45])
     assert (s.count, s.missing, s.mean) == (2, 1, 2)
-    assert np.isnan(s.bins[2])
+    assert np.isnan(s.bins["60-90"])
     assert np.isnan(s.balanced)  # a bin is empty: no balanced mean
 
 

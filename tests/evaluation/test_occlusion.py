@@ -108,6 +108,6 @@ def test_a_blind_network_does_not(setup):
 def test_images_that_are_not_there_count(setup):
     benchmark, faces = setup
     gone = replace(benchmark, images=(None, *benchmark.images[1:]))
-    with pytest.raises(InputError, match="no picture of image00000"):
+    with pytest.raises(InputError, match="no image of image00000"):
         measure(gone, Oracle(faces, blind=True))
     assert measure(gone, Oracle(faces, blind=True), allow_missing=True)["skipped"] == 1

@@ -41,7 +41,7 @@ def test_nan_is_an_error_unless_allowed(tmp_path):
     path = write_predictions(
         tmp_path / "p.npz", [FACES[0], replace(FACES[1], landmarks=bad), *FACES[2:]]
     )
-    with pytest.raises(MissingDataError, match="image00001 holds NaN"):
+    with pytest.raises(MissingDataError, match="image00001 contains NaN"):
         predictions.load(path, BENCHMARK)
     assert predictions.load(path, BENCHMARK, allow_missing=True).missing.sum() == 1
 
@@ -59,7 +59,7 @@ def test_predictions_of_other_images_are_reported(tmp_path):
         ({"name": ["a", "b"]}, "no array 'landmarks'"),
         ({"name": ["a", "b"], "landmarks": np.zeros((3, 68, 3))}, "rows for 2 names"),
         ({"name": ["a"], "landmarks": np.zeros((1, 70, 3))}, r"\(N, 68, 2 or 3\)"),
-        ({"name": ["a"], "landmarks": np.zeros((1, 68, 3))}, "names none of the 6 images"),
+        ({"name": ["a"], "landmarks": np.zeros((1, 68, 3))}, "for none of the 6 images"),
         (
             {"name": [name_of(i) for i in range(6)] + [name_of(0)],
              "landmarks": np.zeros((7, 68, 3))},
@@ -68,7 +68,7 @@ def test_predictions_of_other_images_are_reported(tmp_path):
         (
             {"name": [name_of(i) for i in range(6)], "landmarks": np.zeros((6, 68, 3)),
              "rotation": np.tile(np.diag([1.0, -1.0, 1.0]), (6, 1, 1))},
-            "6 of 6 rotations are no proper rotation",
+            "6 of 6 rotations are not proper rotation",
         ),
     ],
 )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,19 +30,19 @@ class NoseTips(PhotoProtocol[Benchmark]):
     main = "nose"
     measures = {"nose": "nose tip"}  # noqa: RUF012
     drawn = drawn_together = ("nose",)
-    refused = {"occlusion": "--occlusion does not go with noses"}  # noqa: RUF012
+    refused = {"occlusion": "--occlusion does not apply to noses"}  # noqa: RUF012
 
-    def load(self, data=None, *, name="noses", **choices):
-        images = tuple(sorted(Path(data).glob("*.jpg")))
+    def load(self, folder, settings):
+        images = tuple(sorted(folder.glob("*.jpg")))
         return Benchmark(
-            name=name,
-            folder=Path(data),
+            name="noses",
+            folder=folder,
             names=tuple(p.stem for p in images),
             images=images,
             landmarks=np.stack([f.landmarks for f in FACES]),
         )
 
-    def score(self, benchmark, predictions, **choices):
+    def score(self, benchmark, predictions, settings, **choices):
         difference = predictions.landmarks[:, 30] - benchmark.landmarks[:, 30]
         errors = np.linalg.norm(difference[:, :2], axis=1)
         return Scores({"nose": errors}, {"nose": ced_figures(errors)})
@@ -95,7 +94,7 @@ def test_two_sets_are_compared_by_the_new_measure(noses, tmp_path):
 
 
 def test_an_option_that_makes_no_sense_is_refused(noses):
-    with pytest.raises(UsageError, match="--occlusion does not go with noses"):
+    with pytest.raises(UsageError, match="--occlusion does not apply to noses"):
         run.evaluate(Settings("noses", data=noses, occlusion=True))
 
 

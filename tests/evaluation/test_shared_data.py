@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from sadr_cli.cli import app
 from sadr_cli.evaluation.benchmarks.aflw2000 import PROTOCOL
 from sadr_cli.evaluation.data import aflw2000, predictions
+from sadr_cli.evaluation.settings import Settings
 
 SHARED = Path(os.environ.get("SADR_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 DATA = SHARED / "data" / "eval" / "aflw2000_dev"
@@ -24,7 +25,8 @@ def results(request, tmp_path_factory):
     path = DATA / "predictions_3ddfa_v2.npz"
     if request.param == "library":
         benchmark = aflw2000.load(DATA)
-        return PROTOCOL.score(benchmark, predictions.load(path, benchmark)).results
+        found = predictions.load(path, benchmark)
+        return PROTOCOL.score(benchmark, found, Settings("aflw2000")).results
     out = tmp_path_factory.mktemp("report")
     command = ["evaluate", "aflw2000", "--data", DATA, "--predictions", path, "--out", out, "-q"]
     done = CliRunner().invoke(app, [str(part) for part in command])

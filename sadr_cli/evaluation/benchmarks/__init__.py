@@ -1,7 +1,7 @@
-"""The benchmarks: a module of this package is one, found by its file's name.
+"""The benchmarks: each module here is one, found by its file name.
 
-It has a ``PROTOCOL``, a :class:`sadr_cli.evaluation.report.record.Protocol`. A name that begins
-with a digit has ``lm`` before it in the file's.
+It defines ``PROTOCOL``, a :class:`sadr_cli.evaluation.report.record.Protocol`. The file name of a
+benchmark whose name starts with a digit has the prefix ``lm``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def get(name: str) -> Protocol[Any]:
 
 
 def reading(folder: Path) -> Protocol[Any]:
-    """The protocol that can measure any ``folder`` by what lies in it; else MissingDataError."""
+    """The protocol that fits the files in ``folder``; MissingDataError when none does."""
     if not folder.is_dir():
         raise MissingDataError(f"no folder {folder}: {_HINT}")
     for name in NAMES:

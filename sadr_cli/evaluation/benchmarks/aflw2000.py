@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ from sadr_cli.evaluation.measures.dense import DenseTruth, dense_errors
 from sadr_cli.evaluation.measures.metrics import BIN_NAMES
 from sadr_cli.evaluation.measures.scoring import Scores, by_yaw, ced_figures
 from sadr_cli.evaluation.photos import PhotoProtocol
-from sadr_cli.evaluation.posed import PosedProtocol
 from sadr_cli.evaluation.report import published
-from sadr_cli.evaluation.report.record import Cited, Entry, Report
+from sadr_cli.evaluation.report.record import Cited, Entry, PosedProtocol, Report
 from sadr_cli.evaluation.report.table import Table
 from sadr_cli.evaluation.report.tables import coverage
+from sadr_cli.evaluation.settings import Settings
 
 CHOICES = {
     "points": "68 landmarks, 300-W order",
-    "nme": "mean point distance / sqrt(w h), w and h the extent in x and y of the evaluated true "
-    "points themselves (Eq 25), percent",
+    "nme": "mean point distance / sqrt(w h), w and h the extents in x and y of the evaluated true "
+    "points (Eq 25), percent",
     "nme 3d": "x, y, z after subtracting each side's mean z; the same normaliser",
     "bins": "|yaw| <= 30, <= 60, > 60 degrees; 'fitted': yaw of Pose_Para, 'new': the second "
     "yaw file of 3DDFA",
@@ -34,10 +35,10 @@ CHOICES = {
     "mean": "over all images",
     "pose": "mean absolute difference of yaw (asin, within +-90), pitch, roll in degrees, no "
     "wrapping; images with a true angle beyond 99 degrees left out (Eq 26)",
-    "pose fix": "also without images of yaw error < 5 and pitch or roll error > 20 degrees",
+    "pose fix": "also without images whose yaw error is < 5 and pitch or roll error > 20 degrees",
     "geodesic": "acos((trace(R1' R2) - 1) / 2) over the images of the plain pose error",
     "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
-    "missing": "faces not found are left out of the averages and counted beside them",
+    "missing": "faces not found are left out of the averages and counted separately",
     "P": "measures ending in _p are those of the network's pose-dependent face before "
     "self-alignment",
 }
@@ -60,12 +61,12 @@ MEASURES = {
     "template": "mean template",
     "noise_floor": "noise floor",
 }
-REFUSED = {"jaw": "--jaw contour is for truth in 2-D (300-W): this jaw lies on the surface"}
+REFUSED = {"jaw": "--jaw contour requires truth in 2-D (300-W): this truth is the surface's jaw"}
 NOISE_FLOOR_NOTE = (
     "Noise floor: what the re-annotated truth itself scores against the original one. "
-    "(fitted), (new): the yaw that sorts images into bins."
+    "(fitted), (new): the yaw by which images are binned."
 )
-FACES = (("", ""), (", P", "_p"))  # behind the method's label, behind the measure's key
+FACES = (("", ""), (", P", "_p"))  # suffixes of the method's label and of the measure's key
 DENSE = ("dense_2d", "dense_3d", "reconstruction")
 POSE_ERRORS = ("yaw_error", "pitch_error", "roll_error", "geodesic")
 
@@ -76,7 +77,6 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
     name = "aflw2000"
     main = "nme_2d"
     measures = MEASURES
-    # More curves than these tell nothing.
     drawn = tuple(key for key in MEASURES if key not in ("nme_3d_p", "nme_2d_reannotated_p"))
     drawn_together = ("nme_2d", "nme_3d")
     refused = REFUSED
@@ -84,25 +84,18 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
     def reads(self, folder: Path) -> bool:
         return bool(list_files(folder, (".mat",)))
 
-    def load(
-        self,
-        data: Path | None = None,
-        *,
-        origin: int = 0,
-        allow_missing: bool = False,
-        need_images: bool = True,
-        name: str = "aflw2000",
-    ) -> PosedBenchmark:
-        return aflw2000.load(data, allow_missing=allow_missing, need_images=need_images, name=name)
+    def load(self, folder: Path | None, settings: Settings) -> PosedBenchmark:
+        return aflw2000.load(
+            folder, allow_missing=settings.allow_missing, need_images=not settings.given
+        )
 
     def score(
         self,
         benchmark: PosedBenchmark,
         predictions: Predictions,
+        settings: Settings,
         *,
         dense_truth: DenseTruth | None = None,
-        align: str = "procrustes",
-        jaw: str = "surface",
         progress: Callable[[int], None] = lambda n: None,
     ) -> Scores:
         per_image = landmark_errors(benchmark, predictions.landmarks)
@@ -111,7 +104,9 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
             per_image.update({f"{key}_p": errors for key, errors in before.items()})
         left_out = _left_out(benchmark, predictions, dense_truth)
         if dense_truth is not None and not set(DENSE) <= set(left_out):
-            per_image.update(dense_errors(benchmark, predictions, dense_truth, align, progress))
+            per_image.update(
+                dense_errors(benchmark, predictions, dense_truth, settings.align, progress)
+            )
         yaws = {"fitted": benchmark.angles[:, 0]}
         if benchmark.yaw_new is not None:
             yaws["new"] = benchmark.yaw_new
@@ -123,8 +118,8 @@ class AFLW2000(PosedProtocol, PhotoProtocol[PosedBenchmark]):
         if predictions.rotation is not None:
             rotation, angles = predictions.rotation, benchmark.angles
             results["pose"] = {
-                "plain": metrics.pose_mae(rotation, angles).to_dict(),
-                "fix": metrics.pose_mae(rotation, angles, fix=True).to_dict(),
+                name: asdict(metrics.pose_mae(rotation, angles, fix=name == "fix"))
+                for name in ("plain", "fix")
             }
             per_image.update(_pose_errors(rotation, angles))
         if benchmark.reannotated is not None:
@@ -169,7 +164,7 @@ PROTOCOL = AFLW2000()
 
 
 def landmark_errors(benchmark: PosedBenchmark, landmarks: Array) -> dict[str, Array]:
-    """NME of each face by every truth there is; ``landmarks`` (N, 68, 2 or 3)."""
+    """NME of each face against each available truth; ``landmarks`` (N, 68, 2 or 3)."""
     truth = benchmark.landmarks
     out = {"nme_2d": metrics.nme_2d(landmarks, truth)}
     if landmarks.shape[-1] == 3:
@@ -221,7 +216,7 @@ def _label(label: str, yaw: str, missing: int = 0) -> str:
 def _add_published(
     table: Table, report: Report[PosedBenchmark], rows: list[published.Row], keys: Sequence[str]
 ) -> list[str]:
-    """Published ``rows`` in front of ours, on their own benchmark only; the notes below them."""
+    """Add published ``rows`` where the benchmark is the paper's own; returns their notes."""
     if report.benchmark.name != report.protocol.name:
         return []
     labels, sources = published.footnotes(rows)
@@ -304,12 +299,6 @@ def _reconstruction(report: Report[PosedBenchmark]) -> Table:
     return table
 
 
-_FIX = (
-    "fix: as in the paper, without faces whose yaw is less than 5 degrees off, but pitch or roll "
-    "more than 20."
-)
-
-
 def _pose(report: Report[PosedBenchmark]) -> Table:
     table = Table(
         "Head pose, mean absolute error in degrees (the paper's Table III)",
@@ -320,7 +309,11 @@ def _pose(report: Report[PosedBenchmark]) -> Table:
         return table
     keys = (*published.TABLES["pose"], "geodesic", "images", "left out")
     notes = _add_published(table, report, published.POSE, keys)
-    table.note = " ".join([*notes, _FIX])
+    fix = (
+        "fix: as in the paper, without faces whose yaw error is below 5 degrees while the pitch "
+        "or roll error is above 20."
+    )
+    table.note = " ".join([*notes, fix])
     for entry in measured:
         for kind, name in (("plain", ""), ("fix", ", fix")):
             s = entry.scores.results["pose"][kind]

@@ -1,22 +1,21 @@
 """The paper's Florence protocol (IV-C, Table II), for Florence or any folder of textured scans.
 
-Each scan is rendered in 20 views, pitch -15, 0, 20, 25 by yaw -80, -40, 0, 40, 80 degrees; the
-network reconstructs each; the 19,000 vertices of its face nearest to the nose tip (86 mm on the
-mean template) are brought onto the scan by rigid ICP; the error is their mean distance to the
-scan's surface over the scan's 3-D outer-eye distance. Beside it stands the way back, from 19,000
-visible points of the scan within the same distance of its nose tip to the reconstructed surface,
-which a face that lies flat on some part of the head cannot make small.
+Each scan is rendered in 20 views, pitch -15, 0, 20, 25 by yaw -80, -40, 0, 40, 80 degrees, and
+reconstructed in each. The 19,000 vertices of the face nearest to the nose tip (86 mm on the mean
+template) are aligned to the scan by rigid ICP; the error is their mean distance to the scan's
+surface over the scan's 3-D outer-eye distance. The reverse error, from 19,000 visible points of
+the scan within the same distance of its nose tip to the reconstructed surface, is reported as a
+check: a face that collapses onto a part of the head cannot make it small.
 
-Scans: every OBJ, PLY or WRL file in and below the folder is a subject. Landmarks beside a scan
-(see :func:`sadr_cli.evaluation.data.scans.read_landmarks`) give the eye distance and the crop;
-without them they are found in the frontal view by detector and network and lifted onto the scan.
+Every OBJ, PLY or WRL file in or below the folder is a subject. A landmark file beside a scan
+(see :func:`sadr_cli.evaluation.data.scans.read_landmarks`) gives the eye distance and the crop;
+without one, detector and network find the landmarks in the frontal view, and these are projected
+back onto the scan.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sadr_cli.arrays import write_npz
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, NothingToDoError
 from sadr_cli.evaluation.data.benchmark import (
@@ -47,25 +47,24 @@ from sadr_cli.evaluation.data.scans import (
     read_scan,
     render,
 )
-from sadr_cli.evaluation.inference import NO_FACE, matching_detection
+from sadr_cli.evaluation.inference import NO_FACE, cache_key, matching_detection, read_cached
 from sadr_cli.evaluation.measures import views
 from sadr_cli.evaluation.measures.scoring import Scores, ced_figures
 from sadr_cli.evaluation.measures.views import PITCHES, YAWS, ScanTruth, view_errors, views_of
-from sadr_cli.evaluation.photos import weights_info
-from sadr_cli.evaluation.posed import PosedProtocol
+from sadr_cli.evaluation.photos import described
 from sadr_cli.evaluation.report import published
-from sadr_cli.evaluation.report.record import Cited, Entry, Report
+from sadr_cli.evaluation.report.record import Cited, Entry, PosedProtocol, Report
 from sadr_cli.evaluation.report.table import Table
 from sadr_cli.evaluation.settings import Settings, Tools
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write, check_writable
-from sadr_cli.folder import open_file, read_file
+from sadr_cli.folder import read_file
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.version import __version__
 
 FOLDER = "Florence"
-CONTENT = 2  # counts up when what is kept of a scan changes
+CONTENT = 2  # increased whenever the content of a cache file changes
 HINT = (
     "ask for the Florence 2D/3D face dataset at www.micc.unifi.it/resources/datasets, unpack it "
     "so that each subject's scan (OBJ, PLY or WRL) lies beside its texture, and name the folder "
@@ -81,16 +80,15 @@ CHOICES = {
     "way back": f"mean distance of {views.REGION} visible points of the scan around its nose tip "
     "to the aligned face, the same normaliser; a check, not the paper's figure",
 }
-
-MEASURES = {"reconstruction": "reconstruction", "way_back": "way back"}
+MEASURES = {"reconstruction": "reconstruction", "way_back": "reverse"}
 REFUSED = {
-    option: f"--{option.replace('_', '-')} does not go with florence: its views are rendered here"
+    option: f"--{option.replace('_', '-')} does not apply to florence, whose views are rendered"
     for option in ("predictions", "compare", "face_model", "occlusion", "jaw")
 }
 
 
 class Florence(PosedProtocol):
-    """Scans, whose views are rendered here."""
+    """Scans, of which views are rendered."""
 
     name = "florence"
     main = "reconstruction"
@@ -135,15 +133,11 @@ class Florence(PosedProtocol):
         predictions = Predictions(landmarks, reasons=reasons, details={"crop": crop})
         per_image = {
             "reconstruction": errors,
-            "way_back": np.concatenate([s.back for s in every]),
+            "way_back": np.concatenate([s.reverse for s in every]),
         }
         results = {key: summarise_views(values, benchmark) for key, values in per_image.items()}
-        entry = Entry(
-            f"sadr {network.info.name}",
-            predictions,
-            Scores(per_image, results),
-            {"kind": "network", "weights": weights_info(network)},
-        )
+        scores = Scores(per_image, results)
+        entry = Entry(f"sadr {network.info.name}", predictions, scores, described(network))
         return Report(self, benchmark, (entry,), __version__)
 
     def choices(self, entries: Sequence[Entry]) -> dict[str, str]:
@@ -176,10 +170,10 @@ def find_scans(data: Path | None) -> tuple[Path, dict[str, Path]]:
 def find_landmarks(
     scan: Scan, network: FaceReconstructor, detector: FaceDetector
 ) -> tuple[Scan, ScanLandmarks]:
-    """Landmarks from the frontal view, lifted onto the scan where it has depth there.
+    """Landmarks found in the frontal view, with the scan's depth where it has any.
 
-    Where no face is found, the texture is tried once more with its v counted downwards; the
-    scan is returned as it showed a face.
+    If no face is found, the texture is flipped vertically and tried again; returns the scan in
+    which a face was found.
     """
     low, high = scan.vertices.min(0), scan.vertices.max(0)
     x, y, z = (float(v) for v in (low + high) / 2)
@@ -195,8 +189,8 @@ def find_landmarks(
         faces = detector.detect(picture)
     if not faces:
         raise MissingDataError(
-            f"no face in the frontal view of scan {scan.name}: it must stand upright, y up and "
-            "facing along z, or have its landmarks beside it"
+            f"no face in the frontal view of scan {scan.name}: it must be upright, y up and facing "
+            "along z, or have a landmark file beside it"
         )
     crop = network.crop_for(max(faces, key=lambda d: d.size))
     (face,) = _reconstruct(network, [picture], [crop], two_pass=True)
@@ -234,15 +228,15 @@ def summarise_views(errors: Array, benchmark: PosedBenchmark) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is measured of one scan, and kept in the cache of the output folder.
+    """The results of one scan, cached in the output folder.
 
-    error, back: (20,) percent, NaN for a face not found. landmarks, truth: (20, 68, 3) pixels of
-    the view; truth is NaN where the scan's landmarks are not the 68. picture: (20,) paths.
+    error, reverse: (20,) percent, NaN for a face not found. landmarks, truth: (20, 68, 3) pixels
+    of the view; truth is NaN where the scan's landmarks are not the 68. picture: (20,) paths.
     source: where the landmarks come from.
     """
 
     error: Array
-    back: Array
+    reverse: Array
     landmarks: Array
     truth: Array
     picture: NDArray[np.str_]
@@ -250,24 +244,18 @@ class Subject:
 
     @classmethod
     def read(cls, path: Path, root: Path) -> Subject | None:
-        """None where there is no such file, where it is damaged, or its pictures are gone."""
-        try:
-            with open_file(path, root) as opened, np.load(opened, allow_pickle=False) as file:
-                found = cls(**{field.name: file[field.name] for field in fields(cls)})
-        except Exception:  # damaged files raise many types
+        """None where the file or one of its pictures is missing or damaged."""
+        arrays = read_cached(path, root)
+        if arrays is None or arrays.keys() != {field.name for field in fields(cls)}:
             return None
+        found = cls(**arrays)
         return found if all(Path(str(p)).is_file() for p in found.picture) else None
-
-    def write(self, path: Path, root: Path) -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **asdict(self))
-        atomic_write(path, buffer.getbuffer(), root=root)
 
 
 def _subject(
     name: str, path: Path, settings: Settings, network: FaceReconstructor, tools: Tools
 ) -> Subject:
-    """Errors of the 20 views."""
+    """The errors of the 20 views, read from the cache or computed."""
     cached = settings.out / "cache" / f"scan-{_key(path, settings, network)}.npz"
     found = Subject.read(cached, settings.out)
     if found is not None:
@@ -301,35 +289,32 @@ def _subject(
         done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         assert done
         atomic_write(Path(files[-1]), data.tobytes(), root=settings.out)
-    there, back = np.array(errors).T
+    forward, reverse = np.array(errors).T
     subject = Subject(
-        error=there,
-        back=back,
+        error=forward,
+        reverse=reverse,
         landmarks=np.array([nothing if f is None else f.landmarks for f in faces], float),
         truth=np.array(points if landmarks.ordered else [nothing] * len(points)),
         picture=np.array(files),
         source=np.array(landmarks.source),
     )
-    subject.write(cached, settings.out)
+    write_npz(cached, asdict(subject), root=settings.out)
     return subject
 
 
 def _key(path: Path, settings: Settings, network: FaceReconstructor) -> str:
-    """Name of the cache file, which changes with anything that changes the errors."""
+    """Name of the cache file: it depends on everything that the errors depend on."""
     beside = [path.with_suffix(s) for s in (".txt", ".lm3", ".ljson")]
-    what = {
-        "scan": hashlib.sha256(read_file(path)).hexdigest(),
-        "landmarks": [hashlib.sha256(read_file(p)).hexdigest() for p in beside if p.is_file()],
-        "weights": network.info.sha256,
-        "alignment": str(getattr(network, "alignment", "")),
-        "flip": bool(getattr(network, "flip", False)),
-        "crop": settings.crop,
-        "detector": settings.detector,
-        "protocol": CHOICES,
-        "content": CONTENT,
-        "sadr": __version__,
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_key(
+        network,
+        scan=hashlib.sha256(read_file(path)).hexdigest(),
+        landmarks=[hashlib.sha256(read_file(p)).hexdigest() for p in beside if p.is_file()],
+        crop=settings.crop,
+        detector=settings.detector,
+        protocol=CHOICES,
+        content=CONTENT,
+        sadr=__version__,
+    )
 
 
 def _reconstruct(
@@ -360,21 +345,21 @@ def _subjects_table(report: Report[PosedBenchmark]) -> Table:
     left_out = len(report.benchmark.excluded)
     table = Table(
         f"Reconstruction error (%) on {subjects} scans (the paper's Table II, Florence)",
-        ["method", "mean", "median", "way back", "views", "missed"],
+        ["method", "mean", "median", "reverse", "views", "missed"],
         note=f"{sources} Published rows are over Florence's {published.FLORENCE_SUBJECTS} "
-        "subjects. Way back: from the scan to the face, a check."
+        "subjects. Reverse: from the scan to the face, a check."
         + (f" {left_out} scans left out." if left_out else ""),
     )
     for label, row in zip(labels, rows, strict=True):
         table.add([label, row.values["florence"], None, None, None, None])
     for entry in report.entries:
-        results, back = (entry.scores.results[key] for key in ("reconstruction", "way_back"))
+        results, reverse = (entry.scores.results[key] for key in MEASURES)
         s = results["all"]
         counts = [str(s["count"]), str(s["missing"])]
-        table.add([entry.label, s["mean"], s["median"], back["all"]["mean"], *counts], ours=True)
+        table.add([entry.label, s["mean"], s["median"], reverse["all"]["mean"], *counts], ours=True)
         if subjects > 1:
             for name, value in results["by subject"].items():
-                cells = [value, None, back["by subject"][name]]
+                cells = [value, None, reverse["by subject"][name]]
                 table.add([f"{entry.label}, {name}", *cells, None, None], ours=True)
     return table
 

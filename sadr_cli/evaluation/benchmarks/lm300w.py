@@ -1,4 +1,4 @@
-"""300-W and any folder of pictures with ``.pts`` files: 68 points in 2-D, without pose."""
+"""300-W and any folder of images with ``.pts`` files: 68 points in 2-D, without pose."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from sadr_cli.evaluation.photos import PhotoProtocol
 from sadr_cli.evaluation.report.record import Cited, Entry, Report
 from sadr_cli.evaluation.report.table import Table
 from sadr_cli.evaluation.report.tables import coverage
+from sadr_cli.evaluation.settings import Settings
 from sadr_cli.landmarks import INNER
 
-CONTOUR = "_contour"  # behind the key of an error whose jaw lies on the visible outline
+CONTOUR = "_contour"  # suffix of the key of an error whose jaw lies on the visible outline
 NORMALISERS = {
     "nme_box": metrics.box_size,
     "nme_inter_ocular": metrics.inter_ocular,
     "nme_inter_pupil": metrics.inter_pupil,
 }
-
-
 NAMES = {"nme_box": "box", "nme_inter_ocular": "inter-ocular", "nme_inter_pupil": "inter-pupil"}
 MEASURES = {**NAMES, "nme_box_contour": "box, jaw on the contour"}
 CONTOUR_CHOICE = (
-    "measures ending in _contour: jaw points whose surface is turned away moved along it to the "
-    "outline that the picture shows; the inner 51 as they are"
+    "measures ending in _contour: jaw points whose surface faces away are moved along it to the "
+    "visible outline; the inner 51 are unchanged"
 )
 REFUSED = {
     "occlusion": "--occlusion needs 3-D landmarks (AFLW2000-3D): 300-W has none",
@@ -52,32 +51,22 @@ class LM300W(PhotoProtocol[Benchmark]):
     def reads(self, folder: Path) -> bool:
         return bool(list_files(folder, (".pts",), recursive=True))
 
-    def load(
-        self,
-        data: Path | None = None,
-        *,
-        origin: int = 0,
-        allow_missing: bool = False,
-        need_images: bool = True,
-        name: str = "300w",
-    ) -> Benchmark:
+    def load(self, folder: Path | None, settings: Settings) -> Benchmark:
         return lm300w.load(
-            data, origin=origin, allow_missing=allow_missing, need_images=need_images, name=name
+            folder,
+            origin=settings.pts_origin,
+            allow_missing=settings.allow_missing,
+            need_images=not settings.given,
         )
 
     def score(
-        self,
-        benchmark: Benchmark,
-        predictions: Predictions,
-        *,
-        jaw: str = "surface",
-        **unused: Any,
+        self, benchmark: Benchmark, predictions: Predictions, settings: Settings, **_: Any
     ) -> Scores:
         left_out = {"pose": "the truth has no pose"}
         sets = {"": predictions.landmarks}
-        if jaw == "contour" and predictions.landmarks_contour is not None:
+        if settings.jaw == "contour" and predictions.landmarks_contour is not None:
             sets[CONTOUR] = predictions.landmarks_contour
-        elif jaw == "contour":
+        elif settings.jaw == "contour":
             left_out["jaw on the contour"] = "the predictions have no landmarks_contour"
         g = benchmark.landmarks[..., :2]
         per_image: dict[str, Array] = {}
@@ -85,7 +74,6 @@ class LM300W(PhotoProtocol[Benchmark]):
             size = normaliser(g)
             for suffix, landmarks in sets.items():
                 per_image[key + suffix] = metrics.nme(landmarks[..., :2], g, size)
-            # The jaw of 300-W follows the visible contour, that of a 3-D face the surface.
             inner = predictions.landmarks[:, INNER, :2]
             per_image[f"{key}_inner51"] = metrics.nme(inner, g[:, INNER], size)
         groups = {"all": np.ones(len(benchmark), bool)}
@@ -101,13 +89,13 @@ class LM300W(PhotoProtocol[Benchmark]):
         contour = any(f"nme_box{CONTOUR}" in e.scores.per_image for e in entries)
         return {
             "points": "68 landmarks, 300-W order, x and y; inner51: without the jaw (points "
-            "1-17), which in 300-W follows the visible contour and in a 3-D face the surface",
+            "1-17), which follows the visible contour in 300-W and the surface in a 3-D face",
             **({"contour": CONTOUR_CHOICE} if contour else {}),
             "nme_box": "mean point distance / sqrt(w h) of the box of the 68 true points, percent",
             "nme_inter_ocular": "over the distance of the outer eye corners (37, 46)",
             "nme_inter_pupil": "over the distance of the eyes' centres (means of 37-42 and 43-48)",
             "ced": "AUC and failure rate at 8 % over all images, a missed face is a failure",
-            "missing": "faces not found are left out of the mean and counted beside it",
+            "missing": "faces not found are left out of the mean and counted separately",
         }
 
     def cited(self, results: dict[str, Any]) -> Cited:
@@ -135,7 +123,7 @@ PROTOCOL = LM300W()
 
 
 def _table(report: Report[Benchmark], title: str, suffix: str) -> Table:
-    """The errors whose keys end in ``suffix`` by every normaliser."""
+    """The errors whose keys end in ``suffix``, by normaliser."""
     table = Table(
         title,
         ["method, normaliser", "mean", "median", "AUC@8 %", "failures %", "images", "missed"],

@@ -1,1 +1,1 @@
-"""The benchmarks' files read: images, true landmarks and poses, scans, predictions."""
+"""Readers of benchmark files: images, ground-truth landmarks and poses, scans, predictions."""

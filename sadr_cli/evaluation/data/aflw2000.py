@@ -47,9 +47,9 @@ _SHAPES = {"pt3d_68": (3, 68), "Pose_Para": (7,), "Shape_Para": (199,), "Exp_Par
 
 
 def find_folder(data: Path | None) -> Path:
-    """``--data``, else SADR_DATA/AFLW2000-3D; MissingDataError says where to get it.
+    """``data``, else SADR_DATA/AFLW2000-3D; MissingDataError says where to get it.
 
-    The published archive holds one more folder, ``AFLW2000``: that is looked into as well.
+    The published archive contains a subfolder ``AFLW2000``, which is searched as well.
     """
     folder = data_folder(data, HINT, FOLDER)
     for candidate in (folder, folder / "AFLW2000", folder / FOLDER):
@@ -63,9 +63,8 @@ def load(
     *,
     allow_missing: bool = False,
     need_images: bool = True,
-    name: str = "aflw2000",
 ) -> PosedBenchmark:
-    """Read the truth. ``need_images``: whether a ``.mat`` without its picture is an error."""
+    """Read the ground truth. need_images: whether a ``.mat`` without its image is an error."""
     folder = find_folder(data)
     mats = list_files(folder, (".mat",))
     pictures = list_files(folder, IMAGE_SUFFIXES)
@@ -83,7 +82,7 @@ def load(
         )
         parameters = Parameters(shape, expression, pose)
     return PosedBenchmark(
-        name=name,
+        name="aflw2000",
         folder=folder,
         names=kept,
         images=tuple(pictures[k][0] if k in pictures else None for k in kept),
@@ -100,15 +99,15 @@ def load(
 def read_annotation(path: Path, required: Sequence[str] = REQUIRED) -> dict[str, Array]:
     """The used fields of a ``.mat`` as float64; MissingDataError says what is wrong with it.
 
-    ``pt3d_68`` (3, 68), ``Pose_Para`` (7,), ``Shape_Para`` (199,), ``Exp_Para`` (29,); those of
-    them that are not ``required`` only if they are there.
+    ``pt3d_68`` (3, 68), ``Pose_Para`` (7,), ``Shape_Para`` (199,), ``Exp_Para`` (29,); those not
+    ``required`` only where the file has them.
     """
     raw = read_mat(path, tuple(_SHAPES))
     out: dict[str, Array] = {}
     for key, shape in _SHAPES.items():
         if key not in raw:
             if key in required:
-                raise MissingDataError(f"{path} has no {key}: it is no AFLW2000-3D annotation")
+                raise MissingDataError(f"{path} has no {key}: it is not an AFLW2000-3D annotation")
             continue
         value = np.asarray(raw[key], float)
         if key == "pt3d_68":
@@ -117,7 +116,7 @@ def read_annotation(path: Path, required: Sequence[str] = REQUIRED) -> dict[str,
         elif value.size != shape[0]:
             raise MissingDataError(f"{path}: {key} must have {shape[0]} values, not {value.size}")
         if not np.isfinite(value).all():
-            raise MissingDataError(f"{path}: {key} holds values that are not finite")
+            raise MissingDataError(f"{path}: {key} contains values that are not finite")
         out[key] = value.reshape(shape)
     return out
 
@@ -125,26 +124,25 @@ def read_annotation(path: Path, required: Sequence[str] = REQUIRED) -> dict[str,
 def _second_truth(
     folder: Path, names: list[str], allow_missing: bool
 ) -> tuple[Array | None, Array | None, dict[str, str]]:
-    """Re-annotated points (N, 68, 2) and new yaw (N,) for all ``names``, where there."""
-    choices: dict[str, str] = {}
-    points = yaw = None
+    """Re-annotated points (N, 68, 2) and new yaw (N,) of all ``names``, None where missing.
+
+    Read beside the images, else in the folder above; also the files' names, for the report.
+    """
     for place in (folder, folder.parent):
         npz = place / REANNOTATED_NPZ
         if npz.is_file():
-            points, yaw = _read_reannotated(npz, names, allow_missing)
-            choices["second truth"] = str(npz.name)
+            return *_read_reannotated(npz, names, allow_missing), {"second truth": npz.name}
+        points = yaw = None
+        choices = {}
+        if (file := place / REANNOTATED_NPY).is_file():
+            points = _read_npy(file, (len(names), None, 68))[:, :2].transpose(0, 2, 1)
+            choices["second truth"] = file.name
+        if (file := place / YAW_NEW_NPY).is_file():
+            yaw = _read_npy(file, (len(names),))
+            choices["second yaw"] = file.name
+        if choices:
             return points, yaw, choices
-        arrays = place / REANNOTATED_NPY, place / YAW_NEW_NPY
-        if any(a.is_file() for a in arrays):
-            if arrays[0].is_file():
-                raw = _read_npy(arrays[0], (len(names), None, 68))
-                points = raw[:, :2].transpose(0, 2, 1)
-                choices["second truth"] = arrays[0].name
-            if arrays[1].is_file():
-                yaw = _read_npy(arrays[1], (len(names),))
-                choices["second yaw"] = arrays[1].name
-            return points, yaw, choices
-    return None, None, choices
+    return None, None, {}
 
 
 def _read_reannotated(path: Path, names: list[str], allow_missing: bool) -> tuple[Array, Array]:
@@ -168,7 +166,7 @@ def _read_reannotated(path: Path, names: list[str], allow_missing: bool) -> tupl
 
 def _numbers(path: Path, values: NDArray[Any]) -> Array:
     if values.dtype.kind not in "fiu":
-        raise MissingDataError(f"{path} must hold numbers, not {values.dtype}")
+        raise MissingDataError(f"{path} must contain numbers, not {values.dtype}")
     return values.astype(float)
 
 
@@ -176,7 +174,7 @@ def _read_npy(path: Path, shape: tuple[int | None, ...]) -> Array:
     try:
         values = _numbers(path, np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError, TypeError) as error:
-        raise MissingDataError(f"{path} is no NumPy array: {error}") from error
+        raise MissingDataError(f"{path} is not a NumPy array: {error}") from error
     fits = len(values.shape) == len(shape) and all(
         want is None or want == got for want, got in zip(shape, values.shape, strict=True)
     )

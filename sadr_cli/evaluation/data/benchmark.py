@@ -1,4 +1,4 @@
-"""The record every benchmark is read into: which images, and what is true of them."""
+"""The record that every benchmark is read into: images and ground truth."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 T = TypeVar("T")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-MISSING_HINT = "give --allow-missing to leave such images out and count them"
+MISSING_HINT = "use --allow-missing to leave such images out and count them"
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What the dense truth of a 300W-LP / AFLW2000-3D ``.mat`` is made from.
+    """The parameters in 300W-LP / AFLW2000-3D ``.mat`` files that define the dense truth.
 
     shape (N, 199), expression (N, 29): BFM coefficients; pose (N, 7): pitch, yaw, roll in
     radians, tx, ty, tz, f.
@@ -37,11 +37,11 @@ class Parameters:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Benchmark:
-    """The truth of N images, sorted by name.
+    """The ground truth of N images, sorted by name.
 
-    names: unique, without suffix; folder-relative with ``/`` where there are subfolders.
-    images: (N,) picture of each name, None where there is none.
-    landmarks: (N, 68, 2 or 3) pixels of the picture, y down; 3-D where ``dimensions`` is 3.
+    names: unique, without suffix, relative to the folder, with ``/``.
+    images: (N,) the image file of each name, None where there is none.
+    landmarks: (N, 68, 2 or 3) pixels of the image, y down; 3-D where ``dimensions`` is 3.
     groups: (N,) subset of each image (300-W's folders), or empty.
     excluded: name -> why it was left out.
     choices: protocol choices made while reading, for the report.
@@ -65,7 +65,7 @@ class Benchmark:
 
     @property
     def list_sha256(self) -> str:
-        """SHA-256 of the names, one a line in sorted order, UTF-8, with a final newline."""
+        """SHA-256 of the names, one per line in sorted order, UTF-8, with a final newline."""
         return hashlib.sha256("".join(f"{n}\n" for n in self.names).encode()).hexdigest()
 
     @property
@@ -76,7 +76,7 @@ class Benchmark:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PosedBenchmark(Benchmark):
-    """A benchmark whose heads have known poses.
+    """A benchmark with known head poses.
 
     angles: (N, 3) yaw, pitch, roll in degrees (AFLW2000-3D convention).
     yaw_new: (N,) second yaw of AFLW2000-3D in degrees, or None; reannotated: (N, 68, 2) its
@@ -121,10 +121,10 @@ def read_truth(
     read: Callable[[Path], T],
     need_images: bool,
 ) -> tuple[dict[str, T], dict[str, str]]:
-    """What ``read`` makes of each truth file, and name -> why an image cannot be used.
+    """The result of ``read`` for each truth file, and name -> why an image cannot be used.
 
-    truths, pictures: of :func:`list_files`; a picture without truth and, with ``need_images``, a
-    truth without picture are problems, as are two pictures of one name.
+    truths, pictures: from :func:`list_files`. An image without truth and, with ``need_images``, a
+    truth without image are problems, as are two images of one name.
     """
     records: dict[str, T] = {}
     problems: dict[str, str] = {}
@@ -146,7 +146,7 @@ def read_truth(
 
 
 def settle(problems: dict[str, str], total: int, allow_missing: bool) -> None:
-    """Raise MissingDataError for ``problems`` (name -> reason) unless they are allowed."""
+    """Raise MissingDataError for ``problems`` (name -> reason) unless ``allow_missing``."""
     if not problems:
         return
     first = next(iter(problems.values()))

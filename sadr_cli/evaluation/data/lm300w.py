@@ -1,9 +1,9 @@
-"""300-W (Sagonas et al., ICCVW 2013) and its relatives: pictures with ``.pts`` files.
+"""300-W (Sagonas et al., ICCVW 2013) and similar data sets: images with ``.pts`` files.
 
 Two styles of ``.pts`` are read: the usual one (``version: 1``, ``n_points: 68``, points between
 braces) and plain ``x y`` lines. Subfolders (afw, helen, ibug, 01_Indoor...) are searched and
-reported apart. 300-W's own points were made in MATLAB, where the first pixel is 1; published
-NMEs use the numbers as written, and so does the default here (``origin`` 1 subtracts one).
+reported separately. 300-W's points were annotated in MATLAB, where the first pixel is 1;
+published NMEs use the numbers as written, and so does the default here (``origin`` 1 subtracts 1).
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def load(
     origin: int = 0,
     allow_missing: bool = False,
     need_images: bool = True,
-    name: str = "300w",
 ) -> Benchmark:
-    """Read the truth; ``origin``: coordinate of the first pixel's centre in the ``.pts``."""
+    """Read the ground truth; origin: coordinate of the first pixel's centre in the ``.pts``."""
     folder = data_folder(data, HINT, FOLDER)
     points = list_files(folder, (".pts",), recursive=True)
     if not points:
@@ -52,7 +51,7 @@ def load(
     settle(problems, len(truth) + len(problems), allow_missing)
     groups = tuple(str(Path(key).parent.as_posix()) for key in truth)
     return Benchmark(
-        name=name,
+        name="300w",
         folder=folder,
         names=tuple(truth),
         images=tuple(pictures[k][0] if k in pictures else None for k in truth),
@@ -84,12 +83,12 @@ def read_pts(path: Path) -> Array:
         if text and not text.startswith("#"):
             rows.append(_two_numbers(text, f"{path}, line {number}"))
     if announced is not None and announced != str(len(rows)):
-        raise MissingDataError(f"{path} announces {announced} points and holds {len(rows)}")
+        raise MissingDataError(f"{path} has {len(rows)} points, but its header says {announced}")
     if len(rows) != 68:
-        raise MissingDataError(f"{path} holds {len(rows)} points, not 68")
+        raise MissingDataError(f"{path} has {len(rows)} points, not 68")
     out = np.array(rows)
     if not np.isfinite(out).all():
-        raise MissingDataError(f"{path} holds values that are not finite")
+        raise MissingDataError(f"{path} contains values that are not finite")
     return out
 
 

@@ -1,4 +1,4 @@
-"""Anybody's predictions, read into one record and lined up with a benchmark.
+"""Predictions of any method, read into one record and matched with a benchmark.
 
 Two forms are read:
 
@@ -6,7 +6,7 @@ npz, one row per face
     ``name`` (N,) image names without suffix, ``landmarks`` (N, 68, 2 or 3) pixels of the image,
     y down; optional ``rotation`` (N, 3, 3) proper rotations (frame of :mod:`sadr_cli.pose`),
     ``vertices`` (N, V, 3) the dense face in image pixels, ``shape`` (N, V, 3), ``landmarks_p``
-    (N, 68, 2 or 3) those of the pose-dependent face P, scored beside the others,
+    (N, 68, 2 or 3) those of the pose-dependent face P, scored separately,
     ``landmarks_contour`` (N, 68, 2 or 3) with the jaw on the visible outline.
 folder
     of landmark JSON files as ``sadr reconstruct`` writes them.
@@ -30,12 +30,8 @@ from sadr_cli.evaluation.data.benchmark import IMAGE_SUFFIXES, Array, Benchmark,
 from sadr_cli.folder import read_file
 from sadr_cli.text import decode
 
-SMALL = (
-    "landmarks",
-    "rotation",
-    "landmarks_p",
-    "landmarks_contour",
-)  # arrays that must be finite to count as a face
+# Arrays that must be finite for a face to count.
+SMALL = ("landmarks", "rotation", "landmarks_p", "landmarks_contour")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +41,7 @@ class Predictions:
     landmarks: (N, 68, 2 or 3); rotation: (N, 3, 3) or None; vertices, shape: (N, V, 3) or None.
     landmarks_p: (N, 68, 2 or 3) of the face before self-alignment, or None.
     landmarks_contour: (N, 68, 2 or 3) with the jaw on the visible outline, or None.
-    reasons: name -> why it is missing. extra: predicted names the benchmark does not have.
+    reasons: name -> why it is missing. extra: predicted names that are not in the benchmark.
     details: where they come from, for the report.
     """
 
@@ -61,12 +57,12 @@ class Predictions:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """(N,) where there is no face."""
+        """(N,) True where there is no face."""
         return np.asarray(np.isnan(self.landmarks).any((1, 2)))
 
 
 def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Predictions:
-    """Read a predictions npz or landmark JSON folder and line it up with ``benchmark``."""
+    """Read a predictions npz or landmark JSON folder, in the order of ``benchmark``."""
     if path.is_dir():
         names, arrays = _read_json_folder(path, benchmark)
         sha = None
@@ -81,7 +77,7 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
         bad |= ~np.isfinite(arrays[key]).all((1, 2))
     reasons = {n: f"{path} has no prediction for {n}" for n in benchmark.names if n not in row}
     reasons.update(
-        (name, f"{path}: the prediction for {name} holds NaN or infinity")
+        (name, f"{path}: the prediction for {name} contains NaN or infinity")
         for name in benchmark.names
         if name in row and bad[row[name]]
     )
@@ -93,7 +89,7 @@ def load(path: Path, benchmark: Benchmark, *, allow_missing: bool = False) -> Pr
     lined_up: dict[str, NDArray[Any]] = {}
     for key, values in arrays.items():
         if rows == list(range(len(benchmark))) and len(values) == len(benchmark):
-            lined_up[key] = values  # no copy of what may be gigabytes
+            lined_up[key] = values  # gigabytes, perhaps: not copied
             continue
         out = np.full((len(benchmark), *values.shape[1:]), np.nan, values.dtype)
         out[there] = values[rows]
@@ -132,7 +128,7 @@ def _read_npz(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
 def _read_json_folder(
     folder: Path, benchmark: Benchmark
 ) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """One row a name. Of several faces in a photo the one that meets the true box best counts."""
+    """One row per name: of several faces in an image the one that overlaps the true box best."""
     truth = dict(zip(benchmark.names, benchmark.landmarks, strict=True))
     best: dict[str, tuple[float, Array, Array]] = {}
     for path in sorted(folder.rglob("*.json")):
@@ -141,16 +137,17 @@ def _read_json_folder(
         except (OSError, ValueError, RecursionError) as error:
             raise MissingDataError(f"{path} is damaged: {error}") from error
         if not isinstance(record, dict) or record.get("format") != "sadr-face":
-            continue  # a manifest, or somebody's notes
+            continue  # a manifest, or another program's file
         try:
             points = np.array(record["landmarks"]["points"], float)
             rotation = np.array(record["pose"]["rotation_matrix"], float)
             name = str(record["name"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise MissingDataError(f"{path} is no landmark JSON: {error}") from error
+            raise MissingDataError(f"{path} is not a landmark JSON: {error}") from error
         if points.shape != (68, 3) or rotation.shape != (3, 3):
             raise MissingDataError(f"{path}: 68 points and a 3 x 3 rotation are expected")
-        key = _find(name, set(truth)) or _find(_source_stem(record), set(truth)) or name
+        source = str(record.get("source", ""))
+        key = _find(name, set(truth)) or _find(source, set(truth)) or name
         overlap = box_iou(points_box(points), points_box(truth[key])) if key in truth else 0.0
         if key not in best or overlap > best[key][0]:
             best[key] = overlap, points, rotation
@@ -176,8 +173,8 @@ def _row_of(names: list[str], benchmark: Benchmark, path: Path) -> dict[str, int
         row[name] = i
     if not row:
         raise MissingDataError(
-            f"{path} names none of the {len(benchmark)} images: it has {names[0]!r}, "
-            f"the benchmark {benchmark.names[0]!r}"
+            f"{path} has predictions for none of the {len(benchmark)} images: its first name is "
+            f"{names[0]!r}, the benchmark's {benchmark.names[0]!r}"
             if names
             else f"{path} is empty"
         )
@@ -195,15 +192,11 @@ def _find(given: str, known: set[str]) -> str | None:
     return None
 
 
-def _source_stem(record: dict[str, Any]) -> str:
-    return str(record.get("source", ""))
-
-
 def _check_rotations(rotation: Array, path: Path) -> None:
     product = rotation @ rotation.transpose(0, 2, 1)
     proper = (np.abs(product - np.eye(3)).max((1, 2)) < 1e-2) & (np.linalg.det(rotation) > 0)
     if not proper.all():
         raise MissingDataError(
-            f"{path}: {int((~proper).sum())} of {len(proper)} rotations are no proper rotation "
+            f"{path}: {int((~proper).sum())} of {len(proper)} rotations are not proper rotation "
             "matrices (R R' = 1, det R = 1)"
         )

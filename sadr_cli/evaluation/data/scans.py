@@ -1,18 +1,17 @@
-"""Textured face scans: OBJ, PLY or WRL files, their landmarks, and pictures of them.
+"""Textured face scans: OBJ, PLY or WRL files, their landmarks, and renderings of them.
 
-The renderer is the package's own z-buffer rasteriser in NumPy
-(:mod:`sadr_cli.render.rasterize`) with the texture looked up at each pixel: it needs neither GPU,
-display nor OpenGL driver, and gives the same pixels on every machine, which an off-screen OpenGL
-(EGL, OSMesa) does not.
+The renderer is the package's z-buffer rasteriser in NumPy (:mod:`sadr_cli.render.rasterize`) with
+a texture look-up per pixel: it needs no GPU, display or OpenGL driver and, unlike off-screen
+OpenGL (EGL, OSMesa), gives the same pixels on every machine.
 
-Scans must stand upright in a frame of x to the image's right, y up, z out of the face.
+Scans must be upright: x to the image's right, y up, z out of the face.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,7 @@ from sadr_cli.text import decode
 SCAN_SUFFIXES = (".obj", ".ply", ".wrl")
 SUPERSAMPLING = 2
 _GREY = 160
-_NO_LANDMARKS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    StopIteration,
-    OverflowError,
-    RecursionError,
-)
-_PLACEHOLDER = 2  # side of the blank picture that trimesh makes up for a missing material
+_PLACEHOLDER = 2  # side of the blank image that trimesh substitutes for a missing texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +55,8 @@ class Scan:
 class ScanLandmarks:
     """Landmarks on a scan, in its frame.
 
-    points: (K, 3) whose box gives the crop. ordered: whether they are the 68 of 300-W in order.
-    outer_eyes: (2, 3) left and right in the picture. nose_tip: (3,).
+    points: (K, 3) whose box defines the crop. ordered: whether they are the 68 of 300-W in order.
+    outer_eyes: (2, 3) left and right in the image. nose_tip: (3,).
     source: where they come from.
     """
 
@@ -103,7 +92,7 @@ class View:
         return p * [1, -1, 1] + [middle, middle, 0]
 
     def lift(self, points: NDArray[Any]) -> Array:
-        """The way back, (P, 3) -> (P, 3)."""
+        """The inverse of :meth:`project`, (P, 3) -> (P, 3)."""
         middle = from_edge(self.size / 2)
         p = (np.asarray(points, float) - [middle, middle, 0]) * [1, -1, 1]
         rotation = euler_to_matrix(self.yaw, self.pitch, 0.0)
@@ -111,7 +100,7 @@ class View:
 
 
 def render(scan: Scan, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Picture (N, N, 3) RGB and depth (N, N), -inf where nothing, black there."""
+    """Image (N, N, 3) RGB and depth (N, N); black and -inf where there is no surface."""
     k = SUPERSAMPLING
     vertices = view.project(scan.vertices)
     fine = vertices * k
@@ -135,7 +124,7 @@ def render(scan: Scan, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float3
 
 
 def seen_from(view: View, scan: Scan, points: Array, slack: float = 2.0) -> NDArray[np.bool_]:
-    """(P,) which scan points no surface hides from ``view``; ``slack``: in pixels of depth."""
+    """(P,) which scan points are visible in ``view``; slack: depth tolerance in pixels."""
     depth = rasterize(view.project(scan.vertices), scan.triangles, view.size, view.size)[2]
     projected = view.project(points)
     column, row = np.clip(np.rint(projected[:, :2]).astype(int), 0, view.size - 1).T
@@ -155,25 +144,24 @@ def read_scan(path: Path, name: str) -> Scan:
         and scan.triangles.max() < len(scan.vertices)
     )
     if not good:
-        raise MissingDataError(f"{path} is damaged: no triangles, or vertices that are not there")
+        raise MissingDataError(f"{path} is damaged: it has no triangles, or vertices are missing")
     if scan.coordinates is None or scan.texture is not None:
         return scan
     image = image or _texture_beside(path)
     if image is None:
-        return Scan(scan.name, scan.vertices, scan.triangles, colors=scan.colors)
+        return replace(scan, coordinates=None)
     try:
-        texture = read_image(image)
+        return replace(scan, texture=read_image(image))
     except InputError as error:
         raise MissingDataError(str(error)) from error
-    return Scan(scan.name, scan.vertices, scan.triangles, texture, scan.coordinates)
 
 
 def flip_texture(scan: Scan) -> Scan:
-    """The scan with v of its texture counted downwards, as some converters write it."""
+    """The scan with the v of its texture inverted, as some converters write it."""
     if scan.coordinates is None:
         return scan
     flipped = scan.coordinates * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
-    return Scan(scan.name, scan.vertices, scan.triangles, scan.texture, flipped, scan.colors)
+    return replace(scan, coordinates=flipped)
 
 
 def read_landmarks(path: Path) -> ScanLandmarks | None:
@@ -188,9 +176,9 @@ def read_landmarks(path: Path) -> ScanLandmarks | None:
             try:
                 points = np.loadtxt(file, float, ndmin=2)
             except (OSError, ValueError) as error:
-                raise MissingDataError(f"{file} holds no landmarks: {error}") from error
+                raise MissingDataError(f"{file} contains no landmarks: {error}") from error
             if points.shape != (68, 3) or not np.isfinite(points).all():
-                raise MissingDataError(f"{file} must hold 68 lines x y z, not {points.shape}")
+                raise MissingDataError(f"{file} must contain 68 lines x y z, not {points.shape}")
             return ordered_landmarks(points, file.name)
     file = path.with_suffix(".ljson")
     return _read_ljson(file) if file.is_file() else None
@@ -205,7 +193,7 @@ def ordered_landmarks(points: Array, source: str) -> ScanLandmarks:
 def sample_surface(
     scan: Scan, center: Array, radius: float, count: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """(count, 3) points spread evenly by area over the scan within ``radius`` of ``center``."""
+    """(count, 3) points, uniform by area, on the scan within ``radius`` of ``center``."""
     a, b, c = (scan.vertices[scan.triangles[:, k]] for k in range(3))
     close = np.linalg.norm((a + b + c) / 3 - center, axis=1) < 2 * radius
     a, b, c = a[close], b[close], c[close]
@@ -223,7 +211,7 @@ def sample_surface(
         kept.append(points[np.linalg.norm(points - center, axis=1) <= radius])
         if sum(len(k) for k in kept) >= count:
             return np.concatenate(kept)[:count]
-    raise MissingDataError(f"scan {scan.name} has hardly any surface around its nose tip")
+    raise MissingDataError(f"scan {scan.name} has too little surface around its nose tip")
 
 
 def _read_ljson(file: Path) -> ScanLandmarks:
@@ -233,12 +221,14 @@ def _read_ljson(file: Path) -> ScanLandmarks:
         points = np.array(group["landmarks"]["points"], float)
         labels = {item["label"]: item["mask"] for item in group["labels"]}
         eyes = points[[*labels["leye"], *labels["reye"]]]
-    except _NO_LANDMARKS as error:
-        raise MissingDataError(f"{file} holds no landmarks with labelled eyes: {error}") from error
+    except Exception as error:  # JSON of any structure raises many types
+        raise MissingDataError(
+            f"{file} contains no landmarks with labelled eyes: {error}"
+        ) from error
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise MissingDataError(f"{file} must hold finite points x y z, not {points.shape}")
-    # Upright scans: the outer corners are the outermost points of the two eyes, and the tip of
-    # the nose is what comes nearest to the viewer.
+        raise MissingDataError(f"{file} must contain finite points x y z, not {points.shape}")
+    # Scans are upright: the outer corners are the outermost points of the eyes, and the nose tip
+    # is the point nearest to the viewer.
     outer = eyes[[int(eyes[:, 0].argmin()), int(eyes[:, 0].argmax())]]
     return ScanLandmarks(points, outer, points[points[:, 2].argmax()], False, file.name)
 
@@ -266,7 +256,7 @@ def _read_mesh(path: Path, name: str) -> tuple[Scan, Path | None]:
             triangles = np.asarray(mesh.faces, np.int64)
             texture = _texture_of(mesh)
     except Exception as error:  # trimesh raises many types for damaged files
-        raise MissingDataError(f"{path} is damaged or no scan: {error}") from error
+        raise MissingDataError(f"{path} is damaged or not a scan: {error}") from error
     uv = getattr(mesh.visual, "uv", None)
     if uv is not None and len(uv) == len(vertices) and len(triangles):
         coordinates = np.asarray(uv, np.float32)[triangles]
@@ -305,7 +295,7 @@ def _read_wrl(path: Path, name: str) -> tuple[Scan, Path | None]:
     points = numbers(r"\bCoordinate\s*\{\s*point", float)
     faces = numbers(r"\bcoordIndex", np.int64)
     if points is None or faces is None or points.size % 3:
-        raise MissingDataError(f"{path} holds no IndexedFaceSet with coordinates (VRML 2)")
+        raise MissingDataError(f"{path} contains no IndexedFaceSet with coordinates (VRML 2)")
     triangles = _fan(faces)
     uv = numbers(r"\bTextureCoordinate\s*\{\s*point", np.float32)
     coordinates = None
@@ -321,7 +311,7 @@ def _read_wrl(path: Path, name: str) -> tuple[Scan, Path | None]:
 
 
 def _fan(indices: NDArray[Any]) -> NDArray[np.int64]:
-    """Polygons ended by -1 -> triangles (T, 3)."""
+    """Polygons, each terminated by -1 -> triangles (T, 3)."""
     out = []
     start = 0
     for end in [*np.flatnonzero(indices == -1).tolist(), len(indices)]:
@@ -332,7 +322,7 @@ def _fan(indices: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _texture_beside(path: Path) -> Path | None:
-    """The picture of the scan's own name, else the only picture in its folder."""
+    """The image with the scan's name, else the only image in its folder."""
     pictures = sorted(p for p in path.parent.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     same = [p for p in pictures if p.stem == path.stem]
     if same:

@@ -1,1 +1,1 @@
-"""The papers' error measures."""
+"""The error measures of the papers."""

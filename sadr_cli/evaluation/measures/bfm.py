@@ -18,17 +18,15 @@ UV ``.mat``
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.arrays import read_mat
+from sadr_cli.arrays import read_mat, write_npz
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.measures.dense import UNIT, DenseTruth
-from sadr_cli.files import atomic_write
 from sadr_cli.model.face_model import load_face_model
 from sadr_cli.render.rasterize import interpolate, rasterize
 from sadr_cli.uv import SIZE, UVLayout
@@ -51,8 +49,8 @@ def load_dense_truth(path: Path, y_flip: str = "height") -> DenseTruth:
     k, identities = model.basis.shape[-1], model.identities
     if identities > 199 or k - identities > 29:
         raise MissingDataError(
-            f"{path}: the .mat files have 199 identity and 29 expression coefficients, it has "
-            f"{identities} and {k - identities}"
+            f"{path} has {identities} identity and {k - identities} expression coefficients, more "
+            "than the 199 and 29 of the .mat files"
         )
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
     return DenseTruth(model, y_flip, sha)
@@ -61,27 +59,25 @@ def load_dense_truth(path: Path, y_flip: str = "height") -> DenseTruth:
 def convert_bfm(bfm: Path, uv: Path, layout: UVLayout, out: Path) -> Path:
     """Write the documented npz from a BFM ``.mat`` and its UV ``.mat``.
 
-    layout: which UV pixels are face and where the landmarks are (every checkpoint carries it;
-    the BFM does not). Every face pixel takes the surface point under its centre; pixels that
-    the model's own UV triangles do not reach copy the nearest pixel that they do reach.
+    layout: the UV pixels of the face and its landmarks (part of every checkpoint, not of the
+    BFM). Each face pixel takes the surface point under its centre; pixels outside the model's
+    own UV triangles copy the nearest pixel inside.
     """
     model, coordinates = _read_bfm(bfm), _read_uv(uv)
     vertices = model["shapeMU"].size // 3
     if len(coordinates) != vertices:
         raise MissingDataError(
-            f"{uv} has {len(coordinates)} UV points and {bfm} {vertices} vertices: no pair"
+            f"{uv} has {len(coordinates)} UV points but {bfm} has {vertices} vertices: they do not "
+            "belong together"
         )
     triangles = model["tri"]
-    # column = 255 u, row = 255 (1 - v); flat, so z says nothing
-    flat = np.column_stack([coordinates[:, 0], 1 - coordinates[:, 1], np.zeros(vertices)]) * [
-        SIZE - 1,
-        SIZE - 1,
-        0,
-    ]
+    # column = 255 u, row = 255 (1 - v), z = 0
+    flat = np.column_stack([coordinates[:, 0], 1 - coordinates[:, 1], np.zeros(vertices)])
+    flat *= SIZE - 1
     face_index, weights, _ = rasterize(flat, triangles, SIZE, SIZE)
     covered = (face_index >= 0) & layout.mask
     if not covered.any():
-        raise MissingDataError(f"the UV coordinates of {uv} do not meet the face mask at all")
+        raise MissingDataError(f"no UV triangle of {uv} lies inside the face mask")
     source = _nearest(covered)[layout.mask]
 
     def to_pixels(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -97,19 +93,17 @@ def convert_bfm(bfm: Path, uv: Path, layout: UVLayout, out: Path) -> Path:
         part = slice(start, min(start + _BLOCK, len(sigma)))
         block = (columns[:, part] * sigma[part]).reshape(vertices, -1)
         basis[..., part] = UNIT * to_pixels(block).reshape(layout.vertex_count, 3, -1)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        mask=layout.mask,
-        covered=covered,
-        region=layout.region,
-        kpt=layout.kpt,
-        mean=UNIT * to_pixels(mean),
-        basis=basis,
-        sigma=sigma.astype(np.float32),
-        identities=np.int64(model["shapePC"].shape[1]),
-    )
-    atomic_write(out, buffer.getbuffer())
+    arrays = {
+        "mask": layout.mask,
+        "covered": covered,
+        "region": layout.region,
+        "kpt": layout.kpt,
+        "mean": UNIT * to_pixels(mean),
+        "basis": basis,
+        "sigma": sigma.astype(np.float32),
+        "identities": np.array(model["shapePC"].shape[1], np.int64),
+    }
+    write_npz(out, arrays)
     return out
 
 
@@ -119,7 +113,7 @@ def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
     for name, aliases in _ALIASES.items():
         key = next((a for a in aliases if a in raw), None)
         if key is None:
-            raise MissingDataError(f"{path} has no {' or '.join(aliases)}: it is no BFM file")
+            raise MissingDataError(f"{path} has no {' or '.join(aliases)}: it is not a BFM file")
         out[name] = np.asarray(raw[key], np.float64)
         if not np.isfinite(out[name]).all():
             raise MissingDataError(f"{path}: {key} holds values that are not finite")
@@ -129,7 +123,7 @@ def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
         k = out[f"{kind}EV"].size
         good = out[f"{kind}MU"].shape == (n,) and out[f"{kind}PC"].shape == (n, k) and n % 3 == 0
         if not good:
-            raise MissingDataError(f"{path}: the sizes of {kind}MU, {kind}PC, {kind}EV disagree")
+            raise MissingDataError(f"{path}: the sizes of {kind}MU, {kind}PC, {kind}EV differ")
     triangles = np.atleast_2d(out["tri"].astype(np.int64) - 1)
     if triangles.shape[0] == 3 and triangles.shape[1] != 3:
         triangles = triangles.T
@@ -143,7 +137,7 @@ def _read_bfm(path: Path) -> dict[str, NDArray[Any]]:
 def _read_uv(path: Path) -> NDArray[np.float64]:
     raw = read_mat(path, ["UV"])
     if "UV" not in raw:
-        raise MissingDataError(f"{path} has no UV: it is no UV coordinate file")
+        raise MissingDataError(f"{path} has no UV: it is not a UV coordinate file")
     uv = np.asarray(raw["UV"], float)
     if uv.ndim == 2 and uv.shape[1] != 2 and uv.shape[0] == 2:
         uv = uv.T

@@ -12,8 +12,8 @@ from sadr_cli.evaluation.measures.metrics import BIN_NAMES, yaw_bin
 
 RESAMPLES = 10_000
 LEVEL = 95.0
-MIN_FACES = 8  # fewer say nothing about their own spread: no interval
-_CHUNK = 500  # resamples at a time: bounds memory
+MIN_FACES = 8  # too few to estimate their spread: no interval
+_CHUNK = 500  # resamples at a time, to limit memory
 
 
 def paired_difference(
@@ -24,7 +24,7 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Mean of ``b - a`` over the faces both have, with percentile bootstrap intervals.
+    """Mean of ``b - a`` over the faces that both have, with percentile bootstrap intervals.
 
     a, b: errors (N,), NaN where missing; lower is better. Faces are resampled in pairs; with
     ``yaw`` (N,) degrees also the three bins and their balanced mean, faces resampled within

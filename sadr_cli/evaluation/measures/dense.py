@@ -19,13 +19,13 @@ from sadr_cli.evaluation.data.benchmark import (
 )
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures import metrics
-from sadr_cli.evaluation.measures.icp import icp_error
+from sadr_cli.evaluation.measures.surface import icp_error
 from sadr_cli.model.face_model import FaceModel
 from sadr_cli.pose import euler_to_matrix, transform
 
-UNIT = 1.5e-5  # units of the shape frame a micrometre of the BFM
+UNIT = 1.5e-5  # units of the shape frame per micrometre of the BFM
 FULL = (199, 29)  # identity and expression coefficients of the .mat files
-# y of the image from y of the model, plus this: SADRNet, PRNet/face3d, and what pt3d_68 follows.
+# Offset of image y = height + offset - model y: in SADRNet, in PRNet/face3d, and of pt3d_68.
 Y_FLIPS = {"height": 0.0, "height-1": -1.0, "height+1": 1.0}
 
 
@@ -43,14 +43,11 @@ class DenseTruth:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def approximate(self) -> bool:
-        """Whether the basis is shorter than the coefficients of the ``.mat`` files."""
-        return self._columns != FULL
-
-    @property
     def note(self) -> str:
+        """For reports: the size of the basis, which may be shorter than the coefficients."""
+        full = self._columns == FULL
+        kind = "truth from the basis" if full else "approximate truth, truncated basis"
         identity, expression = self._columns
-        kind = "approximate truth, truncated basis" if self.approximate else "truth from the basis"
         return f"{kind}: {identity} identity + {expression} expression"
 
     @property
@@ -78,12 +75,12 @@ class DenseTruth:
         return points
 
     def faces(self, benchmark: PosedBenchmark) -> Iterator[tuple[int, Array]]:
-        """Index and true surface of every image whose picture is there."""
+        """Index and true surface of every image; MissingDataError where one has no file."""
         parameters = self.parameters_of(benchmark)
         for i, path in enumerate(benchmark.images):
             if path is None:
                 raise MissingDataError(
-                    f"no picture of {benchmark.names[i]} in {benchmark.folder}: the dense truth "
+                    f"no image of {benchmark.names[i]} in {benchmark.folder}: the dense truth "
                     "needs its height"
                 )
             yield i, self.face(parameters, i, image_size(path)[0])
@@ -107,11 +104,11 @@ def dense_errors(
 ) -> dict[str, Array]:
     """Dense 2-D and 3-D NME and reconstruction error, (N,) each, NaN where there is no face.
 
-    Beside them, after Procrustes alignment, what the mean template itself would have for every
-    face (``template``): a reconstruction error near it has learned no shape.
+    With Procrustes alignment also the reconstruction error of the mean template (``template``): a
+    network whose error is no smaller has learned no shape.
 
     align: ``procrustes`` (one similarity on corresponding points, the public code) or ``icp``
-    (rigid, the paper); the error is that of corresponding points either way.
+    (rigid, the paper); in both cases the error is that of corresponding points.
     """
     if align not in ("procrustes", "icp"):
         raise UsageError(f"--align takes procrustes or icp, not {align!r}")
@@ -121,13 +118,13 @@ def dense_errors(
     if used.shape[1] != count:
         raise MissingDataError(
             f"the predictions have {used.shape[1]} vertices per face, the face model {count}: "
-            "both must use the same UV layout"
+            "both must have the same UV layout"
         )
     landmark = truth.model.layout.landmark_indices
     names = ["reconstruction"]
     if predictions.vertices is not None:
         names += ["dense_2d", "dense_3d"]
-    if align == "procrustes":  # it finds the template's scale as well
+    if align == "procrustes":  # only it finds the template's scale
         names += ["template"]
     out = {name: np.full(len(benchmark), np.nan) for name in names}
     offset = np.full((len(benchmark), 2), np.nan)
@@ -152,10 +149,10 @@ def dense_errors(
             mean = truth.model.layout.mean_shape
             out["template"][i] = metrics.reconstruction_error(mean, up, eyes)
         if align == "icp":
-            out["reconstruction"][i] = icp_error(p, g, eyes)[0]
+            out["reconstruction"][i] = icp_error(p, g, eyes)
         else:
             out["reconstruction"][i] = metrics.reconstruction_error(p, g, eyes)
-    # How well the dense truth agrees with the 68 points it comes with: basis and pixel origin.
+    # How well the dense truth agrees with the 68 true points: checks basis and pixel origin.
     truth.details.update(
         {
             "points": count,

@@ -2,9 +2,9 @@
 
 Conventions of every function here
     Points are ``(N, P, 2 or 3)``: N faces, P points, image pixels (y down). Errors are ``(N,)``,
-    one a face; NME and reconstruction errors are in **percent**, angles in degrees. A face that
-    was not found carries NaN: averages leave it out (count it and say so), while
-    :func:`ced`, :func:`auc` and :func:`failure_rate` count it as a failure.
+    one per face; NME and reconstruction errors are in **percent**, angles in degrees. A face that
+    was not found has the error NaN: averages leave it out, while :func:`ced`, :func:`auc` and
+    :func:`failure_rate` count it as a failure.
 
 Equation numbers are those of the SADRNet paper (Ruan et al., TIP 2021).
 """
@@ -18,26 +18,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sadr_cli.landmarks import EYES, LEFT_OUTER_EYE, RIGHT_OUTER_EYE
-from sadr_cli.pose import (
-    euler_to_matrix,
-    geodesic_distance,
-    matrix_to_euler,
-    similarity,
-    transform,
-)
+from sadr_cli.pose import euler_to_matrix, geodesic_distance, matrix_to_euler, similarity, transform
 
 Array = NDArray[np.float64]
 
 BIN_NAMES = ("0-30", "30-60", "60-90")
 BIN_EDGES = (30.0, 60.0)
-MAX_ANGLE = 99.0  # degrees; images beyond it are left out of the pose error
+MAX_ANGLE = 99.0  # degrees; images with a larger true angle are left out of the pose error
 
 
 # --- normalisers ----------------------------------------------------------------------------
 
 
 def box_size(truth: ArrayLike) -> Array:
-    """sqrt(w h) of the box of the truth's points, (N,) pixels: the d of Eq 25."""
+    """sqrt(w h) of the bounding box of the true points, (N,) pixels: the d of Eq 25."""
     xy = _points(truth)[..., :2]
     return np.sqrt(np.prod(xy.max(-2) - xy.min(-2), axis=-1))
 
@@ -93,28 +87,17 @@ def nme_3d(prediction: ArrayLike, truth: ArrayLike) -> Array:
 class Summary:
     """Averages of an error over faces.
 
-    bins: means for |yaw| <= 30, <= 60 and > 60 degrees; NaN for an empty bin.
-    counts: faces averaged in each bin.
+    bins: mean of each of :data:`BIN_NAMES`; NaN for an empty bin. counts: faces averaged there.
     balanced: plain mean of the three bin means (macro); NaN when a bin is empty.
     mean: over all faces (micro). count: faces averaged. missing: faces without an error.
     """
 
-    bins: tuple[float, float, float]
-    counts: tuple[int, int, int]
+    bins: dict[str, float]
+    counts: dict[str, int]
     balanced: float
     mean: float
     count: int
     missing: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "bins": dict(zip(BIN_NAMES, self.bins, strict=True)),
-            "counts": dict(zip(BIN_NAMES, self.counts, strict=True)),
-            "balanced": self.balanced,
-            "mean": self.mean,
-            "count": self.count,
-            "missing": self.missing,
-        }
 
 
 def yaw_bin(yaw: ArrayLike) -> NDArray[np.int64]:
@@ -127,13 +110,12 @@ def summarise(errors: ArrayLike, yaw: ArrayLike) -> Summary:
     e = np.asarray(errors, float)
     which = yaw_bin(yaw)
     found = np.isfinite(e)
-    parts = [e[found & (which == k)] for k in range(3)]
-    b0, b1, b2 = (_mean(part) for part in parts)
-    n0, n1, n2 = (len(part) for part in parts)
+    parts = {name: e[found & (which == k)] for k, name in enumerate(BIN_NAMES)}
+    bins = {name: _mean(part) for name, part in parts.items()}
     return Summary(
-        bins=(b0, b1, b2),
-        counts=(n0, n1, n2),
-        balanced=float(np.mean([b0, b1, b2])),
+        bins=bins,
+        counts={name: len(part) for name, part in parts.items()},
+        balanced=float(np.mean(list(bins.values()))),
         mean=_mean(e[found]),
         count=int(found.sum()),
         missing=int((~found).sum()),
@@ -184,15 +166,12 @@ class PoseSummary:
     excluded: int
     missing: int
 
-    def to_dict(self) -> dict[str, float | int]:
-        return dict(self.__dict__)
-
 
 def angle_errors(rotation: ArrayLike, true_angles: ArrayLike) -> Array:
     """|predicted - true| of yaw, pitch, roll, (N, 3) degrees, no wrapping at +-180.
 
     rotation: (N, 3, 3) predicted, frame of :mod:`sadr_cli.pose`; true_angles: (N, 3) yaw, pitch,
-    roll in degrees. Yaw is read with asin, in [-90, 90], as the truth of AFLW2000-3D is used.
+    roll in degrees. Predicted yaw is asin, in [-90, 90], the convention of AFLW2000-3D.
     """
     return np.abs(matrix_to_euler(rotation) - np.asarray(true_angles, float))
 
@@ -249,8 +228,8 @@ def reconstruction_error(
 ) -> float:
     """Mean distance of corresponding points (P, 3) over ``normaliser``, percent.
 
-    normaliser: 3-D outer-eye distance of the truth. ``align`` fits one similarity (Procrustes)
-    first, the measure of the public code; without it the points are taken as they are.
+    normaliser: 3-D outer-eye distance of the truth. align: fit a similarity (Procrustes) first,
+    as in the public code.
     """
     p, g = np.asarray(prediction, float), np.asarray(truth, float)
     if p.shape != g.shape:
@@ -271,7 +250,7 @@ def mask_iou(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def binary_scores(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Accuracy, balanced accuracy, and recall of either class of boolean labels."""
+    """Accuracy, balanced accuracy, and recall of both classes of boolean labels."""
     p, g = np.asarray(prediction, bool).ravel(), np.asarray(truth, bool).ravel()
     positive, negative = _mean(p[g]), _mean(~p[~g])
     return {

@@ -1,9 +1,9 @@
 """Attention and visibility, measured on synthetic occlusion.
 
-Real photos do not say which pixels of the face are hidden, so something known is put before
-them: one shape of random outline, size, place and texture a face, drawn from a seed and the
-image's name alone; and another one that grows until it covers a third of the face. The truth is
-then geometry: where the true face's surface lies in the crop, and what covers it.
+Photos come without labels of hidden pixels, so each face is covered by a known occluder: a shape
+of random outline, size, position and texture, which depends only on a seed and the image's name;
+and a second one, scaled until it covers a third of the face. The ground truth follows from
+geometry: where the true surface lies in the crop, and what covers it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from sadr_cli.evaluation.measures.dense import DenseTruth
 from sadr_cli.faces import Crop
 from sadr_cli.pose import similarity, transform
 from sadr_cli.render.rasterize import rasterize, vertex_normals
-from sadr_cli.uv import UVLayout
 
 THRESHOLD = 0.5  # of attention and visibility
-AREA = (0.08, 0.40)  # of the face's box covered by the occluder's own box
+AREA = (0.08, 0.40)  # area of the occluder's box, as a share of the face's box
 BATCH = 32
-SHARE = 1 / 3  # of the face's surface in the crop that the second occluder covers
-_DEPTH_SLACK = 0.02  # of the crop: nearer than this is the surface itself
+SHARE = 1 / 3  # of the face's pixels in the crop that the second occluder covers
+_DEPTH_SLACK = 0.02  # of the crop's side: points within it of the depth map are on the surface
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One face: its crop (n, n, 3) as it is and with either occluder, and what is true of it."""
+    """One face: its crop (n, n, 3) without and with each occluder, and the ground truth."""
 
     index: int
     crop: Crop
@@ -47,7 +46,7 @@ class Sample:
     third_occluder: NDArray[np.bool_]
     face: NDArray[np.bool_]  # (n, n) where the true surface lies
     landmarks: Array  # (68, 3) true, crop pixels
-    turned: NDArray[np.bool_]  # (68,) hidden by the face itself
+    turned: NDArray[np.bool_]  # (68,) self-occluded
 
 
 def measure(
@@ -62,7 +61,7 @@ def measure(
     """Attention IoU, landmark-visibility accuracy and NME with and without an occluder.
 
     truth: decodes each image's true surface; without it the network's mean template is fitted
-    to the 68 true points by one similarity. Needs three-dimensional true landmarks.
+    to the 68 true points by a similarity. Requires 3-D true landmarks.
     """
     assert benchmark.dimensions == 3
     rows: list[dict[str, float]] = []
@@ -93,7 +92,7 @@ def add_occluder(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """``image`` (n, n, 3) with one occluder inside ``box`` (x0, y0, x1, y1), and its mask.
 
-    face: (n, n) pixels of which the occluder, grown or shrunk, covers the share ``SHARE``.
+    face: (n, n); if given, the occluder is scaled to cover the share ``SHARE`` of these pixels.
     """
     n = image.shape[0]
     center, outline = _outline(box, rng)
@@ -111,7 +110,7 @@ def add_occluder(
 
 
 def _outline(box: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """The place (2,) and the corners (k, 2) around it of an occluder."""
+    """Centre (2,) and corners (k, 2), relative to it, of an occluder."""
     width, height = box[2] - box[0], box[3] - box[1]
     center = box[:2] + rng.uniform(0.1, 0.9, 2) * [width, height]
     area = rng.uniform(*AREA) * width * height
@@ -138,7 +137,7 @@ def _fill(n: int, outline: Array) -> NDArray[np.bool_]:
 
 
 def _texture(n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(n, n, 3) cloudy, striped or plain, of two random colours."""
+    """(n, n, 3) plain, striped or cloudy, in two random colours."""
     colors = rng.uniform(0, 255, (2, 3))
     kind = rng.integers(3)
     if kind == 0:
@@ -164,11 +163,11 @@ def make_sample(
 ) -> Sample:
     """The crop of image ``index`` with its occluders; InputError when it cannot be read.
 
-    network: its crop resolution is taken, and its mean template where there is no ``truth``.
+    network: defines the crop's resolution and, without ``truth``, the mean template.
     """
     path = benchmark.images[index]
     if path is None:
-        raise InputError(f"no picture of {benchmark.names[index]}")
+        raise InputError(f"no image of {benchmark.names[index]}")
     image = read_image(path)
     n = network.crop_resolution
     landmarks = benchmark.landmarks[index]
@@ -179,7 +178,10 @@ def make_sample(
         layout = truth.model.layout
     else:
         layout = network.uv
-        surface = _fit_template(layout, landmarks)
+        # The mean template fitted to the true landmarks, in image pixels.
+        mean = np.asarray(layout.mean_shape, float)
+        fit = similarity(mean[layout.landmark_indices], landmarks * [1, -1, 1])
+        surface = transform(mean, *fit) * [1, -1, 1]
     surface = image_to_crop(surface, crop, n)
     triangles = layout.triangles[:, ::-1]  # the image frame has y down
     face_index, _, depth = rasterize(surface, triangles, n, n)
@@ -196,14 +198,6 @@ def make_sample(
     occluded, mask = add_occluder(clean, box, np.random.default_rng(key))
     third, mask3 = add_occluder(clean, box, np.random.default_rng([*key, 3]), face)
     return Sample(index, crop, clean, occluded, mask, third, mask3, face, own, ~(facing & front))
-
-
-def _fit_template(layout: UVLayout, landmarks: Array) -> Array:
-    """The mean template brought onto true landmarks (68, 3), in image pixels."""
-    up = landmarks * [1, -1, 1]
-    mean = np.asarray(layout.mean_shape, float)
-    fit = similarity(mean[layout.landmark_indices], up)
-    return transform(mean, *fit) * [1, -1, 1]
 
 
 def _score(
@@ -227,29 +221,24 @@ def _score(
         g = benchmark.landmarks[sample.index][None]
         column, row = np.clip(np.rint(sample.landmarks[:, :2]).astype(int), 0, n - 1).T
         under = sample.occluder[row, column]
-        rows.append(
-            {
-                "iou": metrics.mask_iou(covered.attention >= THRESHOLD, seen),
-                "iou_clean": metrics.mask_iou(clean.attention >= THRESHOLD, whole),
-                "nme": float(metrics.nme_2d(covered.landmarks[None], g)[0]),
-                "nme_clean": float(metrics.nme_2d(clean.landmarks[None], g)[0]),
-                "covered": _share(sample.face, sample.occluder),
-                "iou_third": metrics.mask_iou(third.attention >= THRESHOLD, rest),
-                "nme_third": float(metrics.nme_2d(third.landmarks[None], g)[0]),
-                "covered_third": _share(sample.face, sample.third_occluder),
-            }
-        )
+        row = {}
+        for name, face, unhidden, occluder in (
+            ("", covered, seen, sample.occluder),
+            ("_clean", clean, whole, None),
+            ("_third", third, rest, sample.third_occluder),
+        ):
+            row[f"iou{name}"] = metrics.mask_iou(face.attention >= THRESHOLD, unhidden)
+            row[f"nme{name}"] = float(metrics.nme_2d(face.landmarks[None], g)[0])
+            if occluder is not None:
+                row[f"covered{name}"] = float(occluder[sample.face].mean())
+        rows.append(row)
         visible.append(
             (covered.landmark_visibility >= THRESHOLD, ~(under | sample.turned), sample.turned)
         )
 
 
-def _share(face: NDArray[np.bool_], occluder: NDArray[np.bool_]) -> float:
-    return float((face & occluder).sum() / face.sum())
-
-
 def _shrink(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """(n, n) -> (side, side): cells at least half true."""
+    """(n, n) -> (side, side): cells of which at least half are true."""
     small = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small >= 0.5)
 
@@ -296,9 +285,9 @@ def _summary(
         "seed": seed,
         "protocol": (
             f"{len(rows)} faces, one synthetic occluder each and one that covers a third of the "
-            f"face (seed {seed}), truth crop; attention "
-            f"and visibility at {THRESHOLD}; attention against the visible part of the true "
-            f"surface in its own cells; surface: {surface}. Occlusion already in the photos "
-            "counts against the network."
+            f"face (seed {seed}), truth crop; attention and visibility thresholded at {THRESHOLD}; "
+            "attention compared with the visible part of the true surface, at the resolution of "
+            f"the attention mask; surface: {surface}. Occlusion present in the photos counts "
+            "against the network."
         ),
     }

@@ -1,7 +1,7 @@
-"""Predictions in another frame than asked for, found by how much better they fit when read so.
+"""Detects predictions in a wrong frame: they fit far better when converted to another one.
 
-A position map whose y counts upwards, or points left in pixels of a crop, score without any
-error: only the figures are absurd.
+Points with y up, or in pixels of a crop, raise no error when they are scored; only the figures
+are absurd.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures import metrics
 from sadr_cli.pose import euler_to_matrix, geodesic_distance
 
-ABSURD_NME, ABSURD_ANGLE = 15.0, 20.0  # median percent and degrees that no method has
-BETTER = 1 / 3  # of the error as given: what another reading must stay below to be named,
-# and below the limits above as well
-SAMPLE = 100  # faces, spread over all
+ABSURD_NME, ABSURD_ANGLE = 15.0, 20.0  # medians (percent, degrees) that no real method reaches
+BETTER = 1 / 3  # a conversion is named if it lowers the error below this share of the given one,
+# and below the limits above
+SAMPLE = 100  # faces, evenly spread
 
-_UPSIDE_DOWN = "upside down: y must count downwards from the top of the picture"
-_MIRRORED = "mirrored: x must count from the left of the picture"
+_UPSIDE_DOWN = "upside down: y must increase downwards from the top of the image"
+_MIRRORED = "mirrored: x must increase from the left of the image"
 _EXCHANGED = "given as y, x instead of x, y"
-_OTHER_PIXELS = "in pixels of a crop or of a resized picture: give those of the picture itself"
+_OTHER_PIXELS = "in pixels of a crop or of a resized image: use pixels of the original image"
 _Y_DOWN, _CAMERA = np.diag([1.0, -1, 1]), np.diag([1.0, -1, -1])
 
 
 def doubts(benchmark: Benchmark, predictions: Predictions) -> list[str]:
-    """What must be wrong with ``predictions``, a sentence each; none where they are plausible."""
+    """One sentence per suspected error in ``predictions``; none where they are plausible."""
     found = np.flatnonzero(~predictions.missing)
     chosen = found[:: max(len(found) // SAMPLE, 1)]
     if not len(chosen):
@@ -50,16 +50,16 @@ def _points_doubt(benchmark: Benchmark, points: Array, chosen: NDArray[np.intp])
         error = _median_nme(read, truth)
         if error < min(BETTER * given, ABSURD_NME):
             return (
-                f"the landmarks seem to be {text} (a mean NME of "
-                f"{metrics.nme_2d(read, truth).mean():.2f} % when read so, "
-                f"{metrics.nme_2d(points, truth).mean():.2f} % as they are)"
+                f"the landmarks seem to be {text} (mean NME "
+                f"{metrics.nme_2d(read, truth).mean():.2f} % if converted, "
+                f"{metrics.nme_2d(points, truth).mean():.2f} % as given)"
             )
     return ""
 
 
 def _readings(points: Array, truth: Array, sizes: Array) -> Iterator[tuple[str, Array]]:
-    """What the points (N, 68, 2) could be, and they themselves when read so; likely ones first."""
-    last = sizes[:, None] - 1  # of the rows and columns; NaN where there is no picture
+    """Possible errors of points (N, 68, 2), and the points corrected; likely ones first."""
+    last = sizes[:, None] - 1  # last column and row; NaN where there is no image
     flips = {_UPSIDE_DOWN: (points * [1, -1], last * [0, 1]),
              _MIRRORED: (points * [-1, 1], last * [1, 0])}  # fmt: skip
     for text, (flipped, shift) in flips.items():
@@ -71,7 +71,7 @@ def _readings(points: Array, truth: Array, sizes: Array) -> Iterator[tuple[str, 
 
 
 def _scaled(points: Array, truth: Array) -> Array:
-    """Each face with the scale and the shift that fit best."""
+    """Each face with the scale and translation that fit best."""
     p, g = points - points.mean(1, keepdims=True), truth - truth.mean(1, keepdims=True)
     spread = (p**2).sum((1, 2))
     scale = np.maximum((p * g).sum((1, 2)) / np.where(spread > 0, spread, 1), 0)
@@ -79,7 +79,7 @@ def _scaled(points: Array, truth: Array) -> Array:
 
 
 def _sizes(benchmark: Benchmark, chosen: NDArray[np.intp]) -> Array:
-    """(N, 2) width and height of the pictures, NaN where they are not there."""
+    """(N, 2) width and height of the images, NaN where they are missing."""
     out = np.full((len(chosen), 2), np.nan)
     for row, index in enumerate(chosen):
         path = benchmark.images[index]
@@ -101,7 +101,7 @@ def _rotation_doubt(angles: Array, rotation: Array) -> str:
         "transposed": rotation.swapaxes(-1, -2),
         "of frames with y down": _Y_DOWN @ rotation @ _Y_DOWN,
         "of frames with y down and z away from the viewer": _CAMERA @ rotation @ _CAMERA,
-        "of a camera that looks along z with y down": _CAMERA @ rotation,
+        "of a camera looking along z with y down": _CAMERA @ rotation,
     }
     given = float(np.median(geodesic_distance(rotation, true)))
     if given < ABSURD_ANGLE:
@@ -111,6 +111,6 @@ def _rotation_doubt(angles: Array, rotation: Array) -> str:
     if errors[text] > min(BETTER * given, ABSURD_ANGLE):
         return ""
     return (
-        f"the rotations seem to be {text} (a median geodesic error of {errors[text]:.1f} degrees "
-        f"when read so, {given:.1f} as they are)"
+        f"the rotations seem to be {text} (median geodesic error {errors[text]:.1f} degrees if "
+        f"converted, {given:.1f} as given)"
     )

@@ -1,8 +1,8 @@
-"""Errors of each face and the figures of the tables: what several benchmarks share."""
+"""Errors per face and the figures of tables that several benchmarks share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ CED_THRESHOLD = 8.0  # percent
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a benchmark says of one set of predictions.
+    """The scores of one set of predictions.
 
     per_image: measure -> (N,), NaN for a missed face, in the order of the benchmark's names.
-    results: the figures of report.json. left_out: measure -> why it could not be had.
+    results: the figures of report.json. left_out: measure -> why it is not available.
     """
 
     per_image: dict[str, Array]
@@ -27,7 +27,7 @@ class Scores:
 
 
 def ced_figures(errors: Array, threshold: float = CED_THRESHOLD) -> dict[str, float | int]:
-    """Mean over found faces, AUC and failure rate over all, and the counts."""
+    """Mean and median over found faces, AUC and failure rate over all, and the counts."""
     found = np.isfinite(errors)
     return {
         "mean": float(errors[found].mean()) if found.any() else float("nan"),
@@ -41,6 +41,6 @@ def ced_figures(errors: Array, threshold: float = CED_THRESHOLD) -> dict[str, fl
 
 
 def by_yaw(errors: Array, yaw: Array) -> dict[str, Any]:
-    """The summary of ``errors`` (N,) in bins of ``yaw`` (N,) degrees, NaN where not known."""
+    """The summary of ``errors`` (N,) in bins of ``yaw`` (N,) degrees, NaN where unknown."""
     known = np.isfinite(yaw)  # a second yaw file need not cover every image
-    return metrics.summarise(errors[known], yaw[known]).to_dict()
+    return asdict(metrics.summarise(errors[known], yaw[known]))

@@ -9,20 +9,11 @@ from numpy.typing import NDArray
 
 from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import Array
-from sadr_cli.evaluation.data.scans import (
-    Scan,
-    ScanLandmarks,
-    View,
-    sample_surface,
-    seen_from,
-)
-from sadr_cli.evaluation.measures.metrics import (
-    similarity,
-    transform,
-)
+from sadr_cli.evaluation.data.scans import Scan, ScanLandmarks, View, sample_surface, seen_from
 from sadr_cli.evaluation.measures.surface import Surface, icp_to_surface, surface_error
 from sadr_cli.faces import Face
 from sadr_cli.landmarks import LEFT_OUTER_EYE, NOSE_TIP, RIGHT_OUTER_EYE
+from sadr_cli.pose import similarity, transform
 from sadr_cli.uv import UVLayout
 
 PITCHES, YAWS = (-15.0, 0.0, 20.0, 25.0), (-80.0, -40.0, 0.0, 40.0, 80.0)
@@ -38,7 +29,7 @@ def face_region(uv: UVLayout, count: int = REGION) -> NDArray[np.intp]:
 
 
 def views_of(landmarks: ScanLandmarks) -> list[View]:
-    """The protocol's 20 cameras around the middle of the landmarks' box."""
+    """The 20 cameras of the protocol, aimed at the centre of the landmarks' box."""
     points = landmarks.points
     center = (points.min(0) + points.max(0)) / 2
     scale = EYE_PIXELS / landmarks.eye_distance
@@ -48,7 +39,7 @@ def views_of(landmarks: ScanLandmarks) -> list[View]:
 
 @dataclass(frozen=True, eq=False)
 class ScanTruth:
-    """A scan made ready: its surface, and its face as evenly spread visible points (P, 3)."""
+    """A prepared scan: its surface, and its face as evenly spread visible points (P, 3)."""
 
     scan: Scan
     landmarks: ScanLandmarks
@@ -62,7 +53,7 @@ class ScanTruth:
         reach = np.asarray(uv.mean_shape, float)[face_region(uv)] - mean[NOSE_TIP]
         radius = float(np.linalg.norm(reach, axis=1).max()) / eyes * landmarks.eye_distance
         surface = Surface(scan.vertices, scan.triangles, landmarks.eye_distance)
-        # More than are needed: what lies inside (mouth, eye sockets) is no part of the face.
+        # More than needed: points inside (mouth, eye sockets) are dropped.
         points = sample_surface(scan, landmarks.nose_tip, radius, 4 * REGION)
         views = [v for v in views_of(landmarks) if v.pitch == 0]
         face = points[np.any([seen_from(v, scan, points) for v in views], axis=0)][:REGION]
@@ -74,9 +65,9 @@ class ScanTruth:
 def view_errors(
     face: Face, truth: ScanTruth, view: View, depth: NDArray[np.float32], uv: UVLayout
 ) -> tuple[float, float]:
-    """Reconstruction error of one view and the way back, percent of the eye distance."""
+    """Reconstruction error of one view and the reverse error, percent of the eye distance."""
     vertices = np.asarray(face.vertices, float).copy()
-    # A photo has no origin of depth: start ICP where the seen landmarks meet the picture's depth.
+    # Depth has no origin in a photo: start ICP at the rendered depth of the visible landmarks.
     xy = np.clip(np.rint(face.landmarks[:, :2]).astype(int), 0, view.size - 1)
     seen = depth[xy[:, 1], xy[:, 0]]
     difference = (seen - face.landmarks[:, 2])[np.isfinite(seen)]

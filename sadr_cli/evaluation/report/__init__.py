@@ -1,1 +1,1 @@
-"""What was measured, as a record, tables, charts and files."""
+"""Results as a record, tables, charts and files."""

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, without a plotting library and without a network request."""
+"""Charts as inline SVG, without a plotting library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 44
 
 @dataclass(frozen=True)
 class Series:
-    """One curve or cloud: ``x`` and ``y`` of one length."""
+    """One curve or scatter plot; ``x`` and ``y`` have the same length."""
 
     label: str
     x: Array
@@ -117,7 +117,7 @@ class _Axes:
 
 
 def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> Markup:
-    """Cumulative error curves of labelled errors (N,), percent, up to ``limit``."""
+    """Cumulative error curves of the labelled errors (N,), percent, up to ``limit``."""
     thresholds = np.linspace(0, limit, 201)
     axes = _Axes((0, limit), (0, 1), "error (%)", "images with at most this error")
     axes.grid(np.arange(0, limit + 1, 2).tolist(), [0, 0.2, 0.4, 0.6, 0.8, 1.0], percent=True)
@@ -134,7 +134,7 @@ def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> Markup:
 
 
 def yaw_chart(errors: dict[str, Array], yaw: Array, y_label: str) -> Markup:
-    """Error against yaw: one dot per image, and the median over 15 degrees of yaw."""
+    """Error against yaw: one dot per image, and the running median over 15 degrees of yaw."""
     finite = np.concatenate([e[np.isfinite(e)] for e in errors.values()])
     top = float(np.ceil(np.percentile(finite, 99.5))) if finite.size else 1.0
     limit = max(90.0, float(np.ceil(np.abs(yaw).max() / 30) * 30)) if yaw.size else 90.0

@@ -17,7 +17,7 @@ from sadr_cli.text import table_text
 
 def write_files(report: Report[Any], out: Path) -> list[Path]:
     """report.json, per_image.csv and report.html in ``out``; returns them."""
-    # All three are made before the first is written: a report is never incomplete.
+    # All contents are made before the first file is written: a report is never incomplete.
     text = json.dumps(report.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
     header, rows = report.rows()
     buffer = io.StringIO()

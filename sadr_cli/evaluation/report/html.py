@@ -1,4 +1,4 @@
-"""report.html: tables, curves and faces in one file that needs no network."""
+"""report.html: tables, curves and faces in one self-contained file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class _Faces:
-    """A heading and pictures below it: (caption, JPEG in base64)."""
+    """A heading and figures: (caption, JPEG in base64)."""
 
     title: str
     figures: list[tuple[str, str]]
 
 
 def render(report: Report[Any]) -> str:
-    """The page. Faces are read from the benchmark's pictures; unreadable ones are skipped."""
+    """The page. Faces are read from the benchmark's images; unreadable ones are skipped."""
     b = report.benchmark
     page = render_page(
         _HERE / "page.html",
@@ -78,7 +78,7 @@ def _figure(report: Report[Any], entry: Entry, index: int, error: float) -> tupl
 
 
 def _details(report: Report[Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Headings, each with its entries: name -> text."""
+    """Headings, each with its details: name -> text."""
     record = report.to_dict()
     yield "Protocol", _texts({**record["protocol"], **record["benchmark"]["choices"]})
     for method in record["methods"]:
@@ -98,7 +98,7 @@ def _texts(items: dict[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
-    """Text of a value of report.json."""
+    """A value of report.json as text."""
     if isinstance(value, dict):
         return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items())
     if isinstance(value, list):

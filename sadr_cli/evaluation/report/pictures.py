@@ -1,4 +1,4 @@
-"""Faces of the report page: the photo around the face, truth and prediction drawn on it."""
+"""Faces of the report page: the image around the face with truth and prediction drawn on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def face_jpeg(
     both = truth[:, :2] if prediction is None else np.concatenate([truth[:, :2], prediction[:, :2]])
     crop = crop_from_landmarks(truth, MARGIN)
     reach = 2 * float(np.abs(both - [crop.center_x, crop.center_y]).max()) * 1.08
-    if np.isfinite(reach) and reach > crop.size:  # keep a distant prediction in view
+    if np.isfinite(reach) and reach > crop.size:  # zoom out to show a distant prediction
         crop = crop_from_landmarks(truth, MARGIN * min(reach / crop.size, 3.0))
     canvas = np.ascontiguousarray(extract_crop(image, crop, SIDE))
     for points, color in ((truth, TRUTH), (prediction, PREDICTION)):

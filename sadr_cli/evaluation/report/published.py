@@ -1,4 +1,4 @@
-"""Published figures, printed beside those measured. Percent for NME, degrees for pose.
+"""Published figures, shown with the measured ones. Percent for NME, degrees for pose.
 
 Every row is as printed in its source; none was measured here unless the source says so.
 """
@@ -36,7 +36,7 @@ TABLES = {
 
 
 def _rows(table: str, source: str, lines: str) -> list[Row]:
-    """Rows from ``method | value value ...`` lines, - where there is none."""
+    """Rows from lines ``method | value value ...``; ``-`` for no value."""
     out = []
     for line in lines.strip().splitlines():
         method, _, numbers = line.partition("|")
@@ -108,14 +108,14 @@ ALL = {"alignment": ALIGNMENT, "reconstruction": RECONSTRUCTION, "pose": POSE}
 
 
 def footnotes(rows: list[Row]) -> tuple[list[str], str]:
-    """The rows' methods, each with the number of its source, and the note that lists these."""
+    """The rows' methods with the numbers of their sources, and the note that lists these."""
     numbers = {source: k for k, source in enumerate(dict.fromkeys(r.source for r in rows), 1)}
     note = "; ".join(f"[{number}] {source}" for source, number in numbers.items())
     return [f"{row.method} [{numbers[row.source]}]" for row in rows], f"{note}."
 
 
 def records(tables: dict[str, list[Row]]) -> dict[str, Any]:
-    """Published rows as they stand in report.json."""
+    """Published rows as in report.json."""
     return {
         name: [{"method": r.method, "source": r.source, **r.values} for r in rows]
         for name, rows in tables.items()

@@ -1,4 +1,4 @@
-"""The record of an evaluation, and what a benchmark must say for one: its protocol."""
+"""The record of an evaluation, and the interface of a benchmark: its protocol."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from sadr_cli.documents import plain
-from sadr_cli.evaluation.data.benchmark import Array, Benchmark
+from sadr_cli.evaluation.data.benchmark import Array, Benchmark, PosedBenchmark
 from sadr_cli.evaluation.data.predictions import Predictions
 from sadr_cli.evaluation.measures.compare import paired_difference
+from sadr_cli.evaluation.measures.metrics import BIN_NAMES, yaw_bin
 from sadr_cli.evaluation.measures.scoring import Scores
-from sadr_cli.evaluation.report.charts import ced_chart
+from sadr_cli.evaluation.report.charts import ced_chart, yaw_chart
 from sadr_cli.evaluation.report.table import Table
 from sadr_cli.evaluation.settings import Settings, Tools
 
@@ -23,7 +24,7 @@ B = TypeVar("B", bound=Benchmark)
 
 
 class Cited(NamedTuple):
-    """The figures of one sentence to cite, what they are, and how many faces were missed."""
+    """The parts of a citation: what was measured, the figures, the number of missed faces."""
 
     what: str
     figures: str
@@ -31,13 +32,13 @@ class Cited(NamedTuple):
 
 
 class Protocol(ABC, Generic[B]):
-    """One benchmark: how it is measured, and how its report reads.
+    """One benchmark: how it is measured and reported.
 
-    name: what ``sadr evaluate NAME`` calls it.
-    main: the error, a key of ``Scores.per_image``, that orders the faces of the page.
-    measures: what tables and charts call the errors.
-    drawn: errors with a curve in a report of one method; drawn_together: of several.
-    refused: option of :class:`Settings` -> why it does not go with this benchmark.
+    name: its name in ``sadr evaluate NAME``.
+    main: the error, a key of ``Scores.per_image``, by which the faces of the page are sorted.
+    measures: error -> its name in tables and charts.
+    drawn: errors drawn as curves in a report of one method; drawn_together: of several.
+    refused: option of :class:`Settings` -> why this benchmark does not support it.
     """
 
     name: ClassVar[str]
@@ -49,23 +50,23 @@ class Protocol(ABC, Generic[B]):
 
     @abstractmethod
     def run(self, settings: Settings, tools: Tools) -> Report[B]:
-        """Truth, predictions and scores; nothing but caches is written."""
+        """Truth, predictions and scores; writes nothing but caches."""
 
     def reads(self, folder: Path) -> bool:
-        """Whether any ``folder`` can be measured by this protocol: ``sadr evaluate DIR``."""
+        """Whether this protocol fits the files in ``folder``: ``sadr evaluate DIR``."""
         return False
 
     @abstractmethod
     def choices(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """What the figures are, for ``protocol`` of report.json."""
+        """How the figures are defined, for ``protocol`` of report.json."""
 
     @abstractmethod
     def tables(self, report: Report[B]) -> list[Table]:
-        """The tables of this benchmark; those of every benchmark come behind them."""
+        """The tables of this benchmark; those common to all are appended to them."""
 
     @abstractmethod
     def cited(self, results: dict[str, Any]) -> Cited:
-        """The main figures of ``Scores.results`` in words."""
+        """The main figures of ``Scores.results``, for a citation."""
 
     def published(self, benchmark: B) -> dict[str, Any]:
         """Published figures for report.json."""
@@ -76,11 +77,11 @@ class Protocol(ABC, Generic[B]):
         return {"group": benchmark.groups} if benchmark.groups else {}
 
     def caption(self, benchmark: B, index: int) -> str:
-        """What stands below a face of the page, behind its name and error."""
+        """Text after the name and error of a face on the page."""
         return ""
 
     def charts(self, report: Report[B]) -> list[str]:
-        """SVG pictures of the errors."""
+        """SVG charts of the errors."""
         several = len(report.entries) > 1
         curves: dict[str, Array] = {}
         for entry in report.entries:
@@ -96,6 +97,36 @@ class Protocol(ABC, Generic[B]):
         return paired_difference(a, b, seed=seed)
 
 
+class PosedProtocol(Protocol[PosedBenchmark]):
+    """A protocol whose faces have a known head pose: yaw in columns, captions and charts."""
+
+    def columns(self, benchmark: PosedBenchmark) -> dict[str, Sequence[Any]]:
+        angles = zip(("yaw", "pitch", "roll"), benchmark.angles.T.tolist(), strict=True)
+        columns: dict[str, Sequence[Any]] = dict(angles)
+        columns["bin"] = _bins(benchmark.angles[:, 0])
+        if benchmark.yaw_new is not None:
+            columns["yaw_new"] = benchmark.yaw_new.tolist()
+            columns["bin_new"] = _bins(benchmark.yaw_new)
+        return {**columns, **super().columns(benchmark)}
+
+    def caption(self, benchmark: PosedBenchmark, index: int) -> str:
+        return f", yaw {benchmark.angles[index, 0]:.0f}°"
+
+    def charts(self, report: Report[PosedBenchmark]) -> list[str]:
+        name = self.measures[self.main]
+        several = len(report.entries) > 1
+        errors = {
+            (e.label if several else name): e.scores.per_image[self.main] for e in report.entries
+        }
+        by_yaw = yaw_chart(errors, report.benchmark.angles[:, 0], f"{name} (%)")
+        return [*super().charts(report), by_yaw]
+
+
+def _bins(yaws: Array) -> list[str]:
+    """The name of the bin of each yaw (N,); empty for NaN."""
+    return [BIN_NAMES[yaw_bin(yaw)] if math.isfinite(yaw) else "" for yaw in yaws]
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """One method on the benchmark."""
@@ -107,16 +138,16 @@ class Entry:
 
     @property
     def doubts(self) -> list[str]:
-        """Sentences that say why the figures cannot be right."""
+        """Reasons why the predictions seem to be in another frame."""
         return list(self.method.get("doubts", ()))
 
 
 @dataclass(frozen=True, eq=False)
 class Report(Generic[B]):
-    """Everything a run of ``sadr evaluate`` knows.
+    """The complete result of one ``sadr evaluate``.
 
     comparison: measure -> figures of ``measures.compare.paired_difference``.
-    extras: further results by topic (synthetic occlusion). choices: those of this run.
+    extras: further results by topic (synthetic occlusion). choices: protocol choices of this run.
     """
 
     protocol: Protocol[B]
@@ -128,7 +159,7 @@ class Report(Generic[B]):
     choices: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record of report.json (NaN as None)."""
+        """The content of report.json (NaN as None)."""
         b = self.benchmark
         record = {
             "format": "sadr-evaluation",
@@ -173,7 +204,7 @@ class Report(Generic[B]):
         return cleaned
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
-        """Header and rows of per_image.csv: one row an image, or a method and image."""
+        """Header and rows of per_image.csv: one row per image, or per method and image."""
         several = len(self.entries) > 1
         about = self.protocol.columns(self.benchmark)
         errors = list(dict.fromkeys(key for e in self.entries for key in e.scores.per_image))
@@ -190,7 +221,7 @@ class Report(Generic[B]):
         return header, rows
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """JSON lines: each row, then the whole report."""
+        """JSON records: one per row, then the whole report."""
         header, rows = self.rows()
         for row in rows:
             yield {"type": "image", **dict(zip(header, row, strict=True))}
@@ -198,7 +229,7 @@ class Report(Generic[B]):
 
 
 def citation(report: Report[Any], entry: Entry) -> str:
-    """One sentence with the main figures and everything that makes them comparable."""
+    """One sentence with the main figures and what is needed to compare them."""
     b = report.benchmark
     weights = entry.method.get("weights", {})
     by = f"sadr {report.version}, {entry.label}"

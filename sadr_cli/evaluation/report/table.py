@@ -1,4 +1,4 @@
-"""Tables shaped like the papers': plain data for the report page, lines for the screen."""
+"""Tables like those of the papers: plain data for the report page, lines for the screen."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NARROWEST = 20  # columns of a row's name
 
 @dataclass
 class Table:
-    """Rows of text, the first cell of each its name; a narrow column's head is two words.
+    """Rows of text; the first cell of a row is its name.
 
-    ours: indices of rows measured here; details: of rows that not every reader wants.
+    ours: indices of rows measured here; details: of rows shown only on request.
     note: below the table.
     """
 
@@ -30,7 +30,7 @@ class Table:
 
     @property
     def marked(self) -> list[int]:
-        """Rows to stand out: ours among others'; none where all are ours."""
+        """Rows to highlight: ours among others'; none where all are ours."""
         return self.ours if len(self.ours) < len(self.rows) else []
 
     def add(
@@ -44,18 +44,18 @@ class Table:
 
 
 def screen_width() -> int:
-    """Columns of the terminal; where there is none, so many that every row stays one line."""
+    """Columns of the terminal; without one, enough for every row to stay on one line."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
 def to_lines(table: Table, width: int, *, details: bool = True) -> Iterator[tuple[str, bool]]:
-    """The table as lines of at most ``width`` columns where its figures leave it that much.
+    """The table as lines of at most ``width`` columns, as far as its figures allow.
 
-    With each line whether it is to stand out. details: rows that are details as well.
+    Each line comes with whether to highlight it. details: include the rows that are details.
     """
     shown = [k for k in range(len(table.rows)) if details or k not in table.details]
     rows = [table.rows[k] for k in shown]
-    # Two short lines instead of one wide one: eight figures fit beside a name in 80 columns.
+    # Headings of two words take two lines: a name and eight figures fit into 80 columns.
     heads = [[table.columns[0]], *(name.split(" ", 1) for name in table.columns[1:])]
     widths = [max(map(len, words)) for words in heads]
     for k in range(1, len(widths)):

@@ -1,4 +1,4 @@
-"""The tables of every report; those of one benchmark come from its protocol."""
+"""The tables common to all reports; those of a benchmark come from its protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build(report: Report[Any]) -> list[Table]:
 
 
 def coverage(report: Report[Any], *path: str) -> Table:
-    """How many images the figures are over; ``path``: keys of CED figures in the results."""
+    """The numbers of images behind the figures; path: keys of the CED figures in the results."""
     table = Table("Images", ["method", "evaluated", "no face", "left out", "AUC@8 %", "failures %"])
     excluded = len(report.benchmark.excluded)
     for entry in report.entries:
