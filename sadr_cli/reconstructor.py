@@ -115,6 +115,12 @@ class Reconstructor:
         return self.checkpoint.config.input_size
 
     @property
+    def batches_at_once(self) -> int:
+        """How many calls of :meth:`reconstruct_crops` at once, in threads, use all processors: with
+        OpenVINO two, so that the network computes one batch while the other is aligned."""
+        return 2 if self.runner.name == "openvino" else 1
+
+    @property
     def network(self) -> SADRNet:
         """The network itself, in PyTorch on the device."""
         return self.checkpoint.network.to(self.device).eval()

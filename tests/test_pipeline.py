@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fakes import FakeDetector, FakeReconstructor, photo_with
 from sadr_cli.errors import NothingToDoError, OutputError
 from sadr_cli.faces import Detection
 from sadr_cli.pipeline import RunSettings, StopFlag, Work, run
+from sadr_cli.pipeline.photo import write_face
 from sadr_cli.sources import Source, SourceList
 
 
@@ -325,3 +327,25 @@ def test_memory_in_flight_is_bounded(tmp_path):
         works(photos), tmp_path / "out", Counting(), batch_size=16, memory=2_000_000, jobs=2
     )
     assert summary.ok == 30 and max(alive) <= 8  # 2 MB and what two threads overshoot
+
+
+def test_two_batches_at_once_and_every_writing_thread_at_work(tmp_path, monkeypatch):
+    """Barriers that break after ten seconds: one by one, nobody would come to meet the first."""
+    photos = tmp_path / "photos"
+    for k in range(12):
+        photo_with(photos / f"{k:02}.png")
+    batches, faces, writing = Barrier(2, timeout=10), Barrier(2, timeout=10), write_face
+
+    class Meeting(FakeReconstructor):
+        def reconstruct_crops(self, *args):
+            batches.wait()
+            return super().reconstruct_crops(*args)
+
+    def write(*args):
+        faces.wait()
+        return writing(*args)
+
+    monkeypatch.setattr("sadr_cli.pipeline.writing.write_face", write)
+    summary, _ = go(works(photos), tmp_path / "out", Meeting(), batch_size=1, batches=2, jobs=2)
+    assert summary.ok == 12 and not summary.failures
+    assert [row["name"] for row in poses(tmp_path / "out")] == [f"{k:02}" for k in range(12)]

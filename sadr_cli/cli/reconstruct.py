@@ -218,6 +218,7 @@ def reconstruct(
         detector="boxes" if boxes is not None else faces.detector,
         two_pass=reconstructor.two_pass,
         batch_size=reconstructor.batch_size,
+        batches=reconstructor.batches_at_once,
         jobs=jobs or min(max(os.cpu_count() or 2, 2), 8),
         overwrite=overwrite,
         max_pixels=inputs.limit,

@@ -7,17 +7,17 @@ many photos there are. Results are settled in the order of the inputs, whatever 
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
-from sadr_cli.pipeline.batches import BatchRunner
+from sadr_cli.pipeline.batches import BatchRunner, Done
 from sadr_cli.pipeline.face_files import FaceFiles
 from sadr_cli.pipeline.feed import LISTED, Feed
-from sadr_cli.pipeline.photo import Photo, Preparer, Written, finish_photo, write_face
+from sadr_cli.pipeline.photo import Photo, Preparer, Written
 from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserved
+from sadr_cli.pipeline.writing import PhotoWriter
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress
@@ -50,7 +50,9 @@ class Flow(Generic[T]):
         self._reconstructor, self._make_detector = reconstructor, make_detector
         self._uv = reconstructor.uv
         self._prepare = Preparer(reconstructor, make_detector, settings)
-        self._batches = BatchRunner(reconstructor, settings.batch_size, settings.two_pass)
+        self._batches = BatchRunner(
+            reconstructor, settings.batch_size, settings.two_pass, settings.batches
+        )
 
         # In the order of the inputs: photos being prepared, faces waiting for the network,
         # videos waiting for everything before them, and the slots of results to be settled.
@@ -58,7 +60,7 @@ class Flow(Generic[T]):
         self._waiting: deque[tuple[Photo, int]] = deque()
         self._clips: deque[Photo] = deque()
         self._slots: deque[Photo | Future[Written] | Written | Entry] = deque()
-        self._files: dict[int, list[Future[FaceFiles]]] = {}  # by id of the photo
+        self._writing: dict[int, PhotoWriter] = {}  # by id of the photo
         self._face_jobs: deque[Future[FaceFiles]] = deque()
         self._typical: float | None = None  # bytes of a decoded photo
         self._bytes = 0  # of decoded photos that left _preparing
@@ -76,6 +78,7 @@ class Flow(Generic[T]):
             self._drive()
         finally:
             self.feed.stop()
+            self._batches.close()
             self._readers.shutdown(wait=True, cancel_futures=True)
             self._writers.shutdown(wait=True, cancel_futures=True)
         if self.feed.error is not None and not self.stop:
@@ -90,11 +93,11 @@ class Flow(Generic[T]):
                 self.feed.stop()
                 self._forget_queued()
             self._take_new()
-            if self._preparing and len(self._waiting) < self._batches.size:
-                self._settle_until(self._preparing[0][1])
-                self._take_in(self._preparing.popleft()[1].result())
-            elif self._waiting:
-                self._reconstruct_batch()
+            if self._batches.room and self._batch_ready():
+                self._begin_batch()
+            elif self._in_flight():
+                self._settle_until(self._in_flight())
+                self._move_on()
             elif self._clips:
                 self._run_clip(self._clips.popleft())
             elif self._slots:  # only writing is left to wait for
@@ -134,6 +137,27 @@ class Flow(Generic[T]):
             self._preparing = deque(p for p in self._preparing if id(p[0]) not in dropped)
             self._slots = deque(s for s in self._slots if id(s) not in dropped)
 
+    def _batch_ready(self) -> bool:
+        """Whether the faces that wait are enough for a batch, or all that will come."""
+        return len(self._waiting) >= (self._batches.size if self._preparing else 1)
+
+    def _in_flight(self) -> list[Future[Any]]:
+        """What can be gone on with once it is done."""
+        oldest = self._batches.oldest
+        wanted = self._preparing and len(self._waiting) < self._batches.size
+        return [
+            *([oldest] if oldest is not None else []),
+            *([self._preparing[0][1]] if wanted else []),
+        ]
+
+    def _move_on(self) -> None:
+        """With what is done of :meth:`_in_flight`."""
+        oldest = self._batches.oldest
+        if oldest is not None and oldest.done():
+            self._hand_on(self._batches.take())
+        elif self._preparing and self._preparing[0][1].done():
+            self._take_in(self._preparing.popleft()[1].result())
+
     # --- inputs -----------------------------------------------------------------------------
 
     def _admit(self, item: T | None) -> None:
@@ -161,13 +185,14 @@ class Flow(Generic[T]):
 
     # --- faces ------------------------------------------------------------------------------
 
-    def _reconstruct_batch(self) -> None:
+    def _begin_batch(self) -> None:
         count = min(self._batches.size, len(self._waiting))
-        items = [self._waiting.popleft() for _ in range(count)]
-        began = time.perf_counter()
-        faces = self._batches.run(items)
-        share = (time.perf_counter() - began) / count
-        for (photo, index), face in zip(items, faces, strict=True):
+        self._batches.begin([self._waiting.popleft() for _ in range(count)])
+
+    def _hand_on(self, batch: Done) -> None:
+        """The faces of a batch go to the writing threads."""
+        share = batch.seconds / len(batch.items)
+        for (photo, index), face in zip(batch.items, batch.faces, strict=True):
             photo.seconds += share
             photo.images[index] = photo.images[index][:0]
             if isinstance(face, str):
@@ -177,29 +202,32 @@ class Flow(Generic[T]):
                 photo.doubtful += not kept
                 photo.faces[index] = face if kept else None
             if photo.faces[index] is not None:
-                job = self._writers.submit(write_face, photo, index, self._uv, self.settings)
-                self._files.setdefault(id(photo), []).append(job)
-                self._face_jobs.append(job)
+                self._face_jobs.append(self._writer_of(photo).add(index))
             if index == len(photo.detections) - 1:
                 self._finish(photo)
         # Writing must keep pace: reconstructed faces are large.
         while len(self._face_jobs) > 2 * self._ahead:
             self._face_jobs.popleft().exception()
 
+    def _writer_of(self, photo: Photo) -> PhotoWriter:
+        if id(photo) not in self._writing:
+            writer = PhotoWriter(self._writers, photo, self._uv, self.settings)
+            self._writing[id(photo)] = writer
+        return self._writing[id(photo)]
+
     def _finish(self, photo: Photo) -> None:
         """Hand a photo to its last step; the slot keeps its place in the order."""
-        files = self._files.pop(id(photo), [])
-        size = photo.nbytes
+        writer, size = self._writer_of(photo), photo.nbytes
+        del self._writing[id(photo)]
 
         def release(_: Future[Written]) -> None:
             photo.frame = None
             photo.faces.clear()
             self._freed.append(size)
 
-        # The writers take jobs in order, so those of the photo's faces have begun by then.
-        future = self._writers.submit(finish_photo, photo, files, self._uv, self.settings)
-        self._slots[self._slot(photo)] = future
-        future.add_done_callback(release)
+        self._slots[self._slot(photo)] = writer.done
+        writer.done.add_done_callback(release)
+        writer.close()
 
     def _run_clip(self, photo: Photo) -> None:
         """A video, from its first frame to its last, in this thread."""
@@ -217,12 +245,11 @@ class Flow(Generic[T]):
     def _slot(self, photo: Photo) -> int:
         return next(i for i, s in enumerate(self._slots) if s is photo)
 
-    def _settle_until(self, prepared: Future[Photo]) -> None:
-        """Settle what is finished until a photo is ``prepared``, however long that takes."""
-        while not prepared.done():
-            either: list[Future[Any]] = [prepared]
-            if isinstance(head := self._slots[0], Future):
-                either.append(head)
+    def _settle_until(self, awaited: list[Future[Any]]) -> None:
+        """Settle what is finished until one of ``awaited`` is done, however long that takes."""
+        while not any(future.done() for future in awaited):
+            head = self._slots[0]
+            either = [*awaited, head] if isinstance(head, Future) else awaited
             wait(either, return_when=FIRST_COMPLETED)
             self._commit(wait=False)
 

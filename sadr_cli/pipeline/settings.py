@@ -56,7 +56,8 @@ class RunSettings:
     layers: what overlays show, of ``render.overlay.LAYERS``.
     faces: see ``detection.select_faces``; min_confidence: faces below it are left out.
     two_pass: crop again around the first pass's landmarks.
-    batch_size: faces the network sees at once; jobs: threads that read, and that write.
+    batch_size: faces the network sees at once; batches: how many such at once.
+    jobs: threads that read, and that write.
     memory: bytes of decoded photos in flight.
     stall: seconds without progress after which the process is ended; None: it may take any time.
     """
@@ -72,6 +73,7 @@ class RunSettings:
     detector: str = "centerface"
     two_pass: bool = True
     batch_size: int = 8
+    batches: int = 1
     jobs: int = 2
     overwrite: bool = False
     max_pixels: int = 500_000_000
