@@ -62,6 +62,7 @@ class FakeReconstructor:
     crop_resolution = 64
     batch_size = 4
     two_pass = True
+    batches_at_once = 2
     device = "cpu"
 
     def __init__(self, seconds: float = 0.0, fail: Sequence[int] = (), sha256: str = "0" * 64):
