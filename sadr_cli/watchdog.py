@@ -37,7 +37,7 @@ def progress() -> None:
 
 @contextmanager
 def watch(
-    seconds: float | None, asked_to_stop: Callable[[], bool], then: str = "run again to go on"
+    seconds: float | None, asked_to_stop: Callable[[], bool], then: str = "run again to resume"
 ) -> Iterator[None]:
     """End the process when nothing calls :func:`progress` for ``seconds``; None: never.
 

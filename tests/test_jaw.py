@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from sadr_cli import contour_landmarks
 from sadr_cli.cli import app
-from sadr_cli.cli.parse import parse_jaw
-from sadr_cli.errors import InputError, UsageError
+from sadr_cli.errors import InputError
 from sadr_cli.landmarks import INNER, JAW
 from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.pose import euler_to_matrix
@@ -96,8 +95,9 @@ def test_points_on_the_outline_are_drawn_as_seen():
 
 
 def test_another_word_is_refused():
-    with pytest.raises(UsageError, match="--jaw takes surface or contour, not 'chin'"):
-        parse_jaw("chin")
+    result = CliRunner().invoke(app, ["reconstruct", "a.png", "--out", "o", "--jaw", "chin"])
+    assert result.exit_code == 2
+    assert "--jaw takes surface or contour, not 'chin'" in result.stderr
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def test_a_run_that_stands_still_says_so_and_ends_resumable(photos, tmp_path, tr
     assert code == ExitCode.STALLED, errors
     assert " in stand_still\n" in errors  # the stack of the thread that does
     if not trouble.endswith("deaf"):  # then only the stacks can be said
-        assert f"error: no progress for {STALL} s: stopped; run again to go on" in errors
+        assert f"error: no progress for {STALL} s: stopped; run again to resume" in errors
     resumes(photos, out)
 
 

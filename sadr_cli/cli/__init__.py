@@ -1,12 +1,12 @@
-"""The ``sadr`` command: one file a subcommand, each imported only when it is asked for.
+"""The ``sadr`` command: one module per subcommand, imported only when that command is run.
 
-A command lives in ``cli/<name>.py`` as a function ``<name>`` with typer's ``Annotated`` options
-and groups of them (:mod:`.options`), or, for a command with subcommands, a ``typer.Typer`` named
-``app``; and it has one line in :data:`COMMANDS`. At module level it imports nothing heavier than
-typer. It parses, calls what does the work and says what came of it.
+A command is a function ``<name>`` in ``cli/<name>.py`` with typer's ``Annotated`` options and
+groups of them (:mod:`.options`) or, if it has subcommands, a ``typer.Typer`` named ``app``; and a
+line in :data:`COMMANDS`. At module level it imports nothing heavier than typer. It parses its
+options, calls the library and reports the results.
 
-Exit codes are those of :class:`sadr_cli.errors.ExitCode`; 141 (128 + SIGPIPE) when the reader
-of standard output went away, as with any other tool in a pipe.
+Exit codes are those of :class:`sadr_cli.errors.ExitCode`, and 141 (128 + SIGPIPE) if the reader of
+standard output has gone, as usual for tools in a pipe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -32,7 +31,7 @@ from sadr_cli.cli.output import (
 from sadr_cli.errors import ExitCode, SadrError
 from sadr_cli.process import BROKEN_PIPE, check_working_folder, flush, prepare
 
-# In the order of the help.
+# In the order of `sadr --help`.
 COMMANDS = (
     "detect",
     "reconstruct",
@@ -47,14 +46,14 @@ COMMANDS = (
     "completion",
 )
 
-# typer carries its own copy of click in some versions: take the class it really raises.
+# Some versions of typer bundle click: this is the class that typer actually raises.
 _USAGE_ERRORS: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
 
 
 class _Ended(Exception):
-    """Carries what typer would make an end of in its own manner."""
+    """Carries an exception past typer, which would handle it in its own way."""
 
     def __init__(self, reason: BaseException) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class _Ended(Exception):
 
 
 class Group(TyperGroup):
-    """Commands whose errors leave as one sentence and a code, and whose help is not cut short."""
+    """Commands that report errors as one sentence and an exit code, with unabridged help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:  # sadr help detect
@@ -93,7 +92,7 @@ class Group(TyperGroup):
             code = super().main(*args, **{**settings, "standalone_mode": False})
         except _Ended as end:
             code = _report(end.reason)
-        except OSError as error:  # of printing help or the version
+        except OSError as error:  # while printing help or the version
             code = _report(standard_output_error(error))
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             code = _report(error)
@@ -102,14 +101,13 @@ class Group(TyperGroup):
 
 
 class _LazyGroup(Group):
-    """Commands come from :data:`COMMANDS`."""
+    """The group of :data:`COMMANDS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        here = Path(__file__).parent
-        return [name for name in COMMANDS if (here / f"{name}.py").is_file()]
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         module = import_module(f"{__name__}.{cmd_name}")
         sub = getattr(module, "app", None)
@@ -122,7 +120,7 @@ class _LazyGroup(Group):
 
 
 def _report(error: BaseException) -> int:
-    """Say what happened in one sentence; the exit code."""
+    """Print the error as one sentence; returns the exit code."""
     code, message = _judge(error)
     if wants_traceback() and not isinstance(error, (*_ENDS, _USAGE_ERRORS)):
         print_traceback(error)
@@ -135,7 +133,7 @@ _ENDS = (SystemExit, BrokenPipeError)
 
 
 def _judge(error: BaseException) -> tuple[int, str]:
-    """Exit code and sentence of an error; no sentence when there is nothing to say."""
+    """Exit code and message of an error; an empty message prints nothing."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0, ""
     if isinstance(error, BrokenPipeError):
@@ -147,7 +145,7 @@ def _judge(error: BaseException) -> tuple[int, str]:
     if isinstance(error, _USAGE_ERRORS):
         return int(ExitCode.USAGE), _usage(error)
     if isinstance(error, ImportError) and not (error.name or "").startswith("sadr_cli"):
-        return int(ExitCode.MISSING), f"{_first_line(error)}: sadr doctor says what brings it"
+        return int(ExitCode.MISSING), f"{_first_line(error)}: sadr doctor shows how to install it"
     return int(ExitCode.INTERNAL), _unexpected(error)
 
 
@@ -158,7 +156,7 @@ def _usage(error: Any) -> str:
         return ""
     text = error.format_message().strip().rstrip(".")
     near = getattr(error, "possibilities", None)
-    if near is not None:  # of an option that does not exist
+    if near is not None:  # an unknown option
         text = f"there is no option {error.option_name}"
         text += f": did you mean {' or '.join(sorted(near))}?" if near else ""
     hint = f" (see {context.command_path} --help)" if context is not None else ""
@@ -176,7 +174,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def new_app(**settings: Any) -> typer.Typer:
-    """A typer application in this project's manner."""
+    """A typer application with this project's settings."""
     return typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -187,7 +185,7 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
-    """Make a command of ``function``, whose parameters may be groups of options."""
+    """Add ``function`` as a command; its parameters may be groups of options."""
     app.command(name, cls=Command)(expand_groups(function))
 
 
@@ -211,13 +209,13 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """3-D faces from photographs: detection, reconstruction, evaluation, training."""
+    """3-D face reconstruction from photos: detection, reconstruction, evaluation, training."""
 
 
 def main() -> None:
     """Entry point of the ``sadr`` command."""
     prepare()
-    if "_SADR_COMPLETE" in os.environ:  # asked by the script of `sadr completion`
+    if "_SADR_COMPLETE" in os.environ:  # called by the script of `sadr completion`
         from typer.completion import completion_init
 
         completion_init()

@@ -1,4 +1,4 @@
-"""``sadr bench``: how fast it is on this machine."""
+"""``sadr bench``: speed and memory use on this machine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ def bench(
     messages: MessageOptions,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PHOTO", help="Photos with faces, folders or globs.", show_default=False
-        ),
+        typer.Argument(metavar="PHOTO", help="Photos with faces, folders or glob patterns."),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Photos of the whole run.")
+        int, typer.Option("--count", min=1, metavar="N", help="Number of photos in the whole run.")
     ] = 40,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into subfolders as well.")
+        bool, typer.Option("--recursive", "-r", help="Search subfolders as well.")
     ] = False,
     threads: Annotated[
         int,
-        typer.Option("--threads", min=1, metavar="N", help="Threads of the network on a CPU."),
+        typer.Option("--threads", min=1, metavar="N", help="CPU threads of the network."),
     ] = 2,
     memory: Annotated[
         int | None,
@@ -37,25 +35,24 @@ def bench(
             "--memory",
             min=20,
             metavar="N",
-            help="Also the memory after N photos, against that after a tenth of them.",
-            show_default=False,
+            help="Also compare the memory used after N photos with that after N / 10.",
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Also torch.compile and ONNX Runtime: minutes.")
+        bool,
+        typer.Option("--everything", help="Also time torch.compile and ONNX Runtime: minutes."),
     ] = False,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, metavar="N", help="Rounds of the network.")
+        int,
+        typer.Option("--rounds", min=1, metavar="N", help="Repetitions of network timings."),
     ] = 7,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="A Markdown table on standard output.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Measure the network, the alignment, whole runs and the cold start.
+    """Measure the speed of the network, the alignment, whole runs and a cold start.
 
-    PHOTO: photos with faces for the whole run and the start, repeated as often as --count says;
-    without any only the network and the alignment are measured. Candidates run in turn, so that
-    the ratios hold even on a busy machine.
+    PHOTO: photos with faces for the whole run and the cold start, repeated up to --count. Without
+    photos, only the network and the alignment are measured. Candidates are timed in turn, so
+    their ratios hold even on a busy machine.
 
     Example: sadr bench examples/photos
     """  # fmt: skip
@@ -67,7 +64,7 @@ def bench(
         found = iter_sources(inputs, recursive=recursive)
         photos = [s.path for s in found if s.path is not None and s.kind == "image"]
         if not photos:
-            raise UsageError("sadr bench wants photos with faces")
+            raise UsageError("sadr bench needs photos with faces: the inputs hold none")
     from sadr_cli import bench as measure
     from sadr_cli.reconstructor import Reconstructor
 

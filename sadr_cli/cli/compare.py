@@ -1,14 +1,14 @@
-"""``sadr compare``: how far apart two faces are."""
+"""``sadr compare``: the distance between two faces."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sadr_cli.cli.options import MessageOptions, WeightsOption, complete
-from sadr_cli.cli.words import listed, plural
+from sadr_cli.cli.options import MessageOptions, WeightsOption
+from sadr_cli.cli.output import listed, plural
 from sadr_cli.errors import InputError, UsageError, exit_code
 
 if TYPE_CHECKING:
@@ -23,28 +23,26 @@ def compare(
         typer.Argument(metavar="A", help="A mesh, a face of a run as RUN/NAME, or a run folder."),
     ],
     reference: Annotated[
-        str, typer.Argument(metavar="B", help="The same: what A is compared with.")
+        str, typer.Argument(metavar="B", help="The reference, given in the same way.")
     ],
     messages: MessageOptions,
     scale: Annotated[
-        bool,
-        typer.Option("--scale", help="Let A grow or shrink as well, so that form alone counts."),
+        bool, typer.Option("--scale", help="Also fit the scale of A: only the shape counts.")
     ] = False,
     no_align: Annotated[
-        bool, typer.Option("--no-align", help="Compare both where they are.")
+        bool, typer.Option("--no-align", help="Compare the faces where they are.")
     ] = False,
     surface: Annotated[
         bool,
-        typer.Option("--surface", help="To the nearest surface, even where vertices correspond."),
+        typer.Option(
+            "--surface", help="Measure to the nearest surface even if the vertices correspond."
+        ),
     ] = False,
     units: Annotated[
-        str | None,
+        Literal["mm", "cm", "m"] | None,
         typer.Option(
             "--units",
-            metavar="mm|cm|m",
-            help="Of meshes of other programs; by default metres in glTF, else millimetres.",
-            show_default=False,
-            autocompletion=complete("mm", "cm", "m"),
+            help="Units of meshes from other programs. Default: metres for glTF, else millimetres.",
         ),
     ] = None,
     out: Annotated[
@@ -53,9 +51,8 @@ def compare(
             "--out",
             "-o",
             metavar="FILE",
-            help="A laid onto B in colours of their distance (glb, ply, obj, usdz), or a table of "
-            "all vertices (csv). Can be given several times.",
-            show_default=False,
+            help="Write A, aligned with B and coloured by distance (glb, ply, obj, usdz), or a "
+            "table of all vertices (csv). Can be given several times.",
         ),
     ] = None,
     reach: Annotated[
@@ -63,22 +60,21 @@ def compare(
         typer.Option(
             "--range",
             metavar="MM",
-            help="Distance of the full colours; by default the 95th percentile.",
-            show_default=False,
+            help="Distance shown in full colour. Default: the 95th percentile.",
         ),
     ] = None,
     weights: WeightsOption = None,
 ) -> None:
-    """Lay one face onto another and measure the distance in millimetres.
+    """Align one face with another and measure their distance in millimetres.
 
-    Faces of sadr correspond vertex by vertex; other meshes are laid onto each other by ICP, and
-    each vertex of A is measured to the nearest surface of B. Colours are red where A lies outside
-    of B, blue inside. Two run folders are compared face by face, by their names.
+    Faces of sadr correspond vertex by vertex. Other meshes are aligned by ICP, and the distance is
+    that of each vertex of A to the nearest surface of B. Colours are red where A lies outside B
+    and blue where it lies inside. Two run folders are compared face by face, by name.
 
     Example: sadr compare meshes/astronaut meshes/hopper --out difference.glb
     """
     say = messages.open(results=True)
-    files = _check(out, units, reach, scale and no_align)
+    files = _check(out, reach, scale and no_align)
 
     from sadr_cli.compare.distance import compare as measure
     from sadr_cli.compare.load import load_shape, pairs
@@ -113,17 +109,12 @@ def compare(
     raise typer.Exit(int(exit_code(len(found), failed)))
 
 
-def _check(
-    out: list[Path] | None, units: str | None, reach: float | None, torn: bool
-) -> list[Path]:
-    """The files to be written; UsageError for options that make no sense."""
-    from sadr_cli.compare.load import UNITS
+def _check(out: list[Path] | None, reach: float | None, torn: bool) -> list[Path]:
+    """The files to write; UsageError for options that make no sense."""
     from sadr_cli.compare.picture import check_out
 
     if torn:
         raise UsageError("--scale and --no-align exclude each other")
-    if units is not None and units not in UNITS:
-        raise UsageError(f"--units takes {', '.join(UNITS)}, not {units!r}")
     if reach is not None and not 0 < reach < 1e6:
         raise UsageError(f"--range takes a distance in millimetres, not {reach:g}")
     for path in out or []:

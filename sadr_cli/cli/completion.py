@@ -1,4 +1,4 @@
-"""``sadr completion``: what makes the shell complete commands, options and their values."""
+"""``sadr completion``: shell completion of commands, options and their values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ def completion(
     shell: Annotated[
         str,
         typer.Argument(
-            metavar="bash|zsh|fish",
-            help="The shell to complete in.",
-            autocompletion=lambda: list(SHELLS),
+            metavar="|".join(SHELLS), help="Your shell.", autocompletion=lambda: list(SHELLS)
         ),
     ],
 ) -> None:
-    """Print the script that completes `sadr` in a shell.
+    """Print the completion script for a shell.
 
     bash: put `eval "$(sadr completion bash)"` into ~/.bashrc; zsh: put
     `eval "$(sadr completion zsh)"` into ~/.zshrc, after compinit; fish: write the script to

@@ -1,4 +1,4 @@
-"""``sadr detect``: faces -> boxes, scores and points."""
+"""``sadr detect``: boxes, scores and points of the faces."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from sadr_cli.cli.options import (
     MessageOptions,
     SpanOptions,
 )
-from sadr_cli.cli.output import Output, printable
-from sadr_cli.cli.words import listed, plural
+from sadr_cli.cli.output import Output, listed, plural, printable
 from sadr_cli.errors import exit_code
 from sadr_cli.process import leave_interrupted
 
@@ -35,27 +34,28 @@ def detect(
     messages: MessageOptions,
     crops: Annotated[
         Path | None,
-        typer.Option("--crops", metavar="DIR", help="Write each face's 256 x 256 crop (PNG)."),
+        typer.Option("--crops", metavar="DIR", help="Write a 256 x 256 crop of each face (PNG)."),
     ] = None,
     overlay: Annotated[
         Path | None,
-        typer.Option("--overlay", metavar="DIR", help="Write each photo with its faces drawn in."),
+        typer.Option(
+            "--overlay", metavar="DIR", help="Write each photo with its faces drawn on it."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = None,
     fail_on_no_face: FailOnNoFaceOption = False,
 ) -> None:
-    """Find faces: boxes, scores and five points.
+    """Detect faces: boxes, scores and five points.
 
-    With --json one line per face on standard output, which `sadr reconstruct --boxes -` reads;
-    a file without a face or with an error has a line of its own, the last line is a summary.
+    With --json, print one line per face on standard output, as `sadr reconstruct --boxes -` reads
+    it. A file without a face or with an error has a line of its own; the last line is a summary.
     Boxes are x0 y0 x1 y1 in pixels of the upright photo.
 
     Example: sadr detect photos --json | jq -c 'select(.score > 0.8)'
     """
     out = messages.open(results=True)
     which, part = faces.which, inputs.part
-    span.check()
     from sadr_cli.detection import detection_to_record
     from sadr_cli.pipeline.detect import DetectSettings, FaceFinder, default_jobs
     from sadr_cli.pipeline.inputs import peek

@@ -1,4 +1,4 @@
-"""``sadr doctor``: what is installed, what is missing, and what brings it."""
+"""``sadr doctor``: what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from sadr_cli.cli.options import MessageOptions, NetworkOptions
 
 
 def doctor(network: NetworkOptions, messages: MessageOptions) -> None:
-    """Check this installation: what works, what is missing and the command that brings it.
+    """Check this installation: what works, what is missing and how to install it.
 
-    Versions, devices, weights and their checksums, detectors that work offline, photo and video
-    formats, and one crop through the network. Nothing is downloaded. The exit code is 0 when
-    photos can be reconstructed, otherwise 5.
+    Checks versions, devices, weights and their checksums, detectors, photo and video formats, and
+    runs one crop through the network. Nothing is downloaded. The exit code is 0 if photos can be
+    reconstructed, otherwise 5.
 
     Example: sadr doctor --json | jq -c 'select(.status == "missing") | {name, detail, fix}'
     """

@@ -1,20 +1,20 @@
-"""``sadr evaluate``: the papers' protocols, reproducible and citable."""
+"""``sadr evaluate``: accuracy by the protocols of the papers."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import typer
 
+from sadr_cli.cli.command import complete
 from sadr_cli.cli.options import (
     BatchSizeOption,
     DetectorOption,
+    JawChoice,
     MessageOptions,
     NetworkOptions,
-    SeedOption,
-    complete,
 )
 from sadr_cli.cli.parse import parse_batch_size
 from sadr_cli.evaluation.benchmarks import NAMES
@@ -30,8 +30,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="|".join([*NAMES, "DIR"]),
-        help="A benchmark, or a folder of images with .mat or .pts landmarks beside them.",
-        show_default=False,
+        help="A benchmark, or a folder of images with landmarks in .mat or .pts files.",
         autocompletion=_complete_target,
     ),
 ]
@@ -39,40 +38,34 @@ Target = Annotated[
 
 @dataclass(frozen=True)
 class TruthOptions:
-    """What is true, and of which images."""
+    """The ground truth and its images."""
 
-    TITLE: ClassVar[str] = "Truth"
+    TITLE: ClassVar[str] = "Ground truth"
 
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="The benchmark's folder; else SADR_DATA/AFLW2000-3D, /300W or /Florence.",
-            show_default=False,
+            help="Folder of the benchmark. Default: AFLW2000-3D, 300W or Florence in SADR_DATA.",
         ),
     ] = None
     pts_origin: Annotated[
-        int,
-        typer.Option(
-            "--pts-origin",
-            metavar="0|1",
-            help="What .pts files call the first pixel's centre.",
-            autocompletion=complete("0", "1"),
-        ),
+        Literal[0, 1],
+        typer.Option("--pts-origin", help="Coordinate of the first pixel's centre in .pts files."),
     ] = 0
     allow_missing: Annotated[
         bool,
         typer.Option(
             "--allow-missing",
-            help="Leave out images without usable truth, picture or prediction, and count them.",
+            help="Skip and count images without usable ground truth, picture or prediction.",
         ),
     ] = False
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """What is measured: predictions, or the network with its crops."""
+    """What is evaluated: predictions, or the network and its crops."""
 
     TITLE: ClassVar[str] = "Method"
 
@@ -81,9 +74,9 @@ class MethodOptions:
         typer.Option(
             "--predictions",
             metavar="FILE|DIR",
-            help="Score these instead of running the network: an npz with name, landmarks and "
-            "optional rotation, vertices; or a landmark JSON folder of sadr reconstruct.",
-            show_default=False,
+            help="Evaluate these predictions instead of running the network: an npz with name, "
+            "landmarks and optionally rotation and vertices, or a folder with the JSON files of "
+            "`sadr reconstruct`.",
         ),
     ] = None
     compare: Annotated[
@@ -91,81 +84,71 @@ class MethodOptions:
         typer.Option(
             "--compare",
             metavar="A B",
-            help="Two prediction sets side by side, with paired bootstrap intervals.",
-            show_default=False,
+            help="Compare two sets of predictions, with paired bootstrap confidence intervals.",
         ),
     ] = None
     crop: Annotated[
-        str,
+        Literal["truth", "detector"],
         typer.Option(
             "--crop",
-            metavar="truth|detector",
-            help="Crop around the true landmarks (the paper) or around what a detector finds.",
-            autocompletion=complete("truth", "detector"),
+            help="Crop around the true landmarks (as in the paper) or around the detected face.",
         ),
     ] = "truth"
     detector: DetectorOption = "centerface"
     flip: Annotated[
-        bool, typer.Option("--flip", help="Mean with the mirrored crop: twice the work.")
+        bool,
+        typer.Option("--flip", help="Average with the mirrored crop, which doubles the time."),
     ] = False
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """Measures beyond those of the 68 points."""
+    """Metrics besides those of the 68 points."""
 
-    TITLE: ClassVar[str] = "Measures"
+    TITLE: ClassVar[str] = "Metrics"
 
     face_model: Annotated[
         Path | None,
         typer.Option(
             "--face-model",
             metavar="FILE",
-            help="Linear face model for the dense truth: npz, or BFM .mat with --bfm-uv.",
-            show_default=False,
+            help="Linear face model for the dense ground truth: npz, or BFM .mat with --bfm-uv.",
         ),
     ] = None
     bfm_uv: Annotated[
         Path | None,
-        typer.Option(
-            "--bfm-uv", metavar="FILE", help="UV .mat of the BFM .mat.", show_default=False
-        ),
+        typer.Option("--bfm-uv", metavar="FILE", help="UV coordinates (.mat) of the BFM .mat."),
     ] = None
     align: Annotated[
-        str,
+        Literal["procrustes", "icp"],
         typer.Option(
             "--align",
-            metavar="procrustes|icp",
-            help="Before the reconstruction error: the public code's similarity, or the paper's "
-            "rigid ICP (needs open3d).",
-            autocompletion=complete("procrustes", "icp"),
+            help="Alignment before the reconstruction error: similarity (the public code) or rigid "
+            "ICP (the paper; needs open3d).",
         ),
     ] = "procrustes"
     y_flip: Annotated[
-        str,
+        Literal["height", "height-1", "height+1"],
         typer.Option(
             "--y-flip",
-            metavar="height|height-1|height+1",
-            help="Dense truth: image y = this - model y (SADRNet, PRNet, the 68 points).",
-            autocompletion=complete("height", "height-1", "height+1"),
+            help="Dense ground truth: image y = this - model y (as in SADRNet, in PRNet, in the 68 "
+            "points).",
         ),
     ] = "height"
     jaw: Annotated[
-        str,
+        JawChoice,
         typer.Option(
             "--jaw",
-            metavar="surface|contour",
-            help="300-W: contour also scores the jaw on the outline that the picture shows.",
-            autocompletion=complete("surface", "contour"),
+            help="300-W: contour also evaluates jaw landmarks on the outline visible in the photo.",
         ),
     ] = "surface"
     occlusion: Annotated[
         bool,
         typer.Option(
-            "--occlusion", help="Also measure attention and visibility on synthetic occlusion."
+            "--occlusion", help="Also evaluate attention and visibility with synthetic occluders."
         ),
     ] = False
-    seed: SeedOption = 0
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")] = 0
 
 
 def evaluate(
@@ -176,14 +159,15 @@ def evaluate(
     network: NetworkOptions,
     messages: MessageOptions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="report.json, .html, CSV, cache.")
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for reports and cache.")
     ] = Path("evaluation"),
     batch_size: BatchSizeOption = "auto",
 ) -> None:
-    """Measure accuracy by the papers' protocols: tables, report.json, per_image.csv, report.html.
+    """Measure accuracy by the protocols of the papers.
 
-    An interrupted run goes on where it stopped. With --json the report comes as one JSON line
-    an image and a last one with every figure; with -v the tables have every row.
+    Prints tables and writes report.json, per_image.csv and report.html. An interrupted evaluation
+    resumes where it stopped. With --json, print one JSON line per image and a final one with all
+    figures; with -v, the tables have all rows.
 
     Example: sadr evaluate aflw2000 --data AFLW2000-3D --out evaluation
     """

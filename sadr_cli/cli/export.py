@@ -1,26 +1,24 @@
-"""``sadr export``: results and meshes -> other files; the network -> other runtimes."""
+"""``sadr export``: results, meshes and the network in other formats."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
 from sadr_cli.cli.options import (
     MESH_HELP,
     FaceModelOption,
+    FrameChoice,
     MessageOptions,
     TextureSizeOption,
     WeightsOption,
-    complete,
     complete_all_formats,
-    complete_frame,
 )
-from sadr_cli.cli.output import Output
+from sadr_cli.cli.output import Output, listed
 from sadr_cli.cli.parse import check_face_model, check_out, parse_formats
-from sadr_cli.cli.words import listed
 from sadr_cli.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
@@ -30,36 +28,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """Pictures of faces by themselves."""
+    """Pictures of the faces alone."""
 
     TITLE: ClassVar[str] = "Pictures"
 
     frontal: Annotated[
-        bool, typer.Option("--frontal", help="The face from the front, PNG, transparent around.")
+        bool,
+        typer.Option(
+            "--frontal", help="Write the face from the front (PNG, transparent background)."
+        ),
     ] = False
     turntable: Annotated[
-        str | None,
+        Literal["mp4", "gif", "webp"] | None,
         typer.Option(
-            "--turntable",
-            metavar="mp4|gif|webp",
-            help="The face turning from side to side, four seconds that repeat.",
-            show_default=False,
-            autocompletion=complete("mp4", "gif", "webp"),
+            "--turntable", help="Write a four-second loop of the face turning from side to side."
         ),
     ] = None
     contact_sheet: Annotated[
-        str | None,
-        typer.Option(
-            "--contact-sheet",
-            metavar="png|pdf",
-            help="All faces with their names, 42 on a sheet.",
-            show_default=False,
-            autocompletion=complete("png", "pdf"),
-        ),
+        Literal["png", "pdf"] | None,
+        typer.Option("--contact-sheet", help="Write all faces with their names, 42 per sheet."),
     ] = None
     picture_size: Annotated[
         int,
-        typer.Option("--picture-size", metavar="N", help="Pixels of --frontal and --turntable."),
+        typer.Option(
+            "--picture-size",
+            min=64,
+            max=2048,
+            metavar="N",
+            help="Width and height of --frontal and --turntable in pixels.",
+        ),
     ] = 400
 
     @property
@@ -72,31 +69,18 @@ class PictureOptions:
 
         return Pictures(self.frontal, self.turntable, self.picture_size)
 
-    def check(self) -> None:
-        """UsageError for kinds and sizes that there are not."""
-        for name, value, kinds in (
-            ("--turntable", self.turntable, ("mp4", "gif", "webp")),
-            ("--contact-sheet", self.contact_sheet, ("png", "pdf")),
-        ):
-            if value is not None and value not in kinds:
-                raise UsageError(f"{name} takes {', '.join(kinds)}, not {value!r}")
-        if not 64 <= self.picture_size <= 2048:
-            raise UsageError(f"--picture-size takes 64 to 2048 pixels, not {self.picture_size}")
-
 
 def export(
     sources: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN|MESH|model",
-            help="Folders of `sadr reconstruct`, meshes, or the word model.",
+            help="Folders written by `sadr reconstruct`, mesh files, or the word model.",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", metavar="PATH", help="Folder for the files; for model, a file."
-        ),
+        typer.Option("--out", "-o", metavar="PATH", help="Output folder; for model, a file."),
     ],
     pictures: PictureOptions,
     messages: MessageOptions,
@@ -106,29 +90,19 @@ def export(
             "--format",
             metavar="LIST",
             help=f"{MESH_HELP} For model: onnx, torchscript or safetensors.",
-            show_default=False,
             autocompletion=complete_all_formats,
         ),
     ] = None,
     frame: Annotated[
-        str | None,
-        typer.Option(
-            "--frame",
-            metavar="NAME",
-            help="image, metric or canonical; by default that of the source.",
-            show_default=False,
-            autocompletion=complete_frame,
-        ),
+        FrameChoice | None,
+        typer.Option("--frame", help="Coordinate frame. Default: that of the source."),
     ] = None,
     texture_size: TextureSizeOption = None,
     face_model: FaceModelOption = None,
     photos: Annotated[
         Path | None,
         typer.Option(
-            "--photos",
-            metavar="DIR",
-            help="Where the photos are now, if they were moved.",
-            show_default=False,
+            "--photos", metavar="DIR", help="Folder that holds the photos now, if they were moved."
         ),
     ] = None,
     decimate: Annotated[
@@ -136,58 +110,51 @@ def export(
         typer.Option(
             "--decimate",
             metavar="N",
-            help="At most N triangles, the same ones for every face.",
-            show_default=False,
+            help="Reduce the meshes to at most N triangles, the same ones for every face.",
         ),
     ] = None,
-    crop_ears: Annotated[bool, typer.Option("--crop-ears", help="Leave the ears out.")] = False,
+    crop_ears: Annotated[bool, typer.Option("--crop-ears", help="Remove the ears.")] = False,
     open_mouth: Annotated[
-        bool, typer.Option("--open-mouth", help="Cut the surface open between the lips.")
+        bool, typer.Option("--open-mouth", help="Remove the surface between the lips.")
     ] = False,
     merge: Annotated[
         list[Path] | None,
         typer.Option(
             "--merge",
             metavar="LIST|DIR",
-            help="One mesh of several photos of a person: a text file that names them, or a "
-            "folder that holds them (a subfolder a person). Can be given several times.",
-            show_default=False,
+            help="Merge several photos of a person into one mesh: a text file that lists them, or "
+            "a folder that holds them (one subfolder per person). Can be given several times.",
         ),
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half", help="model: 16-bit weights and arithmetic.")
+        bool, typer.Option("--half", help="For model: 16-bit weights and arithmetic.")
     ] = False,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="model, onnx: any number of crops at once.")
+        bool,
+        typer.Option("--dynamic-batch", help="For model as onnx: any number of crops per call."),
     ] = False,
     weights: WeightsOption = None,
 ) -> None:
-    """Convert results, or the network: other formats, textures, fewer triangles.
+    """Convert results or the network: other formats, textures, fewer triangles.
 
-    Every face of a run folder, or a single mesh, is written anew to --out with a JSON file that
-    says its frame and units. landmark_vertices.csv has the vertex of each of the 68 landmarks;
-    vertices.csv, after --decimate, --crop-ears or --open-mouth, the original number of each vertex.
+    Each face of a run folder, or a single mesh, is written to --out with a JSON file that gives
+    its frame and units. landmark_vertices.csv gives the vertex index of each of the 68 landmarks;
+    vertices.csv, after --decimate, --crop-ears or --open-mouth, the original index of each vertex.
 
-    `sadr export model` writes the network and its self-alignment as one file: 256 x 256 crops
-    in; P, D, A, the aligned face G and the pose out.
+    `sadr export model` writes the network and its self-alignment to one file. Its input is 256 x
+    256 crops; its outputs are P, D, A, the aligned face G and the pose.
 
-    Pictures, with or without --format: NAME.frontal.png, the textured face from the front;
-    NAME.turntable.mp4, turning; contact_sheet.pdf, all faces on sheets: sadr export meshes
+    Pictures, with or without --format: NAME.frontal.png shows the textured face from the front,
+    NAME.turntable.mp4 shows it turning, contact_sheet.pdf shows all faces: sadr export meshes
     --frontal --turntable mp4 --contact-sheet pdf --out pictures
 
     Example: sadr export meshes --format glb --decimate 5000 --out small
     """
     say = messages.open()
-    pictures.check()
     if sources == ["model"]:
         others = (
-            frame,
-            texture_size,
-            face_model,
-            photos,
-            decimate,
+            *(frame, texture_size, face_model, photos, decimate, merge),
             crop_ears or open_mouth or None,
-            merge,
         )
         if any(option is not None for option in others) or pictures.wanted:
             raise UsageError("export model takes only --format, --out, --half, --dynamic-batch")
@@ -199,7 +166,7 @@ def export(
         raise UsageError(
             "nothing to write: give --format, --frontal, --turntable or --contact-sheet"
         )
-    kinds = parse_formats(formats, frame or "image", texture_size, pictures.wanted)
+    kinds = parse_formats(formats, texture_size, pictures.wanted)
     check_face_model(face_model, kinds)
     check_out(out)
 
@@ -269,9 +236,9 @@ def _export_model(
     if kind not in FORMATS:
         raise UsageError(f"--format for model takes one of {', '.join(FORMATS)}, not {kind!r}")
     if dynamic_batch and kind != "onnx":
-        raise UsageError("--dynamic-batch is for ONNX: the other formats take any batch anyway")
+        raise UsageError("--dynamic-batch is for ONNX: the other formats take any batch size")
     checkpoint = load_checkpoint(find_weights(weights))
-    name = safe_name(checkpoint.name)  # whatever the file calls itself
+    name = safe_name(checkpoint.name)  # the file may contain any name
     path = out / f"{name}{FORMATS[kind]}" if out.is_dir() or not out.suffix else out
     export_model(checkpoint, path, kind, half=half, dynamic_batch=dynamic_batch)
     size = path.stat().st_size

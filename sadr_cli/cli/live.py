@@ -1,4 +1,4 @@
-"""``sadr live``: a camera, a stream or a video, with its faces drawn in while it runs."""
+"""``sadr live``: a camera, stream or video with its faces drawn on it as it plays."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sadr_cli.cli.options import (
+    LAYERS_HELP,
     KeptFaceOptions,
     MessageOptions,
     NetworkOptions,
     TrackOptions,
     complete_layers,
 )
-from sadr_cli.cli.output import Output, printable
+from sadr_cli.cli.output import Output, listed, plural, printable
 from sadr_cli.cli.parse import parse_layers
-from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
 
@@ -34,17 +34,12 @@ def live(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Number of a camera, a video file, or the address of a stream (rtsp://...).",
+            help="Camera number, video file or stream address (rtsp://...).",
         ),
     ] = "0",
     record: Annotated[
         Path | None,
-        typer.Option(
-            "--record",
-            metavar="FILE.mp4",
-            help="Write what is drawn as a video.",
-            show_default=False,
-        ),
+        typer.Option("--record", metavar="FILE.mp4", help="Record the displayed picture."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -52,51 +47,49 @@ def live(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder for NAME_landmarks.jsonl: a line with landmarks and angles for every face "
-            "and frame.",
-            show_default=False,
+            help="Folder for NAME_landmarks.jsonl: one line with landmarks and angles per face and "
+            "frame.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace recordings that are already there.")
+        bool, typer.Option("--overwrite", help="Replace existing recordings.")
     ] = False,
     window: Annotated[
-        bool, typer.Option("--window/--no-window", help="Show it; --no-window needs no display.")
+        bool,
+        typer.Option("--window/--no-window", help="Open a window; --no-window needs no display."),
     ] = True,
     layers: Annotated[
         str | None,
         typer.Option(
             "--layers",
             metavar="LIST",
-            help="What is drawn at first, by commas: mesh, contours, landmarks, axes, box, number, "
-            "pose. By default all but box and pose.",
-            show_default=False,
+            help=f"Comma-separated layers shown at the start: {LAYERS_HELP}. Default: all but box "
+            "and pose.",
             autocompletion=complete_layers,
         ),
     ] = None,
     size: Annotated[
         str,
-        typer.Option("--size", metavar="WxH", help="Pictures that a camera is asked for."),
+        typer.Option("--size", metavar="WxH", help="Picture size to request from a camera."),
     ] = "640x480",
     realtime: Annotated[
         bool,
         typer.Option(
             "--realtime",
-            help="Play a file at its own pace and leave frames out that there is no time for, as "
-            "with a camera.",
+            help="Play a file at its own frame rate and drop frames when too slow, as with a "
+            "camera.",
         ),
     ] = False,
 ) -> None:
-    """Follow faces while they happen: mesh, landmarks, axes and frame rate in a window.
+    """Track faces live: mesh, landmarks, axes and frame rate in a window.
 
-    Keys: m mesh, c contours, l landmarks, a axes, b box, n number, p pose, f frame rate, h this
-    list, space stop and go, q or escape end. Of a camera and a stream the newest frame is done and
-    others are left out when there is no time; of a file every frame is done.
+    Keys: m mesh, c contours, l landmarks, a axes, b box, n number, p pose, f frame rate, h help,
+    space pause, q or Escape quit. For cameras and streams the newest frame is processed, and
+    frames are dropped when the machine is too slow; for files every frame is processed.
 
     Example: sadr live 0 --record clip.mp4 --out meshes
     """
     say = messages.open()
-    track.check()
     which, shown = faces.which, None if layers is None else parse_layers(layers)
     wanted = parse_size(size)
     if not (window or record or out or say.json):

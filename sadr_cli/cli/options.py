@@ -1,6 +1,6 @@
-"""Options that several commands share, in groups by theme.
+"""Options that several commands share, in groups.
 
-A command takes a group as one parameter; :mod:`.command` makes options of its fields::
+A command takes a group as one parameter; :mod:`.command` turns its fields into options::
 
     def detect(inputs: InputOptions, faces: FaceOptions, messages: MessageOptions) -> None:
         for source in inputs.sources(): ...
@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
+from sadr_cli.cli.command import complete
 from sadr_cli.cli.output import Output, remember_verbosity
-from sadr_cli.cli.parse import check_span, parse_faces, parse_shard
+from sadr_cli.cli.parse import parse_faces, parse_shard
 from sadr_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
     from sadr_cli.sources import Source
 
 
-def complete(*words: str) -> Callable[[str], list[str]]:
-    """For ``autocompletion``: the words that start as typed; in a list by commas, the last one."""
-
-    def matching(incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",")
-        return [before + comma + word for word in words if word.startswith(last)]
-
-    return matching
-
-
 _FORMATS = (
     *("glb", "obj", "ply", "usdz", "stl", "npz", "pts", "csv", "camera", "coefficients"),
     *("texture", "uvmap", "attention", "visibility", "depth", "normals", "pncc"),
@@ -43,15 +34,18 @@ _FORMATS = (
 complete_formats = complete(*_FORMATS)
 complete_all_formats = complete(*_FORMATS, "onnx", "torchscript", "safetensors")
 MESH_HELP = (
-    "By commas. Meshes: glb (its colours show everywhere), obj, ply, usdz, stl, npz. Also: pts, "
-    "csv, camera, coefficients, texture, uvmap, attention, visibility, depth, normals, pncc."
+    "Comma-separated list. Meshes: glb (every viewer shows its colours), obj, ply, usdz, stl, npz. "
+    "Also: pts, csv, camera, coefficients, texture, uvmap, attention, visibility, depth, normals, "
+    "pncc."
 )
-complete_frame = complete("image", "metric", "canonical")
-complete_layers = complete("mesh", "contours", "landmarks", "axes", "box", "number", "pose")
+LAYERS_HELP = "mesh, contours, landmarks, axes, box, number, pose"
+complete_layers = complete(*LAYERS_HELP.split(", "))
+FrameChoice = Literal["image", "metric", "canonical"]
+JawChoice = Literal["surface", "contour"]
 
 
 def complete_detectors(incomplete: str) -> list[str]:
-    """The detectors that can run here."""
+    """The detectors that can run on this machine."""
     from sadr_cli.detection import runnable_detectors
 
     return [name for name in runnable_detectors() if name.startswith(incomplete)]
@@ -79,20 +73,20 @@ WeightsOption = Annotated[
         "--weights",
         metavar="PATH|NAME",
         envvar="SADR_WEIGHTS",
-        help="Checkpoint file, or the name of installed weights.",
-        show_default=False,
+        help="Checkpoint file, or name of installed weights.",
         autocompletion=complete_weights,
     ),
 ]
 BatchSizeOption = Annotated[
-    str, typer.Option("--batch-size", metavar="auto|N", help="Faces per batch.")
+    str, typer.Option("--batch-size", metavar="auto|N", help="Number of faces per batch.")
 ]
 DetectorOption = Annotated[
     str,
     typer.Option(
         "--detector",
         metavar="NAME",
-        help="centerface, none (the photo is the face), or another that `sadr doctor` lists.",
+        help="centerface, none (the whole photo is one face), or another detector that "
+        "`sadr doctor` lists.",
         autocompletion=complete_detectors,
     ),
 ]
@@ -101,47 +95,22 @@ TextureSizeOption = Annotated[
     typer.Option(
         "--texture-size",
         metavar="N",
-        help="Texture of N x N texels in GLB, USDZ and OBJ; 0: vertex colours. By default 512, "
-        "and vertex colours in OBJ.",
-        show_default=False,
+        help="Size of the texture in GLB, USDZ and OBJ: N x N texels; 0 for vertex colours. "
+        "Default: 512 in GLB and USDZ, vertex colours in OBJ.",
     ),
 ]
 FaceModelOption = Annotated[
     Path | None,
     typer.Option(
-        "--face-model",
-        metavar="FILE",
-        help="Linear face model (npz) that --format coefficients are of.",
-        show_default=False,
+        "--face-model", metavar="FILE", help="Linear face model (npz) for --format coefficients."
     ),
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", min=1, metavar="N", help="Threads that read, and that write.", show_default=False
-    ),
+    typer.Option("--jobs", min=1, metavar="N", help="Number of reading and of writing threads."),
 ]
 FailOnNoFaceOption = Annotated[
-    bool, typer.Option("--fail-on-no-face", help="Count a photo without a face as failed.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="JSON lines on standard output, the last one a summary.")
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No messages but warnings and errors.")
-]
-VerboseOption = Annotated[
-    int,
-    typer.Option(
-        "--verbose",
-        "-v",
-        count=True,
-        callback=remember_verbosity,
-        metavar="",
-        help="Say more; -vv shows tracebacks.",
-        show_default=False,
-    ),
+    bool, typer.Option("--fail-on-no-face", help="Count photos without a face as failed.")
 ]
 
 
@@ -155,30 +124,28 @@ class InputOptions:
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Photos, folders, globs or videos; - reads names, or one photo, from standard "
-            "input.",
-            show_default=False,
+            help="Photos, videos, folders or glob patterns; - reads a list of names, or one "
+            "photo, from standard input.",
         ),
     ] = None
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into subfolders as well.")
+        bool, typer.Option("--recursive", "-r", help="Search subfolders as well.")
     ] = False
     from_file: Annotated[
         Path | None,
-        typer.Option("--from-file", metavar="LIST", help="Read inputs from a file, one a line."),
+        typer.Option("--from-file", metavar="LIST", help="File that lists inputs, one per line."),
     ] = None
     shard: Annotated[
         str | None,
         typer.Option(
             "--shard",
             metavar="K/N",
-            help="Only the Kth of N equal parts of the inputs, for N machines.",
-            show_default=False,
+            help="Process only part K of N equal parts, to share the inputs among N machines.",
         ),
     ] = None
     max_pixels: Annotated[
         int,
-        typer.Option("--max-pixels", min=1, metavar="MEGAPIXELS", help="Refuse larger photos."),
+        typer.Option("--max-pixels", min=1, metavar="MEGAPIXELS", help="Reject larger photos."),
     ] = 200
 
     @property
@@ -211,7 +178,8 @@ class FaceOptions:
         typer.Option(
             "--faces",
             metavar="largest|all|N",
-            help="Which faces of a photo. The main person, by size and place, is face 0.",
+            help="Faces to process per photo. Face 0 is the main person, judged by size and "
+            "position.",
             autocompletion=complete("largest", "all"),
         ),
     ] = "all"
@@ -222,7 +190,7 @@ class FaceOptions:
             min=0,
             max=1,
             metavar="X",
-            help="Leave out faces of a lower score, from 0 to 1.",
+            help="Ignore faces with a detection score below X (0 to 1).",
             show_default=False,
         ),
     ] = 0.0
@@ -232,14 +200,14 @@ class FaceOptions:
             "--min-size",
             min=0,
             metavar="PIXELS",
-            help="Leave out faces whose box is smaller.",
+            help="Ignore faces with a smaller bounding box.",
             show_default=False,
         ),
     ] = 0.0
     detector: DetectorOption = "centerface"
 
     def limits(self) -> dict[str, float]:
-        """--min-score and --min-size, where they are given."""
+        """--min-score and --min-size, where given."""
         given = {"min_score": self.min_score, "min_size": self.min_size}
         return {name: value for name, value in given.items() if value}
 
@@ -249,7 +217,7 @@ class FaceOptions:
         return parse_faces(self.faces)
 
     def make_detector(self, device: str) -> FaceDetector:
-        """What finds these faces; see ``create_detector``."""
+        """The detector for these faces, see ``create_detector``."""
         from sadr_cli.detection import create_detector
 
         return create_detector(self.detector, device, self.which, self.min_score, self.min_size)
@@ -262,33 +230,28 @@ class SpanOptions:
     TITLE: ClassVar[str] = "Videos"
 
     start: Annotated[
-        float, typer.Option("--start", min=0, metavar="SECONDS", help="Where to begin.")
+        float, typer.Option("--start", min=0, metavar="SECONDS", help="Time of the first frame.")
     ] = 0.0
     end: Annotated[
         float | None,
-        typer.Option("--end", metavar="SECONDS", help="Where to end.", show_default=False),
+        typer.Option("--end", metavar="SECONDS", help="Time at which to stop."),
     ] = None
     frame_step: Annotated[
-        int, typer.Option("--frame-step", min=1, metavar="N", help="Every Nth frame.")
+        int, typer.Option("--frame-step", min=1, metavar="N", help="Process every Nth frame.")
     ] = 1
 
-    def check(self) -> None:
-        """UsageError unless --end comes after --start."""
-        check_span(self.start, self.end)
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise UsageError(f"--end {self.end:g} must come after --start {self.start:g}")
 
 
 @dataclass(frozen=True)
 class TrackOptions(SpanOptions):
-    """Which frames of a video, and how its faces are followed."""
+    """Which frames of a video, and how its faces are tracked."""
 
     smooth: Annotated[
-        str,
-        typer.Option(
-            "--smooth",
-            metavar="off|light|strong",
-            help="How much trembling is taken out.",
-            autocompletion=complete("off", "light", "strong"),
-        ),
+        Literal["off", "light", "strong"],
+        typer.Option("--smooth", help="Amount of temporal smoothing."),
     ] = "light"
     detect_every: Annotated[
         int,
@@ -296,11 +259,6 @@ class TrackOptions(SpanOptions):
             "--detect-every", min=1, metavar="N", help="Look for new faces in every Nth frame."
         ),
     ] = 30
-
-    def check(self) -> None:
-        super().check()
-        if self.smooth not in ("off", "light", "strong"):
-            raise UsageError(f"--smooth takes off, light or strong, not {self.smooth!r}")
 
 
 @dataclass(frozen=True)
@@ -314,7 +272,7 @@ class KeptFaceOptions(FaceOptions):
             min=0,
             max=1,
             metavar="X",
-            help="Leave out reconstructed faces of a lower confidence, from 0 to 1.",
+            help="Ignore reconstructed faces with a confidence below X (0 to 1).",
             show_default=False,
         ),
     ] = 0.0
@@ -332,15 +290,31 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class MessageOptions:
-    """What is said, and how."""
+    """What is printed, and how."""
 
     TITLE: ClassVar[str] = "Messages"
 
-    json: JsonOption = False
-    quiet: QuietOption = False
-    verbose: VerboseOption = 0
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON lines on standard output; the last is a summary."),
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")
+    ] = False
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            callback=remember_verbosity,
+            metavar="",
+            help="Print more; -vv also prints tracebacks.",
+            show_default=False,
+        ),
+    ] = 0
 
     def open(self, results: bool = False) -> Output:
-        """results: the command prints its results, so that a closed standard output is an error
-        before any work is done."""
+        """results: the command prints its results, so a closed standard output is an error before
+        any work is done."""
         return Output(self.quiet, self.verbose, self.json, results)

@@ -1,4 +1,4 @@
-"""What a command says: results and JSON lines on standard output, messages on standard error.
+"""Output of commands: results and JSON lines on standard output, messages on standard error.
 
     out = messages.open(results=True)
     with out.progress("Detecting") as bar:
@@ -9,8 +9,8 @@
             bar.advance()
     out.info("12 faces in 3 photos")
 
-Text is printed as it is, never as markup; control characters are escaped, so that file names are
-safe in every line. What cannot be said for want of a standard error is not said.
+Text is never interpreted as markup, and control characters are escaped, so any file name can be
+printed. Without a standard error, messages are dropped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _state = {"verbose": 0}
 
 
 def remember_verbosity(value: int) -> int:
-    """Callback of --verbose: how much was asked for, for :func:`wants_traceback`."""
+    """Callback of --verbose: remember its value for :func:`wants_traceback`."""
     _state["verbose"] = value
     return value
 
@@ -44,8 +44,8 @@ def wants_traceback() -> bool:
 
 
 class _Messages:
-    """Standard error for messages and the bar: what nobody can read any more is dropped, be it
-    that its reader went away or that its terminal was closed."""
+    """Standard error for messages and the bar. Once its reader or terminal is gone, what is
+    written is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,13 +71,13 @@ def _make_console(stream: Any) -> Console:
 
 
 def console() -> Console:
-    """The rich console on the present ``sys.stderr``: colours on terminals, unless NO_COLOR."""
+    """The rich console on the current ``sys.stderr``: colours on terminals, unless NO_COLOR."""
     return _make_console(sys.stderr)
 
 
 def printable(text: str, stream: Any = None) -> str:
-    """``text`` on one line: control characters, and what ``stream`` (standard error) cannot
-    encode, escaped."""
+    """``text`` on one line: control characters, and characters that ``stream`` (default: standard
+    error) cannot encode, are escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     encoding = getattr(stream or sys.stderr, "encoding", None) or "utf-8"
     return shown.encode(encoding, "backslashreplace").decode(encoding)
@@ -93,10 +93,6 @@ def print_error(text: str) -> None:
     _say(text, "error: ", "bold red")
 
 
-def print_warning(text: str) -> None:
-    _say(text, "warning: ", "yellow")
-
-
 def print_traceback(error: BaseException) -> None:
     import traceback
 
@@ -104,11 +100,10 @@ def print_traceback(error: BaseException) -> None:
 
 
 class Output:
-    """Where a command talks; see the module's docstring.
+    """The output of one command; see the module's docstring.
 
-    quiet: no messages but warnings and errors. verbose: details as well. json: JSON lines in
-    place of text. results: the command's results go to standard output; OutputError when it is
-    closed, before any work is done.
+    quiet: print only warnings and errors. verbose: print details as well. json: print JSON lines
+    instead of text. results: results go to standard output; OutputError if it is closed.
     """
 
     def __init__(
@@ -134,26 +129,23 @@ class Output:
             _say(text, style="dim")
 
     def warn(self, text: str) -> None:
-        """A message in any case: something was skipped or failed, the run goes on."""
-        print_warning(text)
+        """A message that --quiet keeps: something was skipped or failed, and the run continues."""
+        _say(text, "warning: ", "yellow")
 
     def result(self, text: str, style: str = "") -> None:
-        """A line of results; nothing with --json, whose lines say the same.
-
-        style: of the line, on a terminal.
-        """
+        """A line of results, in ``style`` on a terminal; nothing with --json."""
         if not self.json:
             line = printable(text, sys.stdout)
             self._write(line, _styled(line, style) if style else None)
 
     def document(self, text: str) -> None:
-        """Text of our own making, as it is, on any number of lines."""
+        """Trusted text, unchanged, of any number of lines."""
         self._write(text)
 
     def table(self, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-        """Rows of cells as results, in columns as wide as they need.
+        """Rows of cells as aligned results; nothing with --json.
 
-        styles: a row's colour for its next to last cell, on a terminal.
+        styles: for each row, the colour of its second to last cell on a terminal.
         """
         if self.json:
             return
@@ -165,15 +157,15 @@ class Output:
             self._write("  ".join(cells).rstrip(), _marked(cells, style))
 
     def emit(self, record: dict[str, Any]) -> None:
-        """``record`` as one JSON line with --json, flushed; NaN and infinity become null."""
+        """``record`` as one JSON line, only with --json; NaN and infinity become null."""
         if self.json:
             self._write(json_line(record))
 
     def _write(self, line: str, marked: Text | None = None) -> None:
-        """marked: the line with colours, for terminals."""
+        """marked: the line with colours for terminals."""
         shares = isinstance(self._bar, TerminalBar)
         if sys.stdout.isatty() and (marked is not None or shares):
-            # A bar and results on one terminal: by the bar's console, which prints above it.
+            # With results and a bar on one terminal, the bar's console prints above the bar.
             stream = console() if shares else _make_console(sys.stdout)
             stream.print(marked or _styled(line))
             return
@@ -187,12 +179,12 @@ class Output:
     def progress(
         self, label: str, total: float | None = None, unit: str = ""
     ) -> Iterator[ProgressBar]:
-        """A bar on a terminal, elsewhere a line every ten seconds; nothing with --quiet.
+        """A bar on a terminal, else a line every ten seconds; nothing with --quiet.
 
-        Messages and results printed meanwhile stay above the bar.
+        Messages and results printed in the meantime appear above the bar.
         """
         bar = ProgressBar(label, total, unit)
-        # FORCE_COLOR is for colours: a log takes no bar.
+        # FORCE_COLOR also makes is_terminal true, but a log file must not get a bar.
         if not self.quiet and console().is_terminal and sys.stderr.isatty():
             bar = TerminalBar(console(), label, total, unit)
         elif not self.quiet:
@@ -212,7 +204,7 @@ def _styled(line: str, style: str = "") -> Text:
 
 
 def _marked(cells: Sequence[str], style: str) -> Text | None:
-    """The cells as a line whose last cell but one is in colour."""
+    """The cells as a line whose second to last cell is coloured."""
     if not style:
         return None
     from rich.text import Text
@@ -226,7 +218,7 @@ def _check_standard_output() -> None:
         raise OutputError("cannot write results: standard output is closed")
     try:
         number = sys.stdout.fileno()
-    except OSError:  # kept in memory by a caller
+    except OSError:  # an in-memory stream of the caller
         return
     try:
         os.write(number, b"")
@@ -235,16 +227,23 @@ def _check_standard_output() -> None:
 
 
 def standard_output_error(error: OSError) -> OSError | OutputError:
-    """The one sentence for results that cannot be written; a closed pipe stays what it is."""
-    if isinstance(error, BrokenPipeError):  # the reader has what it wanted
+    """The error for results that cannot be written; a broken pipe is returned unchanged."""
+    if isinstance(error, BrokenPipeError):  # the reader has all it wanted
         return error
     reason = error.strerror or str(error)
     return OutputError(f"cannot write results to standard output: {reason.lower()}")
 
 
-# --- JSON -----------------------------------------------------------------------------------
-
-
 def json_line(record: dict[str, Any]) -> str:
-    """``record`` as one line of strict JSON in ASCII (odd file names survive any encoding)."""
+    """``record`` as one line of strict JSON in ASCII, so file names survive any encoding."""
     return compact(plain(record)).decode()
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 face``, ``2 faces``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(first: str, *counts: tuple[int, str]) -> str:
+    """``first`` and the counts that are not zero, separated by commas."""
+    return ", ".join([first, *(f"{number} {what}" for number, what in counts if number)])

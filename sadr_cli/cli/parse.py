@@ -1,4 +1,4 @@
-"""Values of options that are more than a number or a name; all raise UsageError."""
+"""Parsers and checks of option values; all raise UsageError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sadr_cli.errors import UsageError
 
 
 def parse_faces(text: str) -> str | int:
-    """``largest``, ``all`` or a positive number of faces a photo."""
+    """``largest``, ``all`` or a positive number of faces per photo."""
     if text in ("largest", "all"):
         return text
     if text.isdecimal() and int(text) > 0:
@@ -26,17 +26,15 @@ def parse_batch_size(text: str) -> int | None:
 
 
 def parse_formats(
-    text: str | None, frame: str, texture_size: int | None = None, optional: bool = False
+    text: str | None, texture_size: int | None = None, optional: bool = False
 ) -> tuple[str, ...]:
-    """Known formats in the order given, once each; checks frame and texture size as well.
+    """Known formats in the order given, without duplicates; checks the texture size as well.
 
-    optional: None is none, where something else is written.
+    optional: None gives no formats, for commands that also write other files.
     """
-    from sadr_cli.writers import FRAMES, create_writer
+    from sadr_cli.writers import create_writer
     from sadr_cli.writers.compose import check_texture_size
 
-    if frame not in FRAMES:
-        raise UsageError(f"--frame takes {', '.join(FRAMES)}, not {frame!r}")
     check_texture_size(texture_size)
     names = [part for part in (text or "").split(",") if part.strip()]
     if not names and not (optional and text is None):
@@ -45,7 +43,7 @@ def parse_formats(
 
 
 def check_face_model(path: Path | None, formats: tuple[str, ...]) -> None:
-    """UsageError unless --face-model and the format coefficients come together."""
+    """UsageError unless --face-model and the format coefficients are given together."""
     wanted = "coefficients" in formats
     if wanted and path is None:
         raise UsageError("--format coefficients needs --face-model with the npz of a linear model")
@@ -61,12 +59,14 @@ def parse_layers(text: str | None) -> tuple[str, ...]:
         return LAYERS
     asked = {part.strip() for part in text.split(",") if part.strip()}
     if not asked or asked - set(LAYERS):
-        raise UsageError(f"--layers takes any of {', '.join(LAYERS)}, by commas, not {text!r}")
+        raise UsageError(
+            f"--layers takes any of {', '.join(LAYERS)}, separated by commas, not {text!r}"
+        )
     return tuple(layer for layer in LAYERS if layer in asked)
 
 
 def check_out(out: Path) -> None:
-    """UsageError for a folder that is named like the one file somebody wants."""
+    """UsageError for an output folder named like a mesh file: the user probably wants a file."""
     from sadr_cli.writers import MESH_FORMATS
 
     kind = out.suffix[1:].lower()
@@ -77,26 +77,11 @@ def check_out(out: Path) -> None:
         )
 
 
-def parse_jaw(text: str) -> str:
-    """One of ``landmarks.JAWS``."""
-    from sadr_cli.landmarks import JAWS
-
-    if text in JAWS:
-        return text
-    raise UsageError(f"--jaw takes {' or '.join(JAWS)}, not {text!r}")
-
-
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """``3/16`` -> (2, 16): every 16th input from the third on; None: all."""
+    """``3/16`` -> (2, 16): every 16th input, starting with the third; None: all."""
     if text is None:
         return 0, 1
     part, slash, parts = text.partition("/")
     if slash and part.isdecimal() and parts.isdecimal() and 0 < int(part) <= int(parts):
         return int(part) - 1, int(parts)
     raise UsageError(f"--shard takes K/N with K from 1 to N, such as 3/16, not {text!r}")
-
-
-def check_span(start: float, end: float | None) -> None:
-    """UsageError unless --end comes after --start."""
-    if end is not None and end <= start:
-        raise UsageError(f"--end {end:g} must come after --start {start:g}")

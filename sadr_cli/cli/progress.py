@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, elsewhere a line every ten seconds."""
+"""Progress of a run: a bar on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVERY = 10.0  # seconds between lines
-_WINDOW = 7  # lines between which the rate is measured: what was done before, or slowly, is past
+_WINDOW = 7  # lines over which the rate is averaged
 
 
 class ProgressBar:
-    """Counts what is done; this one shows nothing.
+    """Counts finished items; this base class shows nothing.
 
-    label: what is being done. total: how much there is, None as long as that is not known.
-    unit: "%" for shares of a whole; nothing for things that are counted.
+    label: what is being done. total: number of items, None until it is known. unit: "%" if progress
+    is a percentage, else empty.
     """
 
     def __init__(self, label: str = "", total: float | None = None, unit: str = "") -> None:
@@ -46,7 +46,7 @@ class ProgressBar:
         self.changed()
 
     def counting(self, items: Iterable[T]) -> Iterator[T]:
-        """``items`` as they are, and their number as the total once they are all known."""
+        """Yields ``items`` unchanged; at their end, sets the total to their number."""
         number = 0
         for item in items:
             number += 1
@@ -54,11 +54,11 @@ class ProgressBar:
         self.update(total=number)
 
     def changed(self) -> None:
-        """Called after every change, by any thread."""
+        """Called after every change, from any thread."""
 
 
 class TerminalBar(ProgressBar):
-    """A bar with count, rate and time left, below what is printed meanwhile."""
+    """A bar with count, rate and remaining time, below other output."""
 
     def __init__(self, console: Console, label: str, total: float | None, unit: str = "") -> None:
         super().__init__(label, total, unit)
@@ -78,7 +78,7 @@ class TerminalBar(ProgressBar):
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        # Standard output stays where it was redirected to.
+        # Leave a redirected standard output alone.
         self._progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
         self._task = self._progress.add_task(label, total=total, rate="")
 
@@ -101,10 +101,7 @@ class TerminalBar(ProgressBar):
 
 
 class LinesBar(ProgressBar):
-    """A line every :data:`EVERY` seconds, for logs.
-
-    say: prints a line; clock: seconds.
-    """
+    """A line every :data:`EVERY` seconds, for logs; ``say`` prints a line."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""``sadr reconstruct``: faces -> meshes, landmarks, poses."""
+"""``sadr reconstruct``: photos and videos to meshes, landmarks and poses."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sadr_cli.cli.options import (
+    LAYERS_HELP,
     MESH_HELP,
     BatchSizeOption,
     FaceModelOption,
     FaceOptions,
     FailOnNoFaceOption,
+    FrameChoice,
     InputOptions,
+    JawChoice,
     JobsOption,
     KeptFaceOptions,
     MessageOptions,
     NetworkOptions,
     TextureSizeOption,
     TrackOptions,
-    complete,
     complete_formats,
-    complete_frame,
     complete_layers,
 )
-from sadr_cli.cli.output import Output, printable
+from sadr_cli.cli.output import Output, listed, plural, printable
 from sadr_cli.cli.parse import (
     check_face_model,
     check_out,
     parse_batch_size,
     parse_formats,
-    parse_jaw,
     parse_layers,
 )
-from sadr_cli.cli.words import listed, plural
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
 from sadr_cli.version import __version__
@@ -55,7 +54,7 @@ _LISTED = 50  # failures in the closing summary; the manifest has them all
 
 @dataclass(frozen=True)
 class VideoOptions(TrackOptions):
-    """How videos are read, followed and written."""
+    """How videos are read, tracked and written."""
 
     mesh_every: Annotated[
         int | None,
@@ -63,8 +62,7 @@ class VideoOptions(TrackOptions):
             "--mesh-every",
             min=1,
             metavar="N",
-            help="Meshes of every Nth frame, beside the mean one of each track.",
-            show_default=False,
+            help="Also write the meshes of every Nth frame, besides the mean mesh of each track.",
         ),
     ] = None
 
@@ -77,64 +75,54 @@ def reconstruct(
     messages: MessageOptions,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made if needed."),
+        typer.Option("--out", "-o", metavar="DIR", help="Output folder, created if needed."),
     ],
     formats: Annotated[
         str,
-        typer.Option(
-            "--format",
-            metavar="LIST",
-            help=MESH_HELP,
-            autocompletion=complete_formats,
-        ),
+        typer.Option("--format", metavar="LIST", help=MESH_HELP, autocompletion=complete_formats),
     ] = "obj",
     frame: Annotated[
-        str,
+        FrameChoice,
         typer.Option(
             "--frame",
-            metavar="NAME",
-            help="image: photo pixels, y up; metric: millimetres of the model's prior, turned as "
-            "in the photo; canonical: frontal, without pose.",
-            autocompletion=complete_frame,
+            help="image: photo pixels, y up; metric: millimetres by the model's prior, posed as in "
+            "the photo; canonical: frontal, without pose.",
         ),
     ] = "image",
     texture_size: TextureSizeOption = None,
     face_model: FaceModelOption = None,
     jaw: Annotated[
-        str,
+        JawChoice,
         typer.Option(
             "--jaw",
-            metavar="surface|contour",
-            help="contour: landmarks also with the jaw on the outline that the photo shows, as 2-D "
-            "data sets have it; for pts, csv, JSON and pictures.",
-            autocompletion=complete("surface", "contour"),
+            help="contour: also place the jaw landmarks on the outline visible in the photo, as in "
+            "2-D data sets; applies to pts, csv, JSON and pictures.",
         ),
     ] = "surface",
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write each photo with its faces drawn in.")
+        bool,
+        typer.Option("--overlay", help="Write copies of the photos with the faces drawn on them."),
     ] = False,
     layers: Annotated[
         str | None,
         typer.Option(
             "--layers",
             metavar="LIST",
-            help="What overlays show, by commas: mesh, contours, landmarks, axes, box, number, "
-            "pose. By default all. Implies --overlay.",
-            show_default=False,
+            help=f"Comma-separated contents of overlays: {LAYERS_HELP}. Default: all. Implies "
+            "--overlay.",
             autocompletion=complete_layers,
         ),
     ] = None,
     index: Annotated[
         bool,
-        typer.Option("--index/--no-index", help="Write index.html, a page to look at the results."),
+        typer.Option("--index/--no-index", help="Write index.html, a page to view the results."),
     ] = True,
     boxes: Annotated[
         str | None,
         typer.Option(
             "--boxes",
             metavar="FILE",
-            help="Take faces from the JSON lines of `sadr detect --json`; - is standard input.",
-            show_default=False,
+            help="Read the faces from the JSON lines of `sadr detect --json`; - is standard input.",
         ),
     ] = None,
     batch_size: BatchSizeOption = "auto",
@@ -144,8 +132,7 @@ def reconstruct(
         typer.Option(
             "--cluster",
             metavar="ADDRESS",
-            help="Run on dask://host:port, or in loky://N processes of this machine.",
-            show_default=False,
+            help="Run on a Dask cluster (dask://host:port) or in N local processes (loky://N).",
         ),
     ] = None,
     stall_minutes: Annotated[
@@ -154,31 +141,30 @@ def reconstruct(
             "--stall-minutes",
             min=0,
             metavar="N",
-            help="End a run that makes no progress for so long; 0: never.",
+            help="Abort a run that makes no progress for N minutes; 0 disables this.",
         ),
     ] = 10,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Redo what is already there.")
+        bool, typer.Option("--overwrite", help="Process finished inputs again.")
     ] = False,
     fail_on_no_face: FailOnNoFaceOption = False,
 ) -> None:
     """Reconstruct every face: meshes, 68 landmarks, poses.
 
     For a photo NAME.jpg: NAME.obj (further faces: NAME_face1.obj...), NAME.json with landmarks
-    and pose, one row per face in poses.csv, with --overlay a picture in overlays/; manifest.json
-    records what became of each input, index.html shows it all. Finished inputs are skipped when
-    the command is repeated.
+    and pose, one row per face in poses.csv and, with --overlay, a picture in overlays/.
+    manifest.json records the result of each input, and index.html shows all results. Finished
+    inputs are skipped when the command is repeated.
 
-    For a video: NAME_poses.csv and NAME_landmarks.jsonl with frame, time and track, a mesh a
-    track, with --overlay a video in overlays/.
+    For a video: NAME_poses.csv and NAME_landmarks.jsonl with frame, time and track, one mesh per
+    track and, with --overlay, a video in overlays/.
 
     Example: sadr reconstruct photos --out meshes --format obj,glb --overlay
     """  # fmt: skip
     say = messages.open()
     which, batch = faces.which, parse_batch_size(batch_size)
-    kinds, shown = parse_formats(formats, frame, texture_size), parse_layers(layers)
+    kinds, shown = parse_formats(formats, texture_size), parse_layers(layers)
     check_face_model(face_model, kinds)
-    video.check()
     check_out(out)
     part = inputs.part
     if cluster is not None:
@@ -201,7 +187,7 @@ def reconstruct(
         return faces.make_detector(str(reconstructor.device))
 
     if boxes is None:
-        make_detector()  # a detector that cannot run is said now, not once a photo
+        make_detector()  # report a detector that cannot run now, not once per photo
 
     settings = RunSettings(
         out=out,
@@ -211,7 +197,7 @@ def reconstruct(
         face_model=face_model,
         overlay=overlay or layers is not None,
         layers=shown,
-        jaw=parse_jaw(jaw),
+        jaw=jaw,
         index=index,
         faces=which,
         min_confidence=faces.min_confidence,
@@ -225,12 +211,8 @@ def reconstruct(
         stall=60 * stall_minutes or None,
         extra={**faces.limits(), **_model_sign(face_model, reconstructor)},
         video=VideoSettings(
-            video.start,
-            video.end,
-            video.frame_step,
-            video.smooth,
-            video.detect_every,
-            video.mesh_every,
+            *(video.start, video.end, video.frame_step),
+            *(video.smooth, video.detect_every, video.mesh_every),
         ),
     )
     say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
@@ -286,7 +268,7 @@ def reconstruct(
 
 
 def _model_sign(face_model: Path | None, reconstructor: Reconstructor) -> dict[str, str]:
-    """What tells a face model from another one; MissingDataError when it is none."""
+    """The digest of the face model, for the run's settings; MissingDataError if it is invalid."""
     if face_model is None:
         return {}
     from sadr_cli.model.linear import load_linear_model
@@ -297,20 +279,20 @@ def _model_sign(face_model: Path | None, reconstructor: Reconstructor) -> dict[s
 def _works(
     inputs: InputOptions, boxes: str | None, faces: FaceOptions, say: Output
 ) -> Iterator[Work]:
-    """The run's inputs, from names or from the lines of ``--boxes``."""
+    """The inputs of the run, from names or from the lines of ``--boxes``."""
     from sadr_cli.pipeline.inputs import works_from_boxes, works_from_sources
 
     if boxes is None:
         return works_from_sources(inputs.sources(say.info))
     if inputs.inputs or inputs.from_file is not None:
-        raise UsageError("--boxes names the photos itself: leave out INPUT and --from-file")
+        raise UsageError("--boxes already names the photos: leave out INPUT and --from-file")
     if faces.limits():
-        raise UsageError("--min-score and --min-size are for detectors: leave lines out of --boxes")
+        raise UsageError("--min-score and --min-size have no effect with --boxes: filter its lines")
     return works_from_boxes(boxes)
 
 
 def _record(entry: Entry) -> dict[str, Any]:
-    """What a reader of --json wants of a manifest entry."""
+    """The fields of a manifest entry that --json prints."""
     document = entry.to_json()
     return {k: v for k, v in document.items() if k not in ("key", "settings", "stamp")}
 
@@ -327,7 +309,7 @@ def _sentence(entry: Entry) -> str:
 
 
 def _close(say: Output, summary: Summary, out: Path) -> None:
-    """The closing lines: what failed and why, then the counts."""
+    """Print the closing lines: what failed and why, then the counts."""
     _list(say, [f"{name}: {note}" for name, note in summary.notes], out)
     _list(say, [f"{name}: {reason}" for name, reason in summary.failures], out)
     _list(say, [f"{name}: {reason}" for name, reason in summary.faceless], out)
@@ -346,7 +328,7 @@ def _close(say: Output, summary: Summary, out: Path) -> None:
         (summary.failed, "failed"),
         (summary.skipped, "done before"),
     )
-    end = "interrupted, run again to go on" if summary.interrupted else f"{summary.seconds:.1f} s"
+    end = "interrupted, run again to resume" if summary.interrupted else f"{summary.seconds:.1f} s"
     say.info(f"{counts} ({end}) -> {out}")
 
 

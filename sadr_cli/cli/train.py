@@ -1,4 +1,4 @@
-"""``sadr train``: labelled photos to a checkpoint."""
+"""``sadr train``: from labelled photos to a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="DATA",
-            help="Shards (.npz), folders of shards, or 300W-LP-style folders (.jpg + .mat).",
-            show_default=False,
+            help="Shards (.npz), folders of shards, or folders like 300W-LP (.jpg and .mat).",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", show_default=False),
+        typer.Option("--out", "-o", metavar="DIR", help="Output folder of the run."),
     ] = None,
     face_model: Annotated[
         str | None,
         typer.Option(
             "--face-model",
             metavar="FILE",
-            help="The linear face model the labels refer to (npz).",
-            show_default=False,
+            help="Linear face model (npz) to which the labels refer.",
         ),
     ] = None,
     preset: Annotated[
@@ -46,8 +44,7 @@ def train(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="paper (III-E), full (large batches; the default), mobile or lite (CPUs).",
-            show_default=False,
+            help="paper (III-E), full (large batches; the default), mobile or lite (for CPUs).",
             autocompletion=complete("paper", "full", "mobile", "lite"),
         ),
     ] = None,
@@ -56,8 +53,7 @@ def train(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Settings that differ from the preset's, as TOML.",
-            show_default=False,
+            help="TOML file with settings that differ from the preset.",
         ),
     ] = None,
     changes: Annotated[
@@ -66,22 +62,21 @@ def train(
             "--set",
             metavar="KEY=VALUE",
             help="Change a setting, such as train.max_hours=2. Can be given several times.",
-            show_default=False,
         ),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Print all settings as TOML, and train nothing.")
+        bool, typer.Option("--show", help="Print all settings as TOML and exit.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Continue the run in --out.")
+        bool, typer.Option("--resume/--no-resume", help="Resume the run in --out.")
     ] = True,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a network on photos with fitted face-model parameters.
 
-    Ctrl-C saves what was learned; the same command continues from the run's folder. The settings in
-    force are saved as settings.toml beside the weights; --show lists them, benchmarks/training.md
-    says what each does.
+    Ctrl-C saves the current state, and the same command resumes from it. The settings in use are
+    saved as settings.toml beside the weights; --show prints them, and benchmarks/training.md
+    explains them.
 
     Example: sadr train shards/ --face-model bfm_uv.npz --out runs/lite --preset lite --set
     max_hours=2
@@ -98,9 +93,9 @@ def train(
         output.document(file.to_toml(settings).rstrip())
         return
     if out is None:
-        raise UsageError("name the folder of the run with --out")
+        raise UsageError("give the output folder with --out")
     if not settings.data.train:
-        raise UsageError("name what to train on, or set data.train")
+        raise UsageError("give the training data, or set data.train")
     if settings.data.face_model is None:
         raise UsageError("give the face model with --face-model, or set data.face_model")
     stop = StopFlag()
@@ -119,16 +114,16 @@ def train(
             warn=output.warn,
             stop=stop.__bool__,
         )
-    end = "; interrupted, run again to go on" if stop else ""
+    end = "; interrupted, run again to resume" if stop else ""
     output.info(f"wrote {path}; use it with --weights {path}{end}")
     if stop:
         leave_interrupted()
 
 
 class _Observer:
-    """Says how a training goes: the last losses beside the bar, validations as lines.
+    """Reports the progress of a training: losses beside the bar, validations as lines.
 
-    begin: called at the first step, when all is known to be right.
+    begin: called at the first step, once all inputs have proved valid.
     """
 
     def __init__(self, output: Output, bar: ProgressBar, begin: Callable[[], None]) -> None:

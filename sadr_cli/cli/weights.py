@@ -1,4 +1,4 @@
-"""``sadr weights``: what is installed, what a checkpoint holds, import of the public checkpoint."""
+"""``sadr weights``: list, show, import and create checkpoints."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sadr_cli.cli.output import Output
 
 app = new_app(
     no_args_is_help=True,
-    help="Installed weights, and the import of the public SADRNet checkpoint.",
+    help="List, show and import weights.",
 )
 
 
 def list_weights(messages: MessageOptions) -> None:
-    """Names, files and sizes of the installed weights; the default one is marked.
+    """List the installed weights with size and file; the default is marked.
 
     Example: sadr weights list
     """
@@ -43,11 +43,13 @@ def show(
     weights: Annotated[
         str,
         typer.Argument(
-            metavar="PATH|NAME", help="Checkpoint or name.", autocompletion=complete_weights
+            metavar="PATH|NAME",
+            help="Checkpoint file, or name of installed weights.",
+            autocompletion=complete_weights,
         ),
     ],
 ) -> None:
-    """Print what a checkpoint says of itself as JSON: sizes, scalings, provenance, licence.
+    """Print the metadata of a checkpoint as JSON: sizes, scalings, provenance, licence.
 
     Example: sadr weights show mobile
     """
@@ -58,7 +60,7 @@ def show(
 
     out = Output(results=True)
     path = find_weights(weights)
-    load_checkpoint(path)  # says what is wrong, if anything is
+    load_checkpoint(path)  # raises an error if the file is damaged
     data = path.read_bytes()
     document = {
         "file": str(path),
@@ -73,21 +75,19 @@ def import_weights(
         Path, typer.Argument(metavar="FILE", help="The public checkpoint, net_021.pth.")
     ],
     name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="What to call it.")
+        str, typer.Option("--name", metavar="NAME", help="Name of the weights.")
     ] = "official",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Folder for the checkpoint; by default the cache."
-        ),
+        typer.Option("--out", metavar="DIR", help="Output folder. Default: the cache folder."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace one of that name.")
+        bool, typer.Option("--overwrite", help="Replace weights of the same name.")
     ] = False,
 ) -> None:
-    """Convert the public SADRNet checkpoint; then use it by name, --weights official.
+    """Convert the public SADRNet checkpoint, for use as --weights official.
 
-    It is read by torch's weights-only loader: nothing in the file is executed.
+    The file is read with PyTorch's weights-only loader: nothing in it is executed.
 
     Example: sadr weights import net_021.pth
     """
@@ -102,16 +102,16 @@ def import_weights(
     from sadr_cli.model.public import import_public_file
 
     if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"--name takes a plain name, not {name!r}")
+        raise UsageError(f"--name takes a name without folders, not {name!r}")
     folder = out or cache_folder()
     if folder is None:
-        raise UsageError("there is no home folder to keep weights in: give a folder with --out")
+        raise UsageError("there is no home folder to store weights in: give a folder with --out")
     target = folder / f"{name}{SUFFIX}"
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} is there already: use --overwrite or another --name")
+        raise UsageError(f"{target} exists already: use --overwrite or another --name")
     layout = load_checkpoint(find_weights()).uv
     checkpoint = import_public_file(file, layout, name)
-    # Full precision: what was published is kept to the last bit.
+    # Full precision keeps the published values exactly.
     digest = save_checkpoint(checkpoint, target, half=False)
     shown = name if out is None else str(target)
     Output().info(f"wrote {target} (SHA-256 {digest[:16]}); use it with --weights {shown}")
@@ -121,20 +121,18 @@ def from_state(
     state: Annotated[
         Path,
         typer.Argument(
-            metavar="STATE", help="state.pt of a training, whole or in pieces of that name."
+            metavar="STATE", help="State file (state.pt) of a training run, whole or in pieces."
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")],
     name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="What to call it.")
+        str, typer.Option("--name", metavar="NAME", help="Name of the weights.")
     ] = "trained",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Make a checkpoint of a training's state file; the photos are not needed.
+    """Create a checkpoint from the state file of a training run; needs no photos.
 
     Example: sadr weights from-state runs/full/state.pt --out full.safetensors
     """
@@ -143,9 +141,9 @@ def from_state(
     from sadr_cli.training.state import checkpoint_from_state
 
     if out.suffix != SUFFIX:
-        raise UsageError(f"a checkpoint is called *{SUFFIX}: {out}")
+        raise UsageError(f"the name of a checkpoint ends in {SUFFIX}: {out}")
     if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already: use --overwrite or another --out")
+        raise UsageError(f"{out} exists already: use --overwrite or another --out")
     digest = save_checkpoint(checkpoint_from_state(state, name), out)
     Output().info(f"wrote {out} (SHA-256 {digest[:16]}); use it with --weights {out}")
 

@@ -205,7 +205,7 @@ class _Coordinator:
             if self._stillborn >= _STILLBORN:
                 self._failure = UsageError(
                     f"the workers of {self._cluster.address} end before they begin with a photo "
-                    "(out of memory?): take fewer, and run again to go on"
+                    "(out of memory?): take fewer, and run again to resume"
                 )
             return
         self._deaths += 1

@@ -183,7 +183,7 @@ class Dask:
 
     def _gone(self) -> UsageError:
         return UsageError(
-            f"the Dask scheduler at {self._place} is gone: start it and run again to go on"
+            f"the Dask scheduler at {self._place} is gone: start it and run again to resume"
         )
 
     def room(self) -> int:
@@ -201,7 +201,7 @@ class Dask:
             elif now - self._seen > PATIENCE:
                 raise UsageError(
                     f"the Dask scheduler at {self._place} has lost all its workers: start some "
-                    "and run again to go on"
+                    "and run again to resume"
                 )
         return 2 * self._threads - self._flight  # one at work, one that waits for it
 

@@ -51,7 +51,7 @@ def test_what_is_not_installed_is_no_internal_error(monkeypatch, error) -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 5
     line = str(error).splitlines()[0]
-    assert result.stderr == f"error: {line}: sadr doctor says what brings it\n"
+    assert result.stderr == f"error: {line}: sadr doctor shows how to install it\n"
 
 
 def test_the_traceback_comes_when_asked_for(monkeypatch) -> None:

@@ -141,4 +141,4 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch) -> None
     command = ["train", "shards", "--face-model", "model.npz", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 130
-    assert "stopping" in result.stderr and "interrupted, run again to go on" in result.stderr
+    assert "stopping" in result.stderr and "interrupted, run again to resume" in result.stderr

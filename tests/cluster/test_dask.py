@@ -132,7 +132,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_resumable(photos, tmp_path, das
         if entry.name == "003":
             dask.scheduler.kill()
 
-    with pytest.raises(UsageError, match="the Dask scheduler at .* is gone: .* run again to go on"):
+    with pytest.raises(UsageError, match="the Dask scheduler at .* is gone: .* again to resume"):
         go(photos, tmp_path / "out", dask.address, Fakes(0.2), kill)
     again, _ = go(photos, tmp_path / "out")
     assert again.ok == COUNT and again.skipped >= 4

@@ -210,7 +210,7 @@ def test_landmarks_beside_a_mesh_place_it(sadr, made, tmp_path):
         (("{run}/a", "{run}"), 2, "name the reference as"),
         (("{run}/a", "{run}/b", "--out", "d.png"), 2, "the suffix must be one of"),
         (("{run}", "{run}", "--out", "d.glb"), 2, "--out is for one pair of faces"),
-        (("{run}/a", "{run}/b", "--units", "inch"), 2, "--units takes mm, cm, m"),
+        (("{run}/a", "{run}/b", "--units", "inch"), 2, "--units takes mm, cm or m"),
         (("{run}/a", "{run}/b", "--scale", "--no-align"), 2, "exclude each other"),
         (("{run}/a", "{run}/b", "--range", "-1"), 2, "--range takes a distance"),
         (("{run}/a", "{run}/../photos/a.png"), 3, "not a mesh"),

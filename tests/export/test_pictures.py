@@ -173,8 +173,8 @@ def test_meshes_of_others_turn_all_around(sadr, tmp_path):
     ("options", "reason"),
     [
         ((), "give --format"),
-        (("--turntable", "avi"), "--turntable takes mp4, gif, webp"),
-        (("--contact-sheet", "a.png"), "--contact-sheet takes png, pdf"),
+        (("--turntable", "avi"), "--turntable takes mp4, gif or webp"),
+        (("--contact-sheet", "a.png"), "--contact-sheet takes png or pdf"),
         (("--frontal", "--picture-size", 9), "--picture-size takes"),
         (("--frontal", "--format", ""), "--format needs"),
     ],
