@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.crop import image_to_crop
-from sadr_cli.errors import InputError, MissingDataError, NothingToDoError, UsageError
+from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.export.read import SUFFIXES, MeshFile, is_face, read_mesh
 from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.folder import open_file
@@ -97,21 +97,11 @@ def find_faces(source: Path) -> Iterator[FaceSource]:
 
 
 def _faces_of_run(folder: Path) -> Iterator[FaceSource]:
-    listing = folder / manifest.NAME
-    try:
-        entries = manifest.ManifestReader(folder)
-    except OSError as error:
-        raise MissingDataError(f"{listing} cannot be read: {error.strerror or error}") from error
-    if entries.schema != manifest.SCHEMA:
-        raise MissingDataError(
-            f"{folder} was written by another version of sadr (layout {entries.schema!r:.20}, "
-            f"this one reads {manifest.SCHEMA}): reconstruct it again, or export with that version"
-        )
     found = False
-    for entry in entries:
+    for entry in manifest.read_manifest(folder):
         if isinstance(entry, manifest.Damage):
             found = True
-            yield FaceSource(listing, damage=str(entry))
+            yield FaceSource(folder / manifest.NAME, damage=str(entry))
             continue
         photo = Path(entry.key) if Path(entry.key).is_absolute() else None
         for face in entry.faces:

@@ -1,1 +1,1 @@
-"""The files that say what a run did: manifest, poses.csv and the record of each face."""
+"""Records of a run: manifest, poses.csv and one JSON file per face."""

@@ -1,7 +1,6 @@
-"""What the manifest says of one input: a record, the one that writes it and the one that reads it.
+"""The manifest's record of one input, its JSON, and reading it back.
 
-Reading trusts nobody: types are checked, and every name of a file is one that stays in its
-folder, whatever the text says.
+Reading treats the JSON as untrusted: types are checked, and file names cannot leave their folder.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sadr_cli.results.fields import (
 )
 
 SCHEMA = 1
-OVERLAYS = "overlays"  # subfolder of the drawn pictures
+OVERLAYS = "overlays"  # subfolder of overlay pictures
 STATUSES = ("ok", "no_face", "failed", "skipped")
 
 Stamp = tuple[int, int] | str | None
@@ -33,7 +32,7 @@ Stamp = tuple[int, int] | str | None
 
 @dataclass(frozen=True)
 class Span:
-    """Where in its video a track is: frames as numbers, times in seconds."""
+    """The part of a video that a track covers: frame numbers, and times in seconds."""
 
     frames: int
     first_frame: int | None = None
@@ -58,9 +57,9 @@ class Span:
 class FaceEntry:
     """One face of an input.
 
-    face: its number in the photo, or its track in the video. json: name of its record's file.
-    files: format -> name of the main file. confidence in [0, 1]; box: x0, y0, x1, y1 of the
-    landmarks in pixels; yaw, pitch, roll in degrees. span: of a track, None in a photo.
+    face: its number in the photo, or its track in the video. json: file name of its record.
+    files: format -> name of the main file. confidence: in [0, 1]; box: x0, y0, x1, y1 of the
+    landmarks in pixels; yaw, pitch, roll: degrees. span: for tracks, else None.
     """
 
     face: int
@@ -87,11 +86,11 @@ class FaceEntry:
 
     @classmethod
     def from_json(cls, document: Any) -> FaceEntry:
-        """Damaged for a document that says no face."""
+        """Damaged if the document is not a face."""
         read = Fields(document, "a face")
         box = read("box", numbers, None)
         if box is not None and len(box) != 4:
-            raise Damaged("a face's box has not four numbers")
+            raise Damaged("a face's box does not have four numbers")
         names = [k for k, v in document.items() if k not in _FACE_KEYS and isinstance(v, str)]
         return cls(
             face=read("face", count, 0),
@@ -112,12 +111,12 @@ class Entry:
     """One input of a run.
 
     source: as the user named it. key: identifies it (its absolute path). status: ok, no_face,
-    failed, or skipped for an input that is no photo of its own. name: stem of its files, unique
-    in the folder. reason: why there is no face. notes: on how it was read. outputs: names of all
-    files, those of drawn pictures below ``overlays/``. seconds: of work. settings: fingerprint
-    of what decided the files. stamp: size and modification time (ns) of the input's file, or a
-    digest. kind: ``video`` or None; frames, frames_detected: of a video. skipped: an earlier run
-    had finished it.
+    failed, or skipped for an input that is not a photo in its own right. name: stem of its files,
+    unique in the folder. reason: why there is no face. notes: about reading it. outputs: names of
+    all files, overlays below ``overlays/``. seconds: processing time. settings: fingerprint of the
+    settings that determine the files. stamp: size and modification time (ns) of the input's file,
+    or a digest. kind: ``video`` or None; frames, frames_detected: of a video. skipped: finished by
+    an earlier run.
     """
 
     source: str
@@ -140,7 +139,7 @@ class Entry:
         return replace(self, skipped=True)
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as the manifest and ``--json`` have it; what does not apply is left out."""
+        """The entry for the manifest and ``--json``, without fields that do not apply."""
         document = {
             "source": self.source,
             "key": self.key,
@@ -162,14 +161,14 @@ class Entry:
 
     @classmethod
     def from_json(cls, document: Any) -> Entry:
-        """An entry of :data:`SCHEMA`; Damaged when it is none."""
+        """Read an entry of :data:`SCHEMA`; Damaged if it is not one."""
         read = Fields(document, "it")
         status = read("status", text, "failed")
         if status not in STATUSES:
             raise Damaged(f"its status is {status!r:.40}")
         return cls(
             source=read("source", text),
-            key=sys.intern(read("key", text)),  # one object wherever it is kept
+            key=sys.intern(read("key", text)),  # saves memory
             status=status,
             name=read("name", _stem),
             reason=read("reason", text, None),
@@ -199,7 +198,7 @@ def _stamp(value: Any) -> Stamp:
 
 
 def _stem(value: Any) -> str:
-    """The stem of files, made safe if it is not."""
+    """A stem for file names, made safe if necessary."""
     return text(value) if is_safe_name(text(value)) else safe_name(text(value))
 
 
@@ -214,5 +213,5 @@ def _outputs(value: Any) -> tuple[str, ...]:
 def _faces(value: Any) -> tuple[FaceEntry, ...]:
     faces = tuple(FaceEntry.from_json(v) for v in array(value))
     if len({face.face for face in faces}) < len(faces):
-        raise Damaged("two of its faces have one number")
+        raise Damaged("two of its faces have the same number")
     return faces

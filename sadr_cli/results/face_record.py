@@ -1,4 +1,4 @@
-"""One JSON file per face: landmarks, pose, crop, detection, and how to read them."""
+"""One JSON file per face: landmarks, pose, crop and detection, with their conventions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sadr_cli.writers.mesh import Mesh
 
 FORMAT = "sadr-face"
 SCHEMA = 1
-ATTENTION = 16  # rows and columns of the attention kept: those of the network `mobile`
+ATTENTION = 16  # rows and columns of the stored attention, as in the network `mobile`
 PHOTO_FRAME = {
     "name": "photo",
     "units": "pixels",
@@ -96,14 +96,14 @@ def face_json(
 
 
 def contour_numbers(face: Face) -> dict[str, Any]:
-    """The jaw on the visible outline, points 0 to 16; nothing where it was not asked for."""
+    """The jaw landmarks 0 to 16 on the visible outline; empty if they were not computed."""
     if face.contour is None:
         return {}
     return {"contour_jaw": rounded(face.contour[JAW], 3)}
 
 
 def attention_numbers(face: Face) -> dict[str, Any]:
-    """The attention, at most ATTENTION x ATTENTION; nothing for a network without it."""
+    """The attention, at most ATTENTION x ATTENTION; empty for a network without it."""
     attention = np.asarray(face.attention, np.float32)
     side = len(attention)
     if side == 1:
@@ -116,9 +116,11 @@ def attention_numbers(face: Face) -> dict[str, Any]:
 
 
 def face_numbers(face: Face) -> dict[str, Any]:
-    """What a record, and a row of poses.csv, has of a face's place, pose and confidence."""
-    yaw, pitch, roll = face.euler
-    safe = dict(zip(("yaw", "pitch", "roll"), face.euler_yxz, strict=True))
+    """Position, pose and confidence of a face, for its record and its row of poses.csv."""
+    euler, yxz = (
+        {k: rounded(v, 4) for k, v in zip(("yaw", "pitch", "roll"), angles, strict=True)}
+        for angles in (face.euler, face.euler_yxz)
+    )
     detection = None
     if face.detection is not None:
         points = face.detection.points
@@ -134,40 +136,33 @@ def face_numbers(face: Face) -> dict[str, Any]:
         "box": rounded(face.box, 3),
         "expression": {k: rounded(v, 4) for k, v in face.expression.items()},
         "pose": {
-            "yaw": rounded(yaw, 4),
-            "pitch": rounded(pitch, 4),
-            "roll": rounded(roll, 4),
-            "yxz": {name: rounded(angle, 4) for name, angle in safe.items()},
+            **euler,
+            "yxz": yxz,
             "rotation_matrix": rounded(face.rotation, 9),
             "quaternion_wxyz": rounded(face.quaternion, 9),
             "scale": rounded(face.scale, 6),
             "pixels_per_millimetre": rounded(face.scale / MM_PER_UNIT, 6),
             "translation": rounded(face.translation, 4),
         },
-        "crop": {
-            "center_x": rounded(face.crop.center_x, 4),
-            "center_y": rounded(face.crop.center_y, 4),
-            "size": rounded(face.crop.size, 4),
-            "angle": rounded(face.crop.angle, 4),
-        },
+        "crop": {k: rounded(v, 4) for k, v in vars(face.crop).items()},
         "detection": detection,
     }
 
 
 def write_face_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a record of :func:`face_json`, one landmark per line so that people can read it."""
+    """Write a record of :func:`face_json`, one landmark per line for readability."""
     atomic_write(path, indented(record).encode())
 
 
 def read_face_json(path: Path, root: Path | None = None) -> dict[str, Any]:
-    """A record read back; root: see :func:`sadr_cli.folder.open_file`.
+    """Read a record; root: see :func:`sadr_cli.folder.open_file`.
 
-    InputError when it is gone, damaged or of another version.
+    InputError if it is missing, damaged or of another version.
     """
     try:
         record = parse(read_file(path, root))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}: the result is not whole") from error
+        raise InputError(f"{path}: {error.strerror or error}: the result is incomplete") from error
     except ValueError as error:
         raise InputError(f"{path}: damaged, or not written by sadr") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -185,9 +180,9 @@ def read_face_json(path: Path, root: Path | None = None) -> dict[str, Any]:
 
 
 def _check(record: dict[str, Any]) -> None:
-    """Damaged unless the record has all that is read of one, of the right type and shape.
+    """Damaged unless all values that are read later have the right type and shape.
 
-    Afterwards ``confidence`` is there, perhaps as None, and an optional value is right or absent.
+    Afterwards ``confidence`` exists, possibly as None, and optional values are valid or absent.
     """
     read = Fields(record, "the record")
     for key, check in _RECORD.items():

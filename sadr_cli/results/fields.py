@@ -1,4 +1,4 @@
-"""Values of JSON objects that anybody may have written, each checked for its type."""
+"""Type-checked reading of values from untrusted JSON objects."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _FAR = 1e12  # beyond any coordinate
 
 
 class Damaged(ValueError):
-    """A document that says nothing usable; the message says what is wrong with it."""
+    """An unusable document; the message says what is wrong with it."""
 
 
 _REQUIRED = object()
 
 
 class Fields:
-    """The values of a JSON object, each checked by a function of this module.
+    """Reads values of a JSON object, each checked by a function of this module.
 
-    Called with a key, the check, and what to take where there is no value (else there must be
-    one). Raises Damaged, which names the value.
+    Called with a key, its check and, for optional values, a default. Raises Damaged, which names
+    the value.
     """
 
     def __init__(self, document: Any, what: str) -> None:
         if not isinstance(document, dict):
-            raise Damaged(f"{what} is no JSON object")
+            raise Damaged(f"{what} is not a JSON object")
         self._document, self._what = document, what
 
     def __call__(self, key: str, check: Callable[[Any], Any], default: Any = _REQUIRED) -> Any:
@@ -46,7 +46,7 @@ class Fields:
 
 
 def text(value: Any) -> str:
-    """Any text that the system takes in a path."""
+    """Any text that is valid in a path."""
     if not isinstance(value, str) or "\0" in value:
         raise TypeError
     return value
@@ -60,7 +60,7 @@ def number(value: Any) -> float:
 
 
 def count(value: Any) -> int:
-    """A whole number from 0."""
+    """A non-negative integer."""
     if type(value) is not int or not 0 <= value < _LARGE:
         raise TypeError
     return value
@@ -81,7 +81,7 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def matrix(*shape: int) -> Callable[[Any], list[Any]]:
-    """Numbers in lists of lists of that shape."""
+    """A check for nested lists of numbers of that shape."""
 
     def check(value: Any, depth: int = 0) -> list[Any]:
         if len(array(value)) != shape[depth]:
@@ -94,7 +94,7 @@ def matrix(*shape: int) -> Callable[[Any], list[Any]]:
 
 
 def file_name(value: Any) -> str:
-    """A file's name, without whatever path is in front of it."""
+    """A file name; a path before it is removed."""
     name = text(value)
     if "/" in name or "\\" in name:
         name = re.split(r"[/\\]", name)[-1]

@@ -1,8 +1,8 @@
-"""manifest.json: what a run did with every input; whole after any interruption.
+"""manifest.json: the result of every input of a run; valid after any interruption.
 
-The manifest is rewritten atomically now and then and at the end. In between every finished
-input is one line appended to a journal beside it, so that even a killed run forgets nothing:
-the next one reads manifest and journal together.
+The manifest is rewritten atomically from time to time and at the end. In between, every finished
+input is appended as a line to a journal beside it, so even a killed run loses nothing: the next
+run reads manifest and journal together.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NAME = "manifest.json"
 JOURNAL = ".manifest-journal.jsonl"
 _FORMAT = "sadr-manifest"
 _INPUTS = b'"inputs": ['  # ends the line after which every line is an entry
-_REST = 15.0  # seconds between rewrites, more when a rewrite takes long
-_BLOCK = 1000  # entries written at once
+_REST = 15.0  # seconds between rewrites; more if a rewrite takes long
+_BLOCK = 1000  # entries per write
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Short hash of the settings that decide what the output files contain."""
+    """Short hash of the settings that determine the contents of the output files."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -42,7 +42,7 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Damage:
-    """What of the books cannot be used: the file, and a phrase that says which part and why."""
+    """A damaged part of a manifest or journal: its file, and which part is damaged and how."""
 
     path: Path
     problem: str
@@ -52,18 +52,18 @@ class Damage:
 
 
 class ManifestReader:
-    """The entries of a run folder's manifest, one after the other, however many there are.
+    """Iterates over the entries of a run folder's manifest without loading them all.
 
-    head: what stands above them. schema: of the file; entries of others than :data:`SCHEMA` are
-    not given. Raises FileNotFoundError, OSError, and MissingDataError for a file that is none of
-    sadr's or damaged, while it is iterated too.
+    head: the values before the entries. schema: of the file; only entries of :data:`SCHEMA` are
+    returned. Raises OSError, and MissingDataError for a damaged file or one that sadr did not
+    write, also during the iteration.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._file = open_file(self.path, folder)
-        self._first = b""  # line of an entry
-        self._documents: list[Any] | None = None  # of a file that is not one entry a line
+        self._first = b""  # line of the first entry
+        self._documents: list[Any] | None = None  # of a file that is not one entry per line
         try:
             self.head = self._read_head()
             if not isinstance(self.head, dict) or self.head.get("format") != _FORMAT:
@@ -92,7 +92,7 @@ class ManifestReader:
         self._first = self._file.readline().strip()
         if self._first == b"]" or _is_whole(self._first):
             return self._parse(b"".join(lines) + b"]}")
-        # Written by another program.
+        # Reformatted by another program.
         self._file.seek(0)
         document = self._parse(self._file.read())
         self._documents = document.get("inputs", []) if isinstance(document, dict) else []
@@ -118,6 +118,24 @@ class ManifestReader:
         return MissingDataError(f"{self.path} is damaged")
 
 
+def read_manifest(folder: Path) -> ManifestReader:
+    """The manifest of a finished run.
+
+    MissingDataError if it cannot be read, is damaged, or was written by another version.
+    """
+    try:
+        reader = ManifestReader(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise MissingDataError(f"{folder / NAME} cannot be read: {reason}") from error
+    if reader.schema != SCHEMA:
+        raise MissingDataError(
+            f"{folder} was written by another version of sadr (layout {reader.schema!r:.20}, this "
+            f"one reads {SCHEMA}): reconstruct it again"
+        )
+    return reader
+
+
 def entry_or_damage(document: Any, path: Path, part: str) -> Entry | Damage:
     """The entry of a JSON document of :data:`SCHEMA`."""
     try:
@@ -138,10 +156,10 @@ def _is_whole(line: bytes) -> bool:
 
 
 class Manifest:
-    """The manifest of a run at work: entries by input, in the order of the run.
+    """The manifest of a run in progress: entries by input, in the order of the run.
 
-    damage: what of an earlier run's could not be used; such inputs are done again. In memory an
-    entry is its line of text, so that hundreds of thousands fit.
+    damage: unusable parts of an earlier run's records; those inputs are processed again. Entries
+    are held in memory as text, so that hundreds of thousands fit.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any]) -> None:
@@ -149,7 +167,7 @@ class Manifest:
         self.journal_path = folder / JOURNAL
         self.run = run
         self.damage: list[Damage] = []
-        # Key -> name, JSON; of inputs that this run has settled, in their order, and of others.
+        # Key -> name, JSON: inputs that this run has finished, in order; then all others.
         self._settled: dict[str, tuple[str, bytes]] = {}
         self._before: dict[str, tuple[str, bytes]] = {}
         self._load(folder)
@@ -159,7 +177,7 @@ class Manifest:
         self._journal = AppendFile(self.journal_path)  # closed by close()
 
     def get(self, key: str) -> Entry | None:
-        """What is known of an input."""
+        """The entry of an input, if any."""
         found = self._settled.get(key) or self._before.get(key)
         return None if found is None else Entry.from_json(parse(found[1]))
 
@@ -172,12 +190,12 @@ class Manifest:
             self._journal.clear()
 
     def keep(self, entry: Entry) -> None:
-        """Record an earlier run's entry that still stands, at its place in this one's order."""
+        """Record an entry of an earlier run that is still valid, in this run's order."""
         self._before.pop(entry.key, None)
         self._settled[entry.key] = _line(entry)
 
     def save(self, state: str, summary: dict[str, Any] | None = None) -> None:
-        """Rewrite manifest.json whole; ``state``: running, finished, interrupted or stopped."""
+        """Rewrite manifest.json; ``state``: running, finished, interrupted or stopped."""
         began = time.monotonic()
         document = {
             "format": _FORMAT,
@@ -199,18 +217,17 @@ class Manifest:
         self._last, self._cost = time.monotonic(), time.monotonic() - began
 
     def close(self, state: str, summary: dict[str, Any]) -> None:
-        """Last rewrite; the journal goes once the manifest holds everything."""
+        """Rewrite for the last time, and then remove the journal."""
         self.leave()
         self.save(state, summary)
         remove_file(self.journal_path, self.path.parent)
 
     def leave(self) -> None:
-        """Let go of the journal, which stays for the next run."""
+        """Close the journal and leave it for the next run."""
         self._journal.close()
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """(name, key) of all entries: this run's in input order, then those that it did not
-        meet."""
+        """(name, key) of all entries: this run's in input order, then those of other inputs."""
         return ((name, key) for key, name, _ in self._all())
 
     def _all(self) -> Iterator[tuple[str, str, bytes]]:
@@ -227,12 +244,12 @@ class Manifest:
             raise output_error(self.path, error) from error
         except MissingDataError as error:
             raise OutputError(
-                f"{error}: choose another output folder, or remove the file to start afresh"
+                f"{error}: choose another output folder, or remove the file to start over"
             ) from error
         try:
             with open_file(self.journal_path, folder) as file:
                 for number, line in enumerate(file, 1):
-                    if line.endswith(b"\n"):  # the last one may be torn
+                    if line.endswith(b"\n"):  # the last one may be incomplete
                         self._take(self._journal_line(line, number))
         except FileNotFoundError:
             pass
@@ -245,7 +262,7 @@ class Manifest:
         try:
             return entry_or_damage(parse(line), self.journal_path, part)
         except ValueError:
-            return Damage(self.journal_path, f"{part} is damaged: it is no JSON")
+            return Damage(self.journal_path, f"{part} is damaged: it is not JSON")
 
     def _take(self, found: Entry | Damage) -> None:
         if isinstance(found, Damage):

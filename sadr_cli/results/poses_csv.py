@@ -1,8 +1,8 @@
 """poses.csv: one row per face, appended as faces are finished, valid after any interruption.
 
-A table is opened in spreadsheets and shown in terminals: text in it is no formula (a leading
-``=``, ``+``, ``-`` or ``@`` has a ``'`` in front) and has no control characters (``\\x1b`` stands
-for an escape). Numbers are those of the face's record, from which a lost row can be made again.
+Tables are opened in spreadsheets and shown in terminals. So text never starts a formula (``'`` is
+put before a leading ``=``, ``+``, ``-`` or ``@``) and has no control characters (an escape becomes
+``\\x1b``). The numbers are those of the face's record, from which a lost row can be restored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from sadr_cli.expression import MEASURES
@@ -21,61 +20,31 @@ from sadr_cli.pose import matrix_to_yxz
 from sadr_cli.results.entry import FaceEntry
 from sadr_cli.text import FORMULA, table_text
 
-# Units are part of the names. Angles as in sadr_cli.pose, those at the end in the order y-x-z;
-# r00..r22 by rows; t in the photo turned y up: photo x = tx, y = -ty. Measures of expression are
-# from 0 to 1.
+NAME = "poses.csv"
+_EULER = ("yaw_deg", "pitch_deg", "roll_deg")
+MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
+_BOX = ("box_x0_px", "box_y0_px", "box_x1_px", "box_y1_px")
+YXZ = ("yaw_yxz_deg", "pitch_yxz_deg", "roll_yxz_deg")
+# Names include the units. Angles as in sadr_cli.pose, rotation matrix by rows; translation in the
+# photo with y up: photo x = tx, y = -ty. Expression measures are in [0, 1].
 COLUMNS = [
-    "source",
-    "name",
-    "face",
-    "confidence",
-    "score",
-    "yaw_deg",
-    "pitch_deg",
-    "roll_deg",
-    "qw",
-    "qx",
-    "qy",
-    "qz",
-    "r00",
-    "r01",
-    "r02",
-    "r10",
-    "r11",
-    "r12",
-    "r20",
-    "r21",
-    "r22",
-    "scale_px_per_unit",
-    "px_per_mm",
-    "tx_px",
-    "ty_px",
-    "tz_px",
-    "box_x0_px",
-    "box_y0_px",
-    "box_x1_px",
-    "box_y1_px",
-    "crop_x_px",
-    "crop_y_px",
-    "crop_size_px",
-    "warnings",
-    *MEASURES,
-    "crop_angle_deg",
-    "yaw_yxz_deg",
-    "pitch_yxz_deg",
-    "roll_yxz_deg",
+    *("source", "name", "face", "confidence", "score"),
+    *(*_EULER, "qw", "qx", "qy", "qz", *MATRIX),
+    *("scale_px_per_unit", "px_per_mm", "tx_px", "ty_px", "tz_px"),
+    *(*_BOX, "crop_x_px", "crop_y_px", "crop_size_px"),
+    *("warnings", *MEASURES, "crop_angle_deg", *YXZ),
 ]
 
-_BLOCK = 1 << 16  # bytes written at once
-_EXACT = ("face", "confidence", "yaw_deg", "pitch_deg", "roll_deg", *COLUMNS[26:30])
+_BLOCK = 1 << 16  # bytes per write
+_EXACT = ("face", "confidence", *_EULER, *_BOX)
 _PLACES = [COLUMNS.index(name) for name in _EXACT]
 
 
 def pose_row(record: Mapping[str, Any]) -> list[str]:
-    """The cells of one face, in the order of :data:`COLUMNS`, from its record.
+    """The cells of one face, in the order of :data:`COLUMNS`.
 
-    record: as of :func:`sadr_cli.results.face_record.face_json`, or :func:`face_numbers` with
-    ``source``, ``name`` and ``face``. KeyError, TypeError or ValueError when it is damaged.
+    record: of :func:`sadr_cli.results.face_record.face_json`, or :func:`face_numbers` with
+    ``source``, ``name`` and ``face``. KeyError, TypeError or ValueError if it is damaged.
     """
     pose, crop, detection = record["pose"], record["crop"], record["detection"]
     (qw, qx, qy, qz), (x0, y0, x1, y1) = pose["quaternion_wxyz"], record["box"]
@@ -101,7 +70,7 @@ def pose_row(record: Mapping[str, Any]) -> list[str]:
 
 
 class _Rows(NamedTuple):
-    """Where in the file the rows of a photo are, and what tells them from others."""
+    """Position of a photo's rows in the file, and a hash of their values."""
 
     start: int
     size: int
@@ -111,23 +80,22 @@ class _Rows(NamedTuple):
 class PosesCSV:
     """An append-only table of poses that can be resumed.
 
-    Rows that an earlier run left are kept when their name is in ``keep``; a row that a killed
-    run left torn is dropped. :meth:`close` puts the rows into the order of ``order``. In memory
-    is only where the rows of each photo are.
+    Rows of an earlier run are kept if their name is in ``keep``; an incomplete last row is dropped.
+    Only the positions of the rows are held in memory.
     """
 
     def __init__(self, path: Path, keep: Iterable[str] = ()) -> None:
         self.path = path
         self._rows: dict[str, _Rows] = {}
-        self._whole = True  # the file holds these rows, in this order, and nothing else
+        self._whole = True  # the file holds exactly these rows, in this order
         self._file = AppendFile(path, self._begin(frozenset(keep)))
 
     def holds(self, name: str, faces: Sequence[FaceEntry]) -> bool:
-        """Whether the rows of the photo ``name`` are those of ``faces``, all of them."""
+        """Whether the rows of the photo ``name`` are exactly those of ``faces``."""
         found = self._rows.get(name)
         if found is None or not faces:
             return found is None and not faces
-        return found.mark == _mark(_cells(face) for face in faces)
+        return found.mark == hash(tuple(map(_cells, faces)))
 
     def append(self, name: str, rows: Sequence[Sequence[str]]) -> None:
         """Add the rows of the photo ``name``, replacing older ones of that name."""
@@ -137,10 +105,10 @@ class PosesCSV:
             data = "".join(map(_line, rows)).encode()
             start = self._file.size
             self._file.append(data)
-            self._rows[name] = _Rows(start, len(data), _mark(map(_exact, rows)))
+            self._rows[name] = _Rows(start, len(data), hash(tuple(map(_exact, rows))))
 
     def close(self, order: Iterable[str] = ()) -> None:
-        """Finish; ``order``: names in the order wanted, unless the rows have it already."""
+        """Finish, with the rows sorted by ``order``, a sequence of names."""
         names = dict.fromkeys(name for name in order if name in self._rows)
         names.update(dict.fromkeys(self._rows))
         if not self._whole or any(a != b for a, b in zip(names, self._rows, strict=True)):
@@ -153,24 +121,20 @@ class PosesCSV:
     def __enter__(self) -> PosesCSV:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _begin(self, keep: frozenset[str]) -> Iterator[bytes]:
-        """The header and the rows to be kept, a block at a time."""
+        """The header and the rows to keep, in blocks."""
         block, before = bytearray(_line(COLUMNS).encode()), 0
         for name, rows in _groups(_read_rows(self.path)):
             if name not in keep:
                 continue
-            if self._rows.pop(name, None) is not None:  # done again by a run that was killed
+            if self._rows.pop(name, None) is not None:  # repeated by a killed run
                 self._whole = False
             data = "".join(map(_line, rows)).encode("utf-8", "surrogateescape")
-            self._rows[name] = _Rows(before + len(block), len(data), _mark(map(_exact, rows)))
+            mark = hash(tuple(map(_exact, rows)))
+            self._rows[name] = _Rows(before + len(block), len(data), mark)
             block += data
             if len(block) > _BLOCK:
                 yield bytes(block)
@@ -180,7 +144,7 @@ class PosesCSV:
 
 
 def _read_rows(path: Path) -> Iterator[list[str]]:
-    """Rows of an earlier run; none when there is no such file or its columns are others."""
+    """Rows of an earlier run; none if the file is missing or has other columns."""
     try:
         file = open_file(path, path.parent)
     except FileNotFoundError:
@@ -188,18 +152,18 @@ def _read_rows(path: Path) -> Iterator[list[str]]:
     except OSError as error:
         raise output_error(path, error) from error
     with file:
-        # The last line may be torn by a kill.
+        # A killed run may have left an incomplete last line.
         lines = (b.decode("utf-8", "surrogateescape") for b in file if b.endswith(b"\n"))
         reader = csv.reader(lines)
         try:
             if next(reader, None) == COLUMNS:
                 yield from (row for row in reader if len(row) == len(COLUMNS))
-        except csv.Error:  # no table from here on: rows that are missed are made again
+        except csv.Error:  # damaged from here on: missing rows are restored later
             return
 
 
 def _groups(rows: Iterable[list[str]]) -> Iterator[tuple[str, list[list[str]]]]:
-    """The rows of each photo with its name; once more where its faces begin again."""
+    """Name and rows of each photo; a repeated face starts a new group."""
     group: list[list[str]] = []
     faces: set[str] = set()
     for row in rows:
@@ -213,22 +177,14 @@ def _groups(rows: Iterable[list[str]]) -> Iterator[tuple[str, list[list[str]]]]:
 
 
 def _cells(face: FaceEntry) -> tuple[str, ...]:
-    """The cells of :data:`_EXACT`, as the manifest has them."""
+    """The cells of :data:`_EXACT` according to the manifest."""
+    angles = (face.confidence, face.yaw, face.pitch, face.roll)
     box = face.box or (None,) * 4
-    turns = (face.confidence, face.yaw, face.pitch, face.roll)
-    return (
-        str(face.face),
-        *(_number(v, 4) for v in turns),
-        *(_number(v, 3) for v in box),
-    )
+    return str(face.face), *(_number(v, 4) for v in angles), *(_number(v, 3) for v in box)
 
 
 def _exact(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(row[k] for k in _PLACES)
-
-
-def _mark(cells: Iterable[tuple[str, ...]]) -> int:
-    return hash(tuple(cells))
 
 
 def _number(value: float | None, decimals: int) -> str:
@@ -236,7 +192,7 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def _bare(cell: str) -> str:
-    """What :func:`table_text` made the cell of, as far as names of results go."""
+    """The name from which :func:`table_text` made the cell."""
     return cell[1:] if cell.startswith(tuple("'" + c for c in FORMULA)) else cell
 
 

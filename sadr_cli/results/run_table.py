@@ -18,29 +18,27 @@ from sadr_cli.errors import MissingDataError, NothingToDoError, UsageError
 from sadr_cli.expression import MEASURES
 from sadr_cli.folder import open_file
 from sadr_cli.pose import matrix_to_yxz
+from sadr_cli.results import poses_csv
 from sadr_cli.results.entry import Entry, FaceEntry
 from sadr_cli.results.face_record import read_face_json
-from sadr_cli.results.manifest import NAME, SCHEMA, Damage, ManifestReader
+from sadr_cli.results.manifest import NAME, Damage, read_manifest
 from sadr_cli.text import table_text
 
-_POSES = "poses.csv"
-_TEXT = ("source", "name", "face", "warnings")  # columns that are no measured numbers
-_SAFE = ("yaw_yxz_deg", "pitch_yxz_deg", "roll_yxz_deg")
-_MATRIX = tuple(f"r{row}{column}" for row in range(3) for column in range(3))
-_SHOWN = 20  # faces of a notebook's table
+_TEXT = ("source", "name", "face", "warnings")  # columns that are not measured numbers
+_SHOWN = 20  # faces shown in a notebook
 _COLUMNS = ("name", "face", "confidence", "yaw", "pitch", "roll")
 
 
 @dataclass(frozen=True)
 class FaceResult:
-    """One face of a finished run.
+    """One face of a finished run; unknown values are None.
 
-    source: its photo or video as the user named it. name: stem of the photo's files. face: its
-    number in the photo, or of its track. track: True for a face followed through a video.
+    source: its photo or video as the user named it. name: stem of the photo's files. face: number
+    of the face in the photo, or of its track. track: True for a face tracked through a video.
     confidence: in [0, 1]. yaw, pitch, roll: degrees, see ``Face.euler``. box: x0, y0, x1, y1 of the
-    landmarks in pixels. warnings: what to know before relying on it. json: the file of its record.
-    files: format -> mesh or other file. numbers: every number of its row of ``poses.csv``, by the
-    column's name; empty where the row is gone. What is not known is None.
+    landmarks in pixels. warnings: limits of its reliability. json: the file of its record.
+    files: format -> mesh or other file. numbers: the numbers of its row of ``poses.csv`` by column
+    name; empty if the row is missing.
     """
 
     source: str
@@ -59,23 +57,23 @@ class FaceResult:
 
     @property
     def expression(self) -> dict[str, float]:
-        """The measures of ``Face.expression``; empty in runs of versions that had none."""
+        """The measures of ``Face.expression``; empty for runs of versions without them."""
         return {k: self.numbers[k] for k in MEASURES if k in self.numbers}
 
     @property
     def euler_yxz(self) -> tuple[float, float, float] | None:
-        """Yaw, pitch, roll in degrees that are safe at profiles, see ``Face.euler_yxz``; of runs
-        whose ``poses.csv`` has no such columns, from its rotation. None where the row is gone."""
-        for names in (_SAFE, _MATRIX):
-            values = [self.numbers.get(name) for name in names]
-            known = [value for value in values if value is not None]
-            if len(known) == len(names):
-                a, b, c = known if names is _SAFE else matrix_to_yxz(np.reshape(known, (3, 3)))
-                return float(a), float(b), float(c)
-        return None
+        """Yaw, pitch, roll in degrees as in ``Face.euler_yxz``, from the rotation matrix if
+        ``poses.csv`` lacks these columns; None if the row is missing."""
+        yxz, matrix = (
+            [self.numbers[name] for name in names if name in self.numbers]
+            for names in (poses_csv.YXZ, poses_csv.MATRIX)
+        )
+        if len(yxz) < 3 and len(matrix) == 9:
+            yxz = matrix_to_yxz(np.reshape(matrix, (3, 3))).tolist()
+        return (yxz[0], yxz[1], yxz[2]) if len(yxz) == 3 else None
 
     def record(self) -> dict[str, Any]:
-        """The face's JSON document, see docs/export.md; InputError when it is gone or damaged."""
+        """The face's JSON document, see docs/export.md; InputError if it is missing or damaged."""
         return read_face_json(self.json, self.json.parent)
 
     def landmarks(self) -> NDArray[np.float64]:
@@ -85,7 +83,7 @@ class FaceResult:
 
 @dataclass(frozen=True)
 class InputResult:
-    """What became of one input: status ``ok``, ``no_face``, ``failed`` or ``skipped``, and why."""
+    """Result of one input: status (ok, no_face, failed or skipped) and its reason."""
 
     source: str
     status: str
@@ -97,8 +95,8 @@ class InputResult:
 class Run(Sequence[FaceResult]):
     """A finished run: a sequence of its faces, in the order of the inputs.
 
-    folder: where it is. inputs: all of them, also those without a face. damage: a sentence for
-    each entry of the manifest that cannot be used.
+    folder: its output folder. inputs: all inputs, also those without a face. damage: a sentence
+    for each manifest entry that cannot be used.
     """
 
     folder: Path
@@ -117,11 +115,10 @@ class Run(Sequence[FaceResult]):
         return self.faces[index]
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``, one row a face: ``source``, ``name``, ``face``, ``track``,
-        the columns of ``poses.csv`` under their names, ``warnings``, and ``json`` and the formats
-        as paths.
+        """A ``pandas.DataFrame`` with one row per face: ``source``, ``name``, ``face``, ``track``,
+        the columns of ``poses.csv``, ``warnings``, and the paths of ``json`` and each format.
 
-        MissingDataError when pandas is not installed.
+        MissingDataError if pandas is not installed.
         """
         try:
             import pandas
@@ -149,24 +146,16 @@ class Run(Sequence[FaceResult]):
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """A finished run of ``sadr reconstruct``, read from its folder.
 
-    Nothing but the manifest and ``poses.csv`` is read; faces read their own files when asked.
-    Raises UsageError when there is no such folder, NothingToDoError when it holds no run, and
-    MissingDataError when the manifest is damaged or of another version.
+    Only the manifest and ``poses.csv`` are read; each face reads its own files on demand.
+    Raises UsageError if there is no such folder, NothingToDoError if it holds no run, and
+    MissingDataError if the manifest is damaged or was written by another version.
     """
     path = Path(folder)
     if not path.is_dir():
         raise UsageError(f"no run folder at {path}")
     if not os.path.lexists(path / NAME):
         raise NothingToDoError(f"{path} holds no run of sadr: {NAME} is missing")
-    try:
-        reader = ManifestReader(path)
-    except OSError as error:
-        raise MissingDataError(f"{path / NAME} cannot be read: {error.strerror}") from error
-    if reader.schema != SCHEMA:
-        raise MissingDataError(
-            f"{path} was written by another version of sadr (layout {reader.schema!r:.20}, this "
-            f"one reads {SCHEMA}): reconstruct it again"
-        )
+    reader = read_manifest(path)
     numbers = _numbers(path)
     faces: list[FaceResult] = []
     inputs: list[InputResult] = []
@@ -201,15 +190,15 @@ def _face(
 
 
 def _numbers(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """(name, face) as the table has them -> the numbers of the row."""
+    """(name, face) as written in the table -> the numbers of the row."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     try:
-        with open_file(folder / _POSES, folder) as file:
+        with open_file(folder / poses_csv.NAME, folder) as file:
             lines = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
             for row in csv.DictReader(lines):
                 key = row.get("name") or "", row.get("face") or ""
                 found[key] = dict(_measured(row))
-    except (OSError, csv.Error):  # the manifest says the most important
+    except (OSError, csv.Error):  # the manifest has the most important numbers
         return found
     return found
 

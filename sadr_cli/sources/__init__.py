@@ -1,9 +1,9 @@
-"""What the user names -> a lazy stream of sources -> upright RGB frames.
+"""Inputs as the user names them -> a lazy stream of sources -> upright RGB frames.
 
     for source in iter_sources(["photos/", "party.jpg"], recursive=True):
         frame = load_frame(source)  # raises InputError with one sentence
 
-Listing never opens a file; decoding is the separate step a pipeline may do in threads.
+Listing decodes nothing; decoding is a separate step that a pipeline can run in threads.
 """
 
 from sadr_cli.files import Namer, safe_name

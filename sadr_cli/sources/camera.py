@@ -1,4 +1,4 @@
-"""Pictures of a camera of this machine, by OpenCV, which knows those of every system."""
+"""Frames of a local camera, through OpenCV, which supports those of every system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sadr_cli.errors import InputError
 from sadr_cli.faces import Frame
 
 _NODE = re.compile(r"(?:/dev/video)?(\d{1,3})")
-_PATIENCE = 30  # pictures in a row that a camera may fail to give
+_PATIENCE = 30  # consecutive failed reads before the camera counts as lost
 
 
 def camera_number(text: str) -> int | None:
@@ -24,21 +24,21 @@ def camera_number(text: str) -> int | None:
 
 
 class Camera:
-    """Camera ``number``, asked for pictures of ``size`` (width, height), which it may not have.
+    """Camera ``number``; ``size`` (width, height) is requested, but not every camera supports it.
 
-    Raises InputError when it cannot be opened.
+    Raises InputError if it cannot be opened.
     """
 
     def __init__(self, number: int, size: tuple[int, int]) -> None:
         self.name, self.label = f"camera{number}", f"camera {number}"
-        with suppress(AttributeError):  # what OpenCV thinks of it is said in one sentence instead
+        with suppress(AttributeError):  # our own error message replaces OpenCV's
             cv2.utils.logging.setLogLevel(0)
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             self._capture.release()
             raise InputError(
-                f"{self.label} cannot be opened: is one connected, may you use it, and does no "
-                "other program? The name of a video file takes its place"
+                f"{self.label} cannot be opened: check that it is connected, that you may use it, "
+                "and that no other program does; or give a video file instead"
             )
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         for key, value in zip(sides, size, strict=True):
@@ -46,13 +46,12 @@ class Camera:
 
     @property
     def rate(self) -> float | None:
-        """Pictures a second, as far as the camera says."""
+        """Frames per second, if the camera reports it."""
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0 < rate < 1000 else None
 
     def frames(self) -> Iterator[Frame]:
-        """One after the other, their times by the clock from the first one on; InputError when
-        the camera has gone."""
+        """Frames with their time since the first one; InputError if the camera is lost."""
         start, index, failed = time.perf_counter(), 0, 0
         try:
             while True:
@@ -60,7 +59,7 @@ class Camera:
                 if not good:
                     failed += 1
                     if failed >= _PATIENCE:
-                        raise InputError(f"{self.label} gives no pictures any more")
+                        raise InputError(f"{self.label} no longer delivers frames")
                     time.sleep(0.01)
                     continue
                 failed = 0

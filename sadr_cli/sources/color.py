@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-BACKGROUND = (255, 255, 255)  # under transparent pixels: cut-outs are made for white pages
-_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners have
-_HDR = 16.0  # times white: above it values are no light in [0, 1]
-_ROWS = 256  # converted at once
+BACKGROUND = (255, 255, 255)  # behind transparent pixels: cut-outs are made for white pages
+_DEPTHS = (8, 10, 12, 14, 16)  # bit depths of cameras and scanners
+_HDR = 16.0  # times white: larger values are not light in [0, 1]
+_ROWS = 256  # converted at a time
 _LARGEST_PROFILE = 4 * 1024**2  # bytes
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
@@ -21,12 +21,12 @@ _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 def full_scale(
     values: NDArray[Any], declared: tuple[float, float] | None = None
 ) -> tuple[float, float, str | None]:
-    """(black, white, what is worth saying of it) of samples that are not plain bytes.
+    """(black, white, note for the user or None) of samples that are not plain bytes.
 
-    declared: lowest and highest value by the file's own tags, believed where the samples keep
-    them. Else floating point is light in [0, 1], where few samples lie above it (and those not
-    far), and whole numbers have the fewest bits of 8, 10, 12, 14 and 16 that hold them all; of
-    what fits neither the lowest and highest value count.
+    declared: lowest and highest value according to the file's tags, used if the samples keep to
+    them. Otherwise floating-point samples are light in [0, 1], unless many lie far outside, and
+    integers have the smallest of 8, 10, 12, 14 and 16 bits that holds them all. If neither fits,
+    the lowest and highest sample are black and white.
     """
     low, high = _extremes(values)
     if declared is not None and declared[0] <= low and high <= declared[1] > declared[0]:
@@ -49,7 +49,7 @@ def full_scale(
 
 
 def _extremes(values: NDArray[Any]) -> tuple[float, float]:
-    """Lowest and highest; of floating point, where a few may be anything, all but a thousandth."""
+    """Lowest and highest value; for floating point, without the outermost thousandth."""
     if values.dtype.kind != "f":
         return float(values.min()), float(values.max())
     flat = values.reshape(-1)
@@ -61,7 +61,7 @@ def _extremes(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def to_bytes(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Samples -> uint8, ``low`` to 0 and ``high`` to 255; what is no number is ``low``."""
+    """Samples -> uint8: ``low`` becomes 0 and ``high`` 255; NaN counts as ``low``."""
     out = np.empty(values.shape, np.uint8)
     scale = 255 / (high - low) if high > low else 0.0
     for top in range(0, len(values), _ROWS):
@@ -71,7 +71,7 @@ def to_bytes(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Mode RGB, in sRGB, transparent pixels laid over white."""
+    """Mode RGB, in sRGB, with transparent pixels composited over white."""
     image = _plain(image)
     if image.mode not in ("LA", "RGBA"):
         return _through_profile(image, profile)
@@ -95,7 +95,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB by the colour profile; without one, or with a broken one, plainly."""
+    """RGB by the colour profile; a missing or broken profile is ignored."""
     transform = None
     if image.mode == "LAB":
         transform = _transform(b"", "LAB")
@@ -103,12 +103,12 @@ def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         transform = _transform(bytes(profile), image.mode)
     if transform is not None:
         return transform.apply(image)  # type: ignore[no-any-return]
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+    return image if image.mode == "RGB" else image.convert("RGB")  # avoids a copy
 
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> Any:
-    """Pixels of ``mode`` -> sRGB; None where that changes nothing, or the profile is no use."""
+    """Pixels of ``mode`` -> sRGB; None if that changes nothing or the profile is unusable."""
     try:
         from PIL import ImageCms
     except ImportError:  # Pillow without LittleCMS
@@ -133,7 +133,7 @@ def _transform(profile: bytes, mode: str) -> Any:
 
 
 def _colors(mode: str) -> Image.Image:
-    """Pixels from all over the space."""
+    """Sample pixels from the whole colour space."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     steps = np.linspace(0, 255, 9).astype(np.uint8)

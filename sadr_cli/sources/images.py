@@ -1,4 +1,4 @@
-"""One photo -> upright 8-bit RGB, whatever it is stored as. Decoding is Pillow's."""
+"""Any photo -> upright 8-bit RGB, decoded with Pillow."""
 
 from __future__ import annotations
 
@@ -25,24 +25,15 @@ from sadr_cli.sources.window import WHOLE, Unreadable, Window, end_of, open_imag
 
 DEFAULT_MAX_PIXELS = 200_000_000  # 600 MB as RGB: the largest phone cameras
 
-# Formats that are photographs. Others of Pillow's run external programs (EPS) or are no pictures.
-_FORMATS = [
-    "JPEG",
-    "MPO",
-    "PNG",
-    "WEBP",
-    "BMP",
-    "DIB",
-    "TIFF",
-    "GIF",
-    "PPM",
-    "JPEG2000",
-    "AVIF",
+# Photo formats (HEIF with pillow-heif). Pillow's others run external programs (EPS) or are not
+# photos.
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF"),
     "HEIF",
-]  # HEIF: pillow-heif
-_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # the pictures of a JPEG or HEIC are one photo
-_MOST_PICTURES = 300  # of a file that are looked at for one that is not blank
-_BLANK = 16  # grey values between darkest and lightest spot, below which nothing is to be seen
+)
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # in JPEG and HEIC, extra pictures are auxiliary
+_MOST_PICTURES = 300  # searched for one that is not blank
+_BLANK = 16  # smallest contrast, in grey values, of a picture that is not blank
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF 2.32, tag 0x0112
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,7 +47,7 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112
 
 
 class Picture(NamedTuple):
-    """(H, W, 3) uint8 RGB, upright; and what a user should know of it, a phrase each."""
+    """(H, W, 3) uint8 RGB, upright, and notes for the user."""
 
     image: NDArray[np.uint8]
     notes: tuple[str, ...]
@@ -68,18 +59,17 @@ def read_image(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     label: str | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a photo, a path or the file's bytes, to (H, W, 3) uint8 RGB.
+    """Decode a photo, given as a path or as the file's bytes, to (H, W, 3) uint8 RGB.
 
     EXIF orientation and colour profile are applied (the result is sRGB). Grey, palette, CMYK, Lab
-    and YCbCr are converted; transparent pixels are laid over white. More than 8 bits per channel
-    become 8 by the range of the values: see :func:`.color.full_scale`. Of a file with several
-    pictures the first that is not blank is read; a JPEG that was cut short, as far as it goes,
-    if that is most of it. What of this a user should know is a ``UserWarning``. The suffix of the
-    name does not matter.
+    and YCbCr are converted; transparent pixels are composited over white. More than 8 bits per
+    channel are reduced to 8 by the range of the values, see :func:`.color.full_scale`. Of several
+    pictures in a file, the first that is not blank is read; a truncated JPEG is read if most of it
+    is present. A ``UserWarning`` reports such cases. The file's suffix does not matter.
 
-    Raises InputError, one sentence starting with ``label`` (default: the path), when the file
-    cannot be read, is truncated, no photo, or has more than ``max_pixels`` (known from the
-    header, before anything is decoded).
+    Raises InputError, one sentence starting with ``label`` (default: the path), if the file cannot
+    be read, is truncated, is not a photo, or has more than ``max_pixels`` (checked in the header,
+    before anything is decoded).
     """
     label = label or ("image data" if isinstance(content, bytes) else os.fspath(content))
     picture = read_picture(content, max_pixels, label)
@@ -90,7 +80,7 @@ def read_image(
 
 @contextmanager
 def undecoded(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Image.Image]:
-    """A photo's header, for whoever wants the pixels as they are stored; any error there is."""
+    """An opened but undecoded photo, for access to its stored pixels; raises any error."""
     with _open(path) as stream:
         file = Window(stream, end_of(stream))
         with open_image(file, _formats()) as image:
@@ -100,7 +90,7 @@ def undecoded(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Imag
 
 
 def read_picture(content: str | os.PathLike[str] | bytes, max_pixels: int, label: str) -> Picture:
-    """As :func:`read_image`, with what is to be said of the photo."""
+    """As :func:`read_image`, with the notes instead of warnings."""
     try:
         with _open(content) as stream:
             return _decode(stream, max_pixels)
@@ -110,19 +100,19 @@ def read_picture(content: str | os.PathLike[str] | bytes, max_pixels: int, label
         if error.errno is None:  # Pillow's own, about the content
             raise InputError(f"{label}: {_damage(error)}") from error
         raise InputError(f"{label}: {describe_os_error(error)}") from error
-    except Exception as error:  # decoders raise anything on hostile bytes
+    except Exception as error:  # decoders can raise anything on malicious data
         raise InputError(f"{label}: {_damage(error)}") from error
 
 
 def describe_os_error(error: OSError) -> str:
-    """Why a file cannot be read, in words."""
+    """Why a file cannot be read."""
     words = {
         errno.ENOENT: "no such file or folder",
         errno.ENOTDIR: "no such file or folder",
         errno.EACCES: "permission denied",
         errno.EPERM: "permission denied",
         errno.EISDIR: "is a folder",
-        errno.ELOOP: "its links go in a circle",
+        errno.ELOOP: "its symbolic links form a loop",
         errno.ENAMETOOLONG: "the name is too long",
     }
     return words.get(error.errno or 0) or (error.strerror or str(error)).lower()
@@ -146,11 +136,11 @@ def _open(content: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
     path = Path(content)
     try:
         mode = path.stat().st_mode
-    except ValueError as error:  # a zero byte, or characters the file system has no code for
+    except ValueError as error:  # a null byte, or characters that the file system cannot encode
         raise Unreadable("is not a possible file name") from error
     if stat.S_ISDIR(mode):
         raise Unreadable("is a folder, not a photo")
-    if not stat.S_ISREG(mode):  # opening a pipe without a writer would wait for ever
+    if not stat.S_ISREG(mode):  # opening a pipe without a writer would block
         raise Unreadable("is not a regular file")
     with path.open("rb") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
@@ -169,7 +159,7 @@ def _register() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-_formats = Native(_register, lambda formats: None)  # decoders set up nothing more at first use
+_formats = Native(_register, lambda formats: None)  # decoders need no first use
 
 
 def _decode(stream: BinaryIO, max_pixels: int) -> Picture:
@@ -214,11 +204,11 @@ def _tiff_page(file: Window, page: tiff.Page, max_pixels: int) -> Picture:
         with open_image(file, ["TIFF"]) as image:
             image.seek(page.index)
             if max(page.bits) > 8 and page.samples > 1:
-                raise UnidentifiedImageError  # Pillow takes their halves for whole samples
+                raise UnidentifiedImageError  # Pillow would read each byte as a sample
             image.load()
             return _finished(image, _orientation(image))
     except UnidentifiedImageError:
-        raise Unreadable(f"of a kind that cannot be read: {page}") from None
+        raise Unreadable(f"unsupported kind: {page}") from None
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -232,14 +222,14 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _first_visible(image: Image.Image, file: Window, max_pixels: int) -> Picture:
-    """The picture, or of an animation the first that is not blank."""
+    """The picture; of an animation, the first one that is not blank."""
     orientation = _orientation(image)
     first = _finished(image, orientation)
     if image.format not in _ANIMATED:
         return first
     pixels = image.width * image.height
     count: int | None = None
-    with suppress(Exception):  # more than can be counted, or damaged behind the first
+    with suppress(Exception):  # too many to count, or damaged after the first
         count = getattr(image, "n_frames", 1)
 
     def pictures() -> Iterator[Picture]:
@@ -253,7 +243,7 @@ def _first_visible(image: Image.Image, file: Window, max_pixels: int) -> Picture
 
 
 def _choose(pictures: Iterator[Picture], count: int | None) -> Picture:
-    """The first of ``count`` that is not blank; damage behind the first ends the search."""
+    """The first of ``count`` that is not blank; damage after the first ends the search."""
     first = chosen = next(pictures)
     if count == 1:
         return first
@@ -261,7 +251,7 @@ def _choose(pictures: Iterator[Picture], count: int | None) -> Picture:
     while _is_blank(chosen.image):
         try:
             chosen, number = next(pictures), number + 1
-        except Exception:  # StopIteration among them
+        except Exception:  # including StopIteration
             chosen, number = first, 1
             break
         if number == _MOST_PICTURES:
@@ -289,7 +279,7 @@ def _finished(
         low, high, note = full_scale(values)
         clear = image.info.get("transparency")
         image = Image.fromarray(to_bytes(values, low, high))
-        if isinstance(clear, int):  # a PNG's value of transparent pixels
+        if isinstance(clear, int):  # the value of transparent pixels in a PNG
             image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
         notes += (note,) if note else ()
     rgb = to_rgb(image, profile)
@@ -299,8 +289,7 @@ def _finished(
 
 
 def _scale_clear_value(image: Image.Image) -> None:
-    """A PNG's value of transparent pixels, as the pixels will be: Pillow leaves it in the file's
-    bits."""
+    """Scale a PNG's value of transparent pixels to 8 bits: Pillow leaves it at the file's depth."""
     tiles = getattr(image, "tile", None) if image.format == "PNG" else None
     clear, raw = image.info.get("transparency"), tiles[0][3] if tiles else None
     if isinstance(clear, int) and raw in ("L;2", "L;4"):

@@ -1,4 +1,4 @@
-"""A JPEG that was cut short: a download or a copy that broke off."""
+"""Truncated JPEG files: interrupted downloads or copies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sadr_cli.sources.window import WHOLE, Unreadable, Window, open_image
 _ORIENTATION_TAG = 0x0112
 _END = b"\xff\xd9"  # EOI marker
 _SCAN = b"\xff\xda"  # SOS marker
-_MOST = 0.5  # of the rows that must be there
-_LAST = 63  # index of the finest of a block's coefficients (ITU-T T.81)
+_MOST = 0.5  # share of the rows that must be present
+_LAST = 63  # index of a block's highest-frequency coefficient (ITU-T T.81)
 
 
 def truncated_jpeg(stream: BinaryIO) -> tuple[Image.Image, int, tuple[str, ...]]:
-    """What there is of it, its EXIF orientation, and what is missing.
+    """The decodable part, its EXIF orientation, and a note on what is missing.
 
-    Raises Unreadable when that is most of it. libjpeg takes a marker at the end for the picture's,
-    and fills what is missing with the last blocks' colour.
+    Raises Unreadable if most of it is missing. With an end marker appended, libjpeg fills the
+    missing part with the colour of the last blocks.
     """
     image = open_image(Window(stream, tail=_END), ["JPEG"])
     image.load()
@@ -29,11 +29,11 @@ def truncated_jpeg(stream: BinaryIO) -> tuple[Image.Image, int, tuple[str, ...]]
     rows = int(seen[-1]) + 1 if seen.size else 0
     if rows < _MOST * image.height:
         share = 100 * rows // image.height
-        raise Unreadable(f"truncated: only the first {share} % of its rows are there")
+        raise Unreadable(f"truncated: only the first {share} % of its rows are present")
     if image.info.get("progressive"):
         stream.seek(0)
         if not _has_fine_scan(stream.read(WHOLE)):
-            raise Unreadable("truncated: only a coarse picture of it is there")
+            raise Unreadable("truncated: only a coarse version is present")
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     missing = 100 - 100 * rows // image.height
     what = f"the last {missing} % of its rows are missing" if missing else "its end is missing"
@@ -41,7 +41,7 @@ def truncated_jpeg(stream: BinaryIO) -> tuple[Image.Image, int, tuple[str, ...]]
 
 
 def _has_fine_scan(data: bytes) -> bool:
-    """Whether a progressive file goes beyond a scan of the brightness in all its detail."""
+    """Whether a progressive file continues after a luminance scan with full detail."""
     place, brightness = 2, -1
     while data[place : place + 2] != _SCAN and place + 4 < len(data):
         if data[place + 1] == 0xC2:  # SOF2: precision, height, width, count, then components

@@ -18,54 +18,23 @@ from sadr_cli.sources.images import DEFAULT_MAX_PIXELS, describe_os_error, read_
 from sadr_cli.text import LineTooLong, pieces, split, standard_input
 
 IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".jp2",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-    ]
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".tif"),
+        *(".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".heic", ".heif", ".hif", ".avif"),
+    )
 )
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".ogv",
-    ]
+    (
+        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"),
+        *(".mts", ".m2ts", ".3gp", ".ogv"),
+    )
 )
 _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _GLOB_CHARACTERS = frozenset("*?[")
-_START = 16  # bytes that tell a photo from a list
-_LARGEST = 1 << 29  # bytes of a photo on standard input, which stays in memory
-_LONGEST = 1 << 16  # characters of a name, above the limit of every system
-_MISSPELT = 10_000  # names of missing files that may wait for one that is there
+_START = 16  # bytes that distinguish a photo from a list
+_LARGEST = 1 << 29  # bytes of a photo on standard input, which is kept in memory
+_LONGEST = 1 << 16  # characters of a name: above the limit of every system
+_MISSPELT = 10_000  # names of missing files that are held back until a file exists
 _MAGIC = (  # JPEG, PNG, GIF, TIFF in both byte orders, JPEG 2000
     b"\xff\xd8\xff",
     b"\x89PNG\r\n",
@@ -76,18 +45,18 @@ _MAGIC = (  # JPEG, PNG, GIF, TIFF in both byte orders, JPEG 2000
 )
 
 
-File = tuple[Path, Path | None]  # a file, and the folder below which its subfolders name it
+File = tuple[Path, Path | None]  # a file, and the folder from which its name is derived
 
 
 @dataclass(frozen=True)
 class Source:
-    """One photo or video to read; nothing of it has been opened yet.
+    """One photo or video to read, not yet opened.
 
     label: the input as the user would name it, for messages and manifests.
     name: stem for its output files, unique in the run.
-    path: the file; None for an image that came as bytes.
-    data: the bytes of an image that came through standard input.
-    error: why it cannot be read, known already from listing; :func:`load_frame` raises it.
+    path: the file; None for an image given as bytes.
+    data: the bytes of an image from standard input.
+    error: why it cannot be read, if listing has found that; :func:`load_frame` raises it.
     """
 
     label: str
@@ -117,11 +86,11 @@ def iter_sources(
     stdin: BinaryIO | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Source]:
-    """Sources in the order they were named; see :class:`SourceList` for what an input may be.
+    """Sources in the order in which they were named; :class:`SourceList` defines valid inputs.
 
-    tell: is told at the end how many pictures were left out because sadr made them.
-    Raises UsageError when nothing is named at all, NothingToDoError at the end when there was
-    nothing to read: only empty folders, empty lists and names of files that do not exist.
+    tell: called at the end with the number of pictures left out because sadr made them.
+    Raises UsageError if nothing is named, and NothingToDoError at the end if there was nothing to
+    read: only empty folders, empty lists and names of missing files.
     """
     named = list(inputs or [])
     if not named and from_file is None:
@@ -134,30 +103,30 @@ def iter_sources(
 
 
 class SourceList:
-    """Expands inputs to sources and names them; one object per run, so that names are unique.
+    """Expands inputs to sources and names them; one object per run keeps the names unique.
 
-    An input is: ``-`` (standard input: one image, or names, one a line or NUL-separated); an
-    image or video; a folder (images and videos in it by suffix, sorted, hidden ones left out;
-    with ``recursive`` also its subfolders, links followed, loops not); or a glob. Pictures that
-    sadr made are none, wherever they lie; its crops are, as long as no photo has been met.
+    An input is ``-`` (standard input: one image, or names separated by newlines or NUL); an image
+    or video; a folder (its images and videos by suffix, sorted, without hidden files; with
+    ``recursive`` also its subfolders, following links but not loops); or a glob pattern. Pictures
+    made by sadr are left out; its crops are read if there are no other photos.
     """
 
     def __init__(self, recursive: bool = False, stdin: BinaryIO | None = None) -> None:
         self.recursive = recursive
         self.namer = Namer()
-        self.left_out = 0  # pictures that sadr made itself
-        self._photos = False  # whether there was one of somebody else
+        self.left_out = 0  # pictures made by sadr
+        self._photos = False  # whether a photo not made by sadr was found
         self._stdin = stdin
 
     def expand(self, text: str) -> Iterator[Source]:
-        """Sources of one input, without the pictures that sadr made itself."""
+        """Sources of one input, without pictures made by sadr."""
         if text == "-":
             yield from self._standard_input()
         else:
             yield from self._path(text, globs=True)
 
     def expand_list(self, path: str | Path) -> Iterator[Source]:
-        """Sources of a list file: names one a line, relative to the working folder."""
+        """Sources of a list file: one name per line, relative to the working folder."""
         label = f"--from-file {path}"
         try:
             with Path(path).open("rb") as stream:
@@ -173,7 +142,7 @@ class SourceList:
         return Source(str(path), self.namer.name(path, root), path, kind=_kind(path))
 
     def file(self, text: str) -> Source:
-        """The source for a file that is named: with its ``error`` where it cannot be one."""
+        """The source for a named file, with its ``error`` if there is no such file."""
         error = _why_not(text)
         return self.source(Path(text)) if error is None else self._failed(text, error)
 
@@ -200,8 +169,8 @@ class SourceList:
         return self._folder(Path(text)) if folder else [(Path(text), None)]
 
     def _crops_last(self, files: Iterable[File | Source]) -> Iterator[Source]:
-        """Sources of ``files`` without the pictures that sadr made itself. Crops of photos are
-        read where there is no photo beside them: then they are what is meant."""
+        """Sources of ``files`` without pictures made by sadr. Crops are read if there is no photo
+        beside them: then the user means the crops."""
         crops: list[File] = []
         for file in files:
             if isinstance(file, Source):
@@ -221,9 +190,9 @@ class SourceList:
             yield from (self.source(*file) for file in crops)
 
     def _folder(self, root: Path) -> Iterator[File | Source]:
-        """What lies in ``root``: of each folder the files first, then the subfolders."""
-        above: list[tuple[int, int]] = []  # the folders that lead to the present one
-        waiting: list[Path | None] = [root]  # None: the end of a folder
+        """Contents of ``root``: of each folder first the files, then the subfolders."""
+        above: list[tuple[int, int]] = []  # the parents of the current folder
+        waiting: list[Path | None] = [root]  # None marks the end of a folder
         while waiting:
             folder = waiting.pop()
             if folder is None:
@@ -275,21 +244,21 @@ def _kind(path: Path) -> Literal["image", "video"]:
 
 
 def _why_not(text: str) -> str | None:
-    """Why ``text`` names no file or folder; a link to nowhere does name one."""
+    """Why ``text`` names no file or folder; a broken link counts as one."""
     if not text:
         return "an empty name"
     try:
         os.lstat(text)
     except OSError as error:
         return describe_os_error(error)
-    except ValueError:  # a zero byte, or characters that the file system has no code for
+    except ValueError:  # a null byte, or characters that the file system cannot encode
         return "is not a possible file name"
     return None
 
 
 def _scan(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the photos and videos, and of the folders, in ``folder``: sorted, hidden ones left
-    out. What cannot be looked at counts as a file, so that it is named with the reason."""
+    """Sorted names of the photos and videos, and of the subfolders, in ``folder``, without hidden
+    ones. An inaccessible entry counts as a file, so that it is reported."""
     files, folders = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -307,7 +276,7 @@ def _scan(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def looks_like_image(start: bytes) -> bool:
-    """Whether the first 16 bytes are those of an image file rather than of a list of names."""
+    """Whether these first 16 bytes are an image file rather than a list of names."""
     return (
         start.startswith(_MAGIC)
         or (start.startswith(b"BM") and start[6:10] == b"\0\0\0\0")
@@ -319,8 +288,8 @@ def looks_like_image(start: bytes) -> bool:
 def _complain_if_nothing(
     sources: Iterator[Source], inputs: SourceList, tell: Callable[[str], None] | None
 ) -> Iterator[Source]:
-    """Pass on; missing files are held back until something is there, so that a run with
-    nothing but misspelt names ends as 'nothing to do'."""
+    """Pass sources on; missing files are held back until a file exists, so that a run with only
+    misspelt names ends with 'nothing to do'."""
     held: list[Source] = []
     for source in sources:
         held.append(source)
@@ -339,4 +308,4 @@ def _complain_if_nothing(
 
 
 def _own(count: int) -> str:
-    return f"{count} picture{'s' if count > 1 else ''} that sadr made itself left out"
+    return f"{count} picture{'s' if count > 1 else ''} made by sadr left out"

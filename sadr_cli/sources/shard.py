@@ -1,4 +1,4 @@
-"""Equal parts of the inputs, for several machines."""
+"""Splitting the inputs among several machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def take_shard(items: Iterator[T], shard: tuple[int, int]) -> Iterator[T]:
-    """Every N-th item from the K-th on, for ``shard`` (K, N), K from 0; NothingToDoError when
+    """Every N-th item starting with the K-th (from 0), for ``shard`` (K, N); NothingToDoError if
     there is none."""
     part, parts = shard
     found = False
@@ -21,5 +21,5 @@ def take_shard(items: Iterator[T], shard: tuple[int, int]) -> Iterator[T]:
         yield item
     if parts > 1 and not found:
         raise NothingToDoError(
-            f"nothing to do: there are fewer inputs than shard {part + 1}/{parts} begins with"
+            f"nothing to do: there are too few inputs for shard {part + 1}/{parts}"
         )

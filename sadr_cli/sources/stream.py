@@ -1,4 +1,4 @@
-"""Pictures of a video stream: RTSP, RTMP, HTTP and what else FFmpeg receives, through PyAV."""
+"""Frames of a video stream (RTSP, RTMP, HTTP and other protocols of FFmpeg), through PyAV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sadr_cli.sources.images import DEFAULT_MAX_PIXELS
 from sadr_cli.sources.video import USUAL_RATE, Canvas, Clock, decoded_frames, is_cover, pyav
 
 PROTOCOLS = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt", "tcp")
-_INNER = ("tls", "crypto", "httpproxy")  # what those are made of; never files of this machine
+_INNER = ("tls", "crypto", "httpproxy")  # used by those; local files are never allowed
 _TIMEOUT = 10.0  # seconds without an answer, or a packet
 
 
@@ -23,10 +23,10 @@ def is_stream(text: str) -> bool:
 
 
 class Stream:
-    """The stream at an address; InputError when it cannot be opened.
+    """The stream at an address; InputError if it cannot be opened.
 
-    label: the address without the name and password that it may hold. finite: it has an end, like
-    a file on a web server; it is not lost when nobody takes it.
+    label: the address without user name and password. finite: the stream has an end, like a file
+    on a web server, and waits for its reader.
     """
 
     def __init__(self, address: str) -> None:
@@ -41,19 +41,19 @@ class Stream:
         streams = [s for s in self._container.streams.video if not is_cover(av, s)]
         if not streams or streams[0].codec_context is None:
             self._container.close()
-            raise InputError(f"{self.label}: the stream holds no moving picture")
+            raise InputError(f"{self.label}: the stream has no video")
         self._stream: Any = streams[0]
         self._stream.thread_type = "AUTO"
         self.finite = bool(self._container.duration)
 
     @property
     def rate(self) -> float | None:
-        """Pictures a second, as far as the stream says."""
+        """Frames per second, if the stream reports it."""
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         return rate if 0 < rate < 1000 else None
 
     def frames(self) -> Iterator[Frame]:
-        """One after the other until the stream ends or breaks off."""
+        """Frames until the stream ends or is interrupted."""
         clock = Clock(self._container, self._stream, self.rate or USUAL_RATE)
         canvas = Canvas()
         found = decoded_frames(self._container, self._stream, clock, DEFAULT_MAX_PIXELS)
@@ -73,13 +73,13 @@ def _without_password(address: str) -> str:
 
 
 def _name(label: str) -> str:
-    """A stem for files: of ``http://host/a/clip.mp4?x=1`` it is ``clip``."""
+    """A file stem: ``clip`` for ``http://host/a/clip.mp4?x=1``."""
     path = re.split(r"[?#]", label.partition("://")[2])[0].partition("/")[2]
     return safe_name(path.rsplit("/", 1)[-1].partition(".")[0] or "stream")
 
 
 def _why(error: Exception) -> str:
-    if type(error).__name__ == "ExitError":  # how PyAV ends what takes too long
+    if type(error).__name__ == "ExitError":  # PyAV's timeout
         return f"no answer within {_TIMEOUT:.0f} seconds"
     reason = getattr(error, "strerror", None) or str(error)
     return str(reason)[:1].lower() + str(reason)[1:]

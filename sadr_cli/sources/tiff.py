@@ -1,8 +1,8 @@
-"""TIFF in all its arrangements: planes, tiles, more than 8 bits, floating point, white as zero.
+"""All TIFF layouts: planes, tiles, more than 8 bits, floating point, white as zero.
 
-Pillow reads the tags, and has libtiff undo the compression; it reads pixels of some arrangements
-wrongly without an error. How samples lie in strips, tiles and planes: TIFF 6.0; floating point
-with a predictor: Adobe's TIFF Technical Note 3.
+Pillow parses the tags and lets libtiff decompress, but decodes the pixels of some layouts wrongly
+without an error. Layout of strips, tiles and planes: TIFF 6.0; floating-point predictor: Adobe's
+TIFF Technical Note 3.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from sadr_cli.sources.color import full_scale, to_bytes
-from sadr_cli.sources.window import Unreadable, Window, open_image
+from sadr_cli.sources.window import SPARE, Unreadable, Window, open_image
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_PAGES = 1000
-_MOST_SAMPLES = 32  # channels: more is no photo
-_SPARE = 64 * 1024**2  # bytes that a small picture may take beyond its pixels
+_MOST_SAMPLES = 32  # channels of a photo
 _PACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBits, LZMA, Zstandard
 _GREY_INVERTED, _GREY, _RGB, _CMYK, _LAB = 0, 1, 2, 5, 8
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # SampleFormat
-_ASSOCIATED = 1  # ExtraSamples: colours are multiplied by alpha already
+_ASSOCIATED = 1  # ExtraSamples: colours are premultiplied by alpha
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], 1)
 
 
 @dataclass(frozen=True)
 class Page:
-    """One picture of a file, by its tags; ``order`` of bytes is "<" or ">"."""
+    """One picture of a file, described by its tags; byte ``order`` is "<" or ">"."""
 
     index: int
     tags: Mapping[int, Any]
@@ -55,26 +54,26 @@ class Page:
 
     @classmethod
     def of(cls, index: int, tags: Mapping[int, Any], order: str) -> Page:
-        """ValueError where a tag that must be there is missing or no number."""
+        """Raises ValueError if a required tag is missing or not a number."""
         numbers = {name: _number(tags, tag, default) for name, (tag, default) in _NUMBERS.items()}
-        # Not the smaller copy of another page, nor its mask (NewSubfileType, SubfileType).
+        # Whether it is a reduced copy or a mask of another page (NewSubfileType, SubfileType).
         smaller = _number(tags, 254, 0) & 5 or _number(tags, 255, 0) == 2
         return cls(index, tags, order, is_photo=not smaller, **numbers)
 
     @property
     def profile(self) -> bytes | None:
-        """The colour profile."""
+        """The ICC colour profile."""
         value = self.tags.get(34675)
         return value if isinstance(value, bytes) else None
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """Of each channel."""
+        """Bits of each channel."""
         return _all(self.tags, 258, 1)
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Of a sample as it is stored; None for what is packed otherwise, or of several kinds."""
+        """Type of a stored sample; None for packed or mixed types."""
         bits, formats = self.bits, _all(self.tags, 339, 1)
         kind = _KINDS.get(formats[0])
         good = bits[0] in ((16, 32, 64) if kind == "f" else (8, 16, 32, 64))
@@ -84,7 +83,7 @@ class Page:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Lowest and highest value, where the file says so."""
+        """Lowest and highest value, if the file states them."""
         for low, high in ((340, 341), (280, 281)):
             if low in self.tags and high in self.tags:
                 return float(min(_all(self.tags, low, 0))), float(max(_all(self.tags, high, 0)))
@@ -92,11 +91,11 @@ class Page:
 
     @property
     def extra(self) -> tuple[int, ...]:
-        """What the channels after the colours are."""
+        """Kinds of the channels after the colours."""
         return _all(self.tags, 338, None)
 
     def segments(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Offsets and lengths of strips or tiles; no lengths where the file has none."""
+        """Offsets and lengths of strips or tiles; the lengths may be missing."""
         offsets, counts = (324, 325) if 322 in self.tags else (273, 279)
         return _all(self.tags, offsets, None), _all(self.tags, counts, None)
 
@@ -127,7 +126,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {  # field -> tag, default
 def _number(tags: Mapping[int, Any], tag: int, default: int | None) -> int:
     value = next(iter(_all(tags, tag, default)), None)
     if not isinstance(value, int) or value < 0:
-        raise ValueError(f"its tag {tag} is missing or no number")
+        raise ValueError(f"its tag {tag} is missing or not a number")
     return value
 
 
@@ -139,11 +138,11 @@ def _all(tags: Mapping[int, Any], tag: int, default: Any) -> tuple[Any, ...]:
 
 
 def read_pages(file: Window) -> list[Page]:
-    """The pages that are photos (or the first, where none is); at least one, or ValueError."""
+    """The pages that are photos, or else the first page; ValueError if there are no pages."""
     file.seek(0)
     head = file.read(8)
     if head[2:4] in (b"+\0", b"\0+"):
-        # Pillow knows BigTIFF by its third byte, in either order of bytes.
+        # Pillow recognises BigTIFF by its third byte, in either byte order.
         head = head[:2] + b"+\0" + head[4:] + file.read(8)
     start = b"II" + head[2:] if head[2:4] == b"+\0" else head
     directory = TiffImagePlugin.ImageFileDirectory_v2(start, prefix=head[:2])
@@ -167,7 +166,7 @@ def read_pages(file: Window) -> list[Page]:
 
 
 def readable(page: Page) -> bool:
-    """Whether :func:`read_page` is for this page; others are Pillow's."""
+    """Whether :func:`read_page` handles this page; Pillow reads the others."""
     return (
         page.compression in _PACKED
         and page.photometric in (_GREY_INVERTED, _GREY, _RGB, _CMYK, _LAB)
@@ -178,13 +177,13 @@ def readable(page: Page) -> bool:
 
 
 def read_page(file: Window, page: Page) -> tuple[Image.Image, str | None]:
-    """The page's picture, 8 bits a channel, not yet turned; and what is worth saying of it."""
+    """The page's picture, 8 bits per channel, before orientation, and a note or None."""
     if page.samples > _MOST_SAMPLES:
-        raise Unreadable(f"has {page.samples} channels: no photo")
+        raise Unreadable(f"has {page.samples} channels: not a photo")
     colors, alpha = _split(page, _samples(file, page))
     note = None
     if colors.dtype != np.uint8:
-        if page.photometric == _CMYK and colors.dtype.kind == "u":  # pale ink is no small range
+        if page.photometric == _CMYK and colors.dtype.kind == "u":  # low values are pale ink
             low, high = 0.0, float(np.iinfo(colors.dtype).max)
         else:
             low, high, note = full_scale(colors, page.range)
@@ -201,14 +200,14 @@ def read_page(file: Window, page: Page) -> tuple[Image.Image, str | None]:
 
 
 def _split(page: Page, samples: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """(H, W, S) samples -> the colours, and the alpha channel where there is one."""
+    """(H, W, S) samples -> the colours, and the alpha channel if there is one."""
     channels = samples.shape[2]
     count = {_RGB: 3, _CMYK: 4, _LAB: 3}.get(page.photometric, 1)
     if count == 1 and channels >= 3:
-        count = 3  # channels without a name are shown as red, green and blue
+        count = 3  # undeclared channels are shown as red, green and blue
     if channels < count:
         raise ValueError(f"{channels} channels are too few for its colours")
-    unnamed = channels == count + 1 and not page.extra  # taken for alpha by everyone
+    unnamed = channels == count + 1 and not page.extra  # alpha by convention
     has_alpha = channels > count and (unnamed or page.extra[:1] in ((1,), (2,), (999,)))
     return samples[..., :count], samples[..., count] if has_alpha else None
 
@@ -230,11 +229,11 @@ def _with_alpha(
 
 
 def _samples(file: Window, page: Page) -> NDArray[Any]:
-    """(H, W, S), in this machine's byte order."""
+    """(H, W, S) in native byte order."""
     planes = page.samples if page.planar == 2 else 1
     offsets, counts = page.segments()
     if not offsets or len(offsets) % planes:
-        raise ValueError("its strips are not where its tags say")
+        raise ValueError("its tags give no valid strips")
     share = len(offsets) // planes
     parts = []
     for plane in range(planes):
@@ -251,15 +250,15 @@ def _plane(
     assert dtype is not None
     layout = _Layout(page, samples * dtype.itemsize)
     if len(offsets) < layout.segments:
-        raise ValueError("strips of it are missing")
-    if layout.nbytes > 4 * page.width * page.height * samples * dtype.itemsize + _SPARE:
+        raise ValueError("strips are missing")
+    if layout.nbytes > 4 * page.width * page.height * samples * dtype.itemsize + SPARE:
         raise ValueError("its tiles are far larger than the picture")
     file.allow(page.width * page.height, layout.nbytes + sum(counts))
     if page.compression == 1:
         stored = _plain_bytes(file, page, layout, offsets)
     else:
         stored = _unpacked_bytes(file, page, layout, offsets, counts)
-    # Rows, tiles beside each other, bytes of a tile's row.
+    # Axes: rows, tiles side by side, bytes of a tile's row.
     rows = stored.reshape(len(stored), layout.across, layout.width * samples * dtype.itemsize)
     native = dtype.newbyteorder("=")
     if page.predictor == 3 and dtype.kind == "f":
@@ -275,16 +274,16 @@ def _plane(
 
 
 def _floating_point_predictor(rows: NDArray[np.uint8], samples: int, itemsize: int) -> NDArray[Any]:
-    """Bytes of a row lie by significance, highest first, and hold differences."""
+    """Undo it: bytes of a row are stored by significance, highest first, as differences."""
     apart = rows.reshape(*rows.shape[:2], -1, samples).cumsum(axis=2, dtype=np.uint8)
     by_byte = apart.reshape(*rows.shape[:2], itemsize, -1)
     return np.ascontiguousarray(np.moveaxis(by_byte, 2, 3)).view(f">f{itemsize}")[..., 0]
 
 
 class _Layout:
-    """Where the segments of a plane lie: strips are tiles as wide as the picture.
+    """Positions of the segments of a plane; strips are tiles as wide as the picture.
 
-    width, height: pixels of a segment; across, down: how many there are.
+    width, height: size of a segment in pixels; across, down: number of segments.
     """
 
     def __init__(self, page: Page, pixel: int) -> None:
@@ -294,13 +293,13 @@ class _Layout:
         self.across = math.ceil(page.width / self.width)
         self.down = math.ceil(page.height / self.height)
         self.segments = self.across * self.down
-        # Tiles are stored whole, the last strip as far as the picture goes.
+        # Tiles are stored whole, the last strip only up to the picture's end.
         self.rows = self.down * self.height if self.tiled else page.height
         self.row_bytes = self.width * pixel
         self.nbytes = self.rows * self.across * self.row_bytes
 
     def boxes(self) -> Iterator[tuple[slice, slice]]:
-        """Rows and bytes of each segment in the plane, in the file's order."""
+        """Rows and byte columns of each segment in the plane, in file order."""
         for y in range(self.down):
             for x in range(self.across):
                 rows = slice(y * self.height, min((y + 1) * self.height, self.rows))
@@ -324,7 +323,7 @@ def _plain_bytes(
 def _unpacked_bytes(
     file: Window, page: Page, layout: _Layout, offsets: Sequence[int], counts: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """Undo the compression: libtiff takes the same segments for a grey picture of bytes."""
+    """Decompress: libtiff reads the same segments as a grey picture of bytes."""
     if len(counts) < len(offsets):
         raise ValueError("its strips have no lengths")
     parts, places, place = [], [], 8
@@ -354,7 +353,7 @@ def _unpacked_bytes(
 
 
 def _directory(tags: Mapping[int, Sequence[int]], place: int) -> bytes:
-    """A directory of 32-bit numbers that stands at ``place``."""
+    """A TIFF directory of 32-bit numbers for the file offset ``place``."""
     beyond = place + 2 + 12 * len(tags) + 4
     entries, values = [struct.pack("<H", len(tags))], b""
     for tag, numbers in sorted(tags.items()):

@@ -1,4 +1,4 @@
-"""Frames of a video file, upright, with their times. Decoding is FFmpeg's, through PyAV."""
+"""Upright frames of a video file with their times, decoded by FFmpeg through PyAV."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sadr_cli.sources.listing import Source
 from sadr_cli.sources.window import boxes
 from sadr_cli.watchdog import progress
 
-# Containers of videos. Others of FFmpeg's read lists of further files, or from the network.
+# Video containers. FFmpeg has others that read further files or from the network.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,avi,matroska,webm,mpeg,mpegts,mpegvideo,asf,flv,ogg,m4v,h264,hevc,ivf,mxf,dv"
 )
-_ALIGNED = 65536  # pixels by which codecs round a frame up, at most
-USUAL_RATE = 25.0  # frames a second where nothing says better
+_ALIGNED = 65536  # pixels by which codecs enlarge a frame, at most
+USUAL_RATE = 25.0  # frames per second if unknown
 
 
 def _load() -> Any:
@@ -43,7 +43,7 @@ pyav: Native[Any] = Native(_load, lambda av: av.codecs_available)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says: size in pixels, as stored; frames and rate are estimates."""
+    """Values of the container: stored size in pixels; frames and rate are estimates."""
 
     width: int
     height: int
@@ -52,7 +52,7 @@ class VideoInfo:
 
 
 def probe_video(source: Source) -> VideoInfo:
-    """Size, length and rate of a video; raises InputError when it cannot be opened."""
+    """Size, length and rate of a video; raises InputError if it cannot be opened."""
     with _open(source, DEFAULT_MAX_PIXELS) as (container, stream):
         return _info(container, stream)
 
@@ -67,12 +67,12 @@ def iter_frames(
 ) -> Iterator[Frame]:
     """Every ``step``-th frame from ``start`` to before ``end`` (seconds), rotation applied.
 
-    Frame.index counts all frames of the file from 0, so it does not depend on ``start`` and
-    ``step``; Frame.time is the frame's own timestamp (variable frame rates included), from the
-    beginning of the video. Frames have the size of the first: others are fitted into it, and say
-    so. A file cut short ends where decoding ends; frames that are damaged or too large are left
-    out, and the notes of the last one say how many. Raises InputError when no frame can be decoded
-    at all, UsageError when start, end or step make no sense.
+    Frame.index counts all frames of the file from 0, independently of ``start`` and ``step``;
+    Frame.time is the frame's own timestamp (also for variable frame rates) from the beginning of
+    the video. Frames of other sizes are fitted into the size of the first, with a note. A truncated
+    file ends where decoding ends; damaged or too large frames are left out, and the notes of the
+    last frame give their number. Raises InputError if no frame can be decoded, UsageError for an
+    invalid start, end or step.
     """
     if start < 0 or (end is not None and end <= start) or step < 1:
         raise UsageError("--start must be 0 or more, --end after --start, --frame-step at least 1")
@@ -85,9 +85,9 @@ def iter_frames(
             )
         clock = Clock(container, stream, info.rate or USUAL_RATE)
         canvas = Canvas()
-        # Frames are counted by decoding from the first: seeking is not exact in every codec.
+        # All frames are decoded, to count them: seeking is not exact in every codec.
         taken, time = 0, 0.0
-        last: Frame | None = None  # waits for what is to be said at the end
+        last: Frame | None = None  # held back for the notes on lost frames
         for index, decoded in enumerate(decoded_frames(container, stream, clock, max_pixels)):
             time = clock.time(decoded)
             if end is not None and time >= end:
@@ -111,7 +111,7 @@ def iter_frames(
 
 @contextmanager
 def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
-    """The container and its first moving picture, both PyAV's."""
+    """The container and its first video stream, both of PyAV."""
     if source.error is not None:
         raise InputError(f"{source.label}: {source.error}")
     path = _path(source)
@@ -123,7 +123,7 @@ def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
         raise InputError(f"{source.label}: {describe_os_error(error)}") from error
     except ValueError as error:
         raise InputError(f"{source.label}: is not a possible file name") from error
-    if not stat.S_ISREG(mode):  # a pipe would keep us waiting
+    if not stat.S_ISREG(mode):  # opening a pipe could block
         raise InputError(f"{source.label}: is not a regular file")
     av = pyav()
     options = {
@@ -132,17 +132,17 @@ def _open(source: Source, max_pixels: int) -> Iterator[tuple[Any, Any]]:
         "max_pixels": str(max_pixels + max_pixels // 4 + _ALIGNED),
     }
     try:
-        # Named as a file: a name with a colon would be taken for a protocol.
+        # With "file:", because a name with a colon would be taken for a protocol.
         container = av.open(f"file:{path.absolute()}", options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{source.label}: {_why_not(path, error)}") from error
     try:
         streams = [s for s in container.streams.video if not is_cover(av, s)]
         if not streams:
-            raise InputError(f"{source.label}: {_damage(path, 'holds no moving picture')}")
+            raise InputError(f"{source.label}: {_damage(path, 'holds no video stream')}")
         stream = streams[0]
         if stream.codec_context is None:
-            raise InputError(f"{source.label}: its codec is not known to this FFmpeg")
+            raise InputError(f"{source.label}: its codec is not supported by this FFmpeg")
         stream.codec_context.options = {"max_pixels": options["max_pixels"]}
         stream.thread_type = "AUTO"
         yield container, stream
@@ -155,7 +155,7 @@ def _path(source: Source) -> Path:
 
 
 def is_cover(av: Any, stream: Any) -> bool:
-    """Whether it is the picture that belongs to a piece of music."""
+    """Whether the stream is the cover picture of an audio file."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
@@ -175,7 +175,7 @@ def _damage(
         parts = {kind: end for kind, _, end in boxes(file)}
         size = file.seek(0, io.SEEK_END)
     if b"ftyp" in parts and not 0 < parts.get(b"moov", 0) <= size:
-        return "cut short: its index, which comes last, is missing (a recording that broke off)"
+        return "cut short: its index, which comes last, is missing (interrupted recording)"
     return otherwise
 
 
@@ -193,17 +193,17 @@ def _info(container: Any, stream: Any) -> VideoInfo:
 
 
 def decoded_frames(container: Any, stream: Any, clock: Clock, max_pixels: int) -> Iterator[Any]:
-    """PyAV's frames in the order they are shown, without those that are damaged or too large."""
+    """PyAV's frames in display order, without those that are damaged or too large."""
     error = pyav().FFmpegError
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except error:  # the file ends here
+        except error:  # treated as the end of the file
             packet = None
         if packet is None:
             return
-        progress()  # of frames before --start as well
+        progress()  # also for frames before --start
         clock.expect(packet)
         try:
             frames = packet.decode()
@@ -228,11 +228,11 @@ def _with_losses(frame: Frame, left_out: int, limit: str) -> Frame:
 
 
 class Clock:
-    """Seconds of each frame from the beginning of the video; ``frames`` counts them, ``left_out``
-    those that are damaged or too large.
+    """Time of each frame in seconds from the beginning of the video; ``frames`` counts them,
+    ``left_out`` those that are damaged or too large.
 
-    AVI says only when a frame is decoded, not when it is shown, and frames come out in another
-    order than they went in: the frames shown have the decoding times in turn.
+    AVI stores only decoding times, and decoding may reorder frames: the displayed frames get the
+    decoding times in ascending order.
     """
 
     def __init__(self, container: Any, stream: Any, rate: float) -> None:
@@ -244,17 +244,17 @@ class Clock:
         self._turns: deque[int] | None = deque() if container.format.name == "avi" else None
 
     def expect(self, packet: Any) -> None:
-        """A packet that is about to be decoded."""
+        """Called with each packet before it is decoded."""
         if self._turns is not None and packet.dts is not None and packet.size:
             self._turns.append(packet.dts)
 
     def forget(self, packet: Any) -> None:
-        """It gave no frame."""
+        """Called if the packet gave no frame."""
         if self._turns is not None and packet.dts in self._turns:
             self._turns.remove(packet.dts)
 
     def time(self, frame: Any) -> float:
-        """Of the next frame; where it has none, one step after the last."""
+        """Time of the next frame; without a timestamp, one step after the last."""
         stamp = frame.pts
         if self._turns is not None:
             stamp = self._turns.popleft() if self._turns else None
@@ -268,14 +268,14 @@ class Clock:
 
 
 class Canvas:
-    """Upright RGB in the size of the first frame: one video has one frame of pixels."""
+    """Converts frames to upright RGB in the size of the first frame."""
 
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
         self._said = False
 
     def __call__(self, frame: Any) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """(H, W, 3) and what is to be said of it."""
+        """(H, W, 3) and notes."""
         image = frame.to_ndarray(format="rgb24")
         turns = round(frame.rotation / 90) % 4
         image = np.ascontiguousarray(np.rot90(image, turns) if turns else image)
@@ -291,7 +291,7 @@ class Canvas:
 
 
 def _fitted(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """As large as it goes into ``size`` (height, width), in its middle, on black."""
+    """Scaled to fit into ``size`` (height, width), centred on black."""
     height, width = image.shape[:2]
     scale = min(size[0] / height, size[1] / width)
     inner = max(round(width * scale), 1), max(round(height * scale), 1)

@@ -1,4 +1,4 @@
-"""What a decoder may see of a file: its size on disk says nothing of how much is in it."""
+"""Limits on what a decoder may read of a file, and Pillow's global settings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import EpsImagePlugin, Image
 
 from sadr_cli.native import Lock
 
-WHOLE = 256 * 1024**2  # bytes of a format that its decoder takes whole: far above any photo
-_SPARE = 64 * 1024**2  # bytes that a small picture may take beyond its pixels
-_CALLS = 100_000  # reads: a decoder that looks for something in gigabytes of zeros is stopped
+WHOLE = 256 * 1024**2  # bytes of a file that its decoder reads whole: far above any photo
+SPARE = 64 * 1024**2  # bytes that a picture may need in addition to its pixels
+_CALLS = 100_000  # reads: stops decoders that search through gigabytes of zeros
 
 
 class Unreadable(Exception):
@@ -21,10 +21,10 @@ class Unreadable(Exception):
 
 
 class Window(io.RawIOBase):
-    """The first ``end`` bytes of ``stream``, of which no more is read than is allowed.
+    """The first ``end`` bytes of ``stream``, with a limit on how much is read in total.
 
-    end: given for formats that are taken whole (:func:`end_of`). tail: what follows the end, as
-    often as it is asked for. Raises Unreadable beyond what is allowed.
+    end: for formats that are read whole, see :func:`end_of`. tail: returned by every read at the
+    end. Raises Unreadable beyond the limit.
     """
 
     def __init__(self, stream: BinaryIO, end: int | None = None, tail: bytes = b"") -> None:
@@ -32,11 +32,11 @@ class Window(io.RawIOBase):
         size = stream.seek(0, io.SEEK_END)
         self._stream, self._place, self._tail = stream, 0, tail
         self.end = size if end is None else min(end, size)
-        self._budget, self._calls = _SPARE if end is None else WHOLE, _CALLS
+        self._budget, self._calls = SPARE if end is None else WHOLE, _CALLS
 
     def allow(self, pixels: int, extra: int = 0) -> None:
-        """Begin a new account: as much as a picture of so many ``pixels`` can take."""
-        self._budget = _SPARE + 16 * pixels + extra
+        """Reset the limit to what a picture of ``pixels`` can need."""
+        self._budget = SPARE + 16 * pixels + extra
         self._calls = _CALLS + pixels // 16
 
     def read(self, size: int | None = -1) -> bytes:
@@ -67,28 +67,28 @@ class Window(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def fileno(self) -> int:  # libtiff maps the file, and takes of it what its tags name
+    def fileno(self) -> int:  # for libtiff, which maps the file
         return self._stream.fileno()
 
 
 def open_image(stream: Any, formats: list[str]) -> Image.Image:
-    """Header only. Pillow's own limit of size is a global one; ours is checked in its place."""
+    """Reads the header only. Our own size limit replaces Pillow's global one."""
     with _changed(Image, "MAX_IMAGE_PIXELS", None):
         return Image.open(stream, formats=formats)
 
 
 def without_programs() -> AbstractContextManager[None]:
-    """While another library opens and decodes pictures: Pillow starts no Ghostscript (EPS)."""
+    """Keeps Pillow from starting Ghostscript (EPS) while another library decodes pictures."""
     return _changed(EpsImagePlugin, "gs_binary", False)
 
 
-_changing = Lock()  # never held while something is read: one file that hangs would stop all
-_before: dict[str, list[Any]] = {}  # what a setting of Pillow's was, once for each thread in need
+_changing = Lock()  # never held while reading: one file that hangs would stop all threads
+_before: dict[str, list[Any]] = {}  # original value of a setting, once for each thread that uses it
 
 
 @contextmanager
 def _changed(module: Any, name: str, value: Any) -> Iterator[None]:
-    """A global setting of Pillow's has another value, until the last thread needs it no more."""
+    """Changes a global setting of Pillow until the last thread that needs the change is done."""
     with _changing:
         users = _before.setdefault(name, [])
         users.append(users[0] if users else getattr(module, name))
@@ -103,9 +103,9 @@ def _changed(module: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def end_of(stream: BinaryIO) -> int | None:
-    """Where a WebP, AVIF or HEIC file ends by its own account; None: where the file does.
+    """End of a WebP, AVIF or HEIC file according to its header; None for other formats.
 
-    Their decoders take all there is; a file made longer, with nothing on disk, is gigabytes then.
+    Their decoders read the whole file, which would be gigabytes for a file with a sparse tail.
     """
     start = _at(stream, 0, 12)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
@@ -116,7 +116,7 @@ def end_of(stream: BinaryIO) -> int | None:
 
 
 def boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte, end) of what an MP4, AVIF or HEIC file is made of (ISO 14496-12)."""
+    """(type, start, end) of the boxes of an MP4, AVIF or HEIC file (ISO 14496-12)."""
     size, place = stream.seek(0, io.SEEK_END), 0
     for _ in range(1000):
         head = _at(stream, place, 16)

@@ -171,7 +171,7 @@ def test_a_video_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch) -> 
     reasons = {
         "pipe": "is not a regular file",
         "folder": "is not a regular file",
-        "loop": "its links go in a circle",
+        "loop": "its symbolic links form a loop",
         "closed": "permission denied",
         "gone": "no such video file",
         "a\0b": "is not a possible file name",

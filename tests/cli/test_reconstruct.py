@@ -277,7 +277,7 @@ def test_overlays_show_the_layers_that_were_asked_for(sadr, photos, tmp_path):
         (["--layers", " "], "--layers takes any of"),
         (["--min-score", "2"], "--min-score"),
         (["--min-confidence", "-1"], "--min-confidence"),
-        (["--boxes", "-", "--min-size", "5"], "leave lines out of --boxes"),
+        (["--boxes", "-", "--min-size", "5"], "filter its lines"),
     ],
 )
 def test_wrong_choices_are_named(sadr, tmp_path, arguments, words):

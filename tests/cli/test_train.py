@@ -86,7 +86,7 @@ def test_what_no_run_can_do_without_is_named(missing: str) -> None:
         app, ["train", *(part for pair in command.values() for part in pair)]
     )
     assert result.exit_code == 2
-    assert ("train on" if missing == "DATA" else missing) in result.stderr
+    assert ("training data" if missing == "DATA" else missing) in result.stderr
 
 
 def test_what_is_not_given_is_the_presets(trained) -> None:

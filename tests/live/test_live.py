@@ -111,12 +111,12 @@ class TestFrames:
     def test_a_camera_that_goes_away_ends_the_session_and_is_named(self):
         def frames(*_):
             yield from open_capture(str(CLIP)).frames()
-            raise InputError("camera 0 gives no pictures any more")
+            raise InputError("camera 0 no longer delivers frames")
 
         capture = Capture("camera 0", "camera0", None, True, True, frames)
         summary = session(capture).run(never)
         assert summary.frames > 0
-        assert summary.error == "camera 0 gives no pictures any more"
+        assert summary.error == "camera 0 no longer delivers frames"
 
     def test_a_part_of_a_source(self, clip):
         source = open_capture(str(clip)).start(start=0.3, end=1.0, step=3)
@@ -145,7 +145,7 @@ class TestCamera:
         assert np.abs(first.image.astype(int) - frame_picture()).mean() < 3
         assert (first.time, first.index, second.index) == (0.0, 0, 1)
         assert second.time > 0
-        with pytest.raises(InputError, match="camera 2 gives no pictures any more"):
+        with pytest.raises(InputError, match="camera 2 no longer delivers frames"):
             list(frames)
 
     def test_none_is_said_in_one_sentence(self):

@@ -72,7 +72,7 @@ def test_a_lost_table_leaves_what_the_manifest_says(made, tmp_path):
     (tmp_path / "manifest.json").write_bytes((made / "manifest.json").read_bytes())
     run = read_run(tmp_path)
     assert run[0].yaw is not None and run[0].numbers == {} and run[0].expression == {}
-    with pytest.raises(InputError, match="not whole"):
+    with pytest.raises(InputError, match="result is incomplete"):
         run[0].landmarks()
 
 

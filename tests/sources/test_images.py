@@ -160,7 +160,7 @@ class TestReadImage:
     def test_link_loop(self, tmp_path) -> None:
         (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
         (tmp_path / "b.jpg").symlink_to(tmp_path / "a.jpg")
-        with pytest.raises(InputError, match="links go in a circle"):
+        with pytest.raises(InputError, match="symbolic links form a loop"):
             read_image(tmp_path / "a.jpg")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")

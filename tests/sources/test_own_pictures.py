@@ -105,7 +105,7 @@ def test_reconstruct_into_its_own_input(photos, out: str) -> None:
     for _ in range(2):
         again, said = sadr(*run)
         assert (again["inputs"], again["skipped"]) == (2, 2)
-        assert f"{len(pictures) - 2} pictures that sadr made itself left out" in said
+        assert f"{len(pictures) - 2} pictures made by sadr left out" in said
 
 
 def test_a_drawn_video_is_no_input(tmp_path) -> None:
@@ -125,7 +125,7 @@ def test_detect_with_crops_and_drawings_inside(photos, where: str) -> None:
     first, _ = sadr(*run)
     again, said = sadr(*run)
     assert first == again and again["files"] == again["faces"] == 2
-    assert "4 pictures that sadr made itself left out" in said
+    assert "4 pictures made by sadr left out" in said
 
 
 def test_drawings_never_replace_photos(photos) -> None:
@@ -159,5 +159,5 @@ def test_crops_by_themselves_are_inputs(photos, tmp_path) -> None:
 def test_nothing_but_own_pictures_is_nothing_to_do(photos, tmp_path) -> None:
     sadr("detect", photos, "--overlay", tmp_path / "drawn")
     for inputs in ([tmp_path / "drawn"], [tmp_path / "drawn" / "a.jpg"]):
-        with pytest.raises(NothingToDoError, match="picture.* that sadr made itself left out"):
+        with pytest.raises(NothingToDoError, match="picture.* made by sadr left out"):
             list(iter_sources([str(i) for i in inputs]))

@@ -167,7 +167,7 @@ class TestContainers:
                 frame.sample_rate, frame.pts = 8000, start
                 container.mux(sound.encode(frame))
             container.mux(sound.encode())
-        with pytest.raises(InputError, match="holds no moving picture"):
+        with pytest.raises(InputError, match="holds no video stream"):
             next(iter_frames(source(path)))
 
     def test_no_file_leads_to_others(self, videos, tmp_path) -> None:
