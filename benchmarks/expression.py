@@ -16,16 +16,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import script
 from script import row
 
 from sadr_cli import Detection, Face, Reconstructor, read_image
+from sadr_cli.arrays import read_npz
 from sadr_cli.evaluation.data.lm300w import read_pts
 from sadr_cli.expression import MEASURES, eye_lengths, measure_lengths
 from sadr_cli.model.face_model import FaceModel, load_face_model
 from sadr_cli.pose import matrix_to_euler, without_pose
+from sadr_cli.training.dataset import FIELDS
 
 NEUTRAL, ALL = {"utk": 150, "lfw": 150}, {"300w": 900, "aflw-0": 400}  # faces of each shard
 FRONTAL, TURNED = 25.0, 40.0  # degrees of yaw
@@ -62,8 +63,7 @@ def of_shard(
     neutral: bool = True,
 ) -> Iterator[dict[str, float]]:
     """Lengths of ``count`` faces of a shard: those with the least expression, or random ones."""
-    with np.load(data / "train" / f"{name}.npz") as file:
-        shard = {key: file[key] for key in file.files}
+    shard = read_npz(data / "train" / f"{name}.npz", FIELDS)
     yaw = np.abs(matrix_to_euler(shard["rotation"].astype(float))[:, 0])
     if neutral:
         chosen = np.flatnonzero(yaw < FRONTAL)
@@ -71,13 +71,8 @@ def of_shard(
         chosen = chosen[np.argsort(strength)][:count]
     else:
         chosen = np.random.default_rng(0).permutation(np.flatnonzero(yaw < TURNED))[:count]
-    marks = model.layout.landmark_indices
-    for i in chosen:
-        picture = shard["webp"][shard["offset"][i] : shard["offset"][i + 1]]
-        image = np.ascontiguousarray(cv2.imdecode(picture, cv2.IMREAD_COLOR)[..., ::-1])
-        shape = model.decode(shard["coeff"][i])[0, marks]
-        points = shard["scale"][i] * shape @ shard["rotation"][i].T + shard["translation"][i]
-        yield lengths_of(reconstruct(image, points[:, :2] * (1, -1), network))
+    for image, points in script.labelled_photos(shard, chosen, model):
+        yield lengths_of(reconstruct(image, points, network))
 
 
 def of_people(

@@ -1,4 +1,4 @@
-"""The command line and the Markdown tables of the scripts in this folder."""
+"""Command line, Markdown tables and photos of training shards, for the scripts in this folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from sadr_cli.errors import SadrError
 from sadr_cli.evaluation.measures.metrics import BIN_NAMES
+from sadr_cli.model.face_model import FaceModel
 
 YAW_COLUMNS = [*BIN_NAMES, "balanced", "mean"]
 
@@ -34,6 +39,19 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
     return 0
+
+
+def labelled_photos(
+    shard: dict[str, NDArray[Any]], rows: Iterable[int], model: FaceModel
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+    """RGB image and landmarks (68, 2), in its pixels, of rows of a training shard."""
+    marks = model.layout.landmark_indices
+    for i in rows:
+        picture = shard["webp"][shard["offset"][i] : shard["offset"][i + 1]]
+        image = np.ascontiguousarray(cv2.imdecode(picture, cv2.IMREAD_COLOR)[..., ::-1])
+        shape = model.decode(shard["coeff"][i])[0, marks]
+        points = shard["scale"][i] * shape @ shard["rotation"][i].T + shard["translation"][i]
+        yield image, points[:, :2] * (1, -1)
 
 
 def head(*columns: str) -> Iterator[str]:

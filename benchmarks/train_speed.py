@@ -50,7 +50,7 @@ def main() -> None:
     print(json.dumps({"photos": len(photos), "load_s": round(time.perf_counter() - began, 2)}))
     photos = photos.select(range(min(args.limit, len(photos)))).to(device)
     grid = UVGrid(model, preset.network.uv_size, device, mean_template(model, photos))
-    pictures = load_backgrounds(args.backgrounds, 160).to(device) if args.backgrounds else None
+    pictures = load_backgrounds(args.backgrounds).to(device) if args.backgrounds else None
     for batch in args.batch:
         for compiled in (False,) if args.no_compile else (False, True):
             trainer = Trainer(

@@ -1,9 +1,9 @@
-"""Named measures of expression, 0 to 1, from the 68 landmarks of the pose-free face; the eyes' from
-the picture, where it is there.
+"""Measures of expression, 0 to 1, from the 68 landmarks of the pose-free face; those of the eyes
+from the image, where it is available.
 
-Every measure is a length in units of the outer-eye distance (eye openings: of the eye's own width),
-brought to 0 to 1 between two figures of :data:`CALIBRATION` and cut there. Left and right are the
-person's own, as in ARKit. docs/expression.md has the definitions and what they are worth.
+Every measure is a length over the outer-eye distance (eye openings: over the eye's width), mapped
+from the range in :data:`CALIBRATION` to 0 to 1 and clipped. Left and right are the person's own, as
+in ARKit. docs/expression.md has the definitions and their validation.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 _Array = NDArray[np.floating[Any]]
 
-# Measure -> (its length at 0, at 1), by `benchmarks/expression.py` with the weights `mobile`: 0 is
+# Measure -> (length at 0, at 1), from `benchmarks/expression.py` with the weights `mobile`: 0 is
 # the median of 300 faces without expression (UTKFace, LFW), 1 the 98th percentile of 1,300 faces
-# of 300-W and AFLW up to 40 degrees of yaw. Of eyes 0 is their 2nd percentile, 1 that median.
+# of 300-W and AFLW up to 40 degrees of yaw. For eyes, 0 is the 2nd percentile of the latter and 1
+# the median of the former.
 CALIBRATION = {
     "jawOpen": (-0.0382, 0.0502),
     "mouthWide": (0.5890, 0.7430),
@@ -30,18 +31,18 @@ CALIBRATION = {
     "browRaiseRight": (0.2359, 0.2726),
 }
 MEASURES = tuple(CALIBRATION)
-SEEN_EYES = (0.1901, 0.3398)  # likewise of eyes that the picture shows
+SEEN_EYES = (0.1901, 0.3398)  # the same for eyes measured in the image
 
 _RIGHT_EYE, _LEFT_EYE = range(36, 42), range(42, 48)
 _RIGHT_BROW, _LEFT_BROW = range(17, 22), range(22, 27)
 _LIP_GAPS = ((61, 67), (62, 66), (63, 65))  # upper and lower edge of the lips' opening
-_GRIN = 0.15  # how far a mouth opens as it widens, the jaw closed
-_SEEN, _SMALLEST = 0.5, 5.0  # visibility and width in pixels of an eye that is looked at
-_CONTRAST, _DARK = 12.0, 0.3  # grey values between dark and skin; share of them that is dark
-_PATCH = (48, 32)  # columns and rows in which an eye is looked at
+_GRIN = 0.15  # opening of a mouth per width, with the jaw closed
+_SEEN, _SMALLEST = 0.5, 5.0  # least visibility, and width in pixels, of an eye that is measured
+_CONTRAST, _DARK = 12.0, 0.3  # least contrast in grey values; share of it below which is dark
+_PATCH = (48, 32)  # columns and rows of the patch around an eye
 _PATCH_MIDDLE = (np.array(_PATCH) - 1) / 2
 _MIDDLE = slice(12, 36)  # columns of the patch
-_OUTWARDS = 0.5  # what a corner's way outwards counts beside its way up
+_OUTWARDS = 0.5  # weight of the outward displacement of a mouth corner against the upward one
 
 
 def measure_expression(
@@ -49,8 +50,8 @@ def measure_expression(
 ) -> dict[str, float]:
     """The measures of landmarks (68, 3) without pose: y up, any unit, 300-W order.
 
-    eyes: of :func:`eye_lengths`, which take the place of the landmarks' own openings.
-    NaN for landmarks that are no face's: all in one point.
+    eyes: from :func:`eye_lengths`; they replace the openings measured on the landmarks.
+    NaN for degenerate landmarks, all at one point.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = {**measure_lengths(landmarks), **(eyes or {})}
@@ -60,7 +61,7 @@ def measure_expression(
 
 
 def measure_lengths(landmarks: ArrayLike) -> dict[str, float]:
-    """The lengths behind the measures, over the outer-eye distance; arguments as there."""
+    """The unscaled lengths of the measures, over the outer-eye distance; arguments as there."""
     p = np.asarray(landmarks, float)
     unit = _apart(p, 36, 45)
     wide = _apart(p, 48, 54) / unit
@@ -80,12 +81,13 @@ def measure_lengths(landmarks: ArrayLike) -> dict[str, float]:
 def eye_lengths(
     picture: NDArray[np.uint8], landmarks: ArrayLike, visibility: ArrayLike
 ) -> dict[str, float]:
-    """Openings of the eyes that ``picture`` (n, n, 3), RGB, shows: how high the dark of iris and
-    lashes stands, over the eye's width. The mesh's own lids hardly move.
+    """Eye openings measured in ``picture`` (n, n, 3) RGB, as the mesh's eyelids hardly move: the
+    height of the dark region of iris and lashes over the eye's width.
 
-    landmarks: (68, 2 or 3) in pixels of the picture; visibility: (68,). Dark is what lies, in red,
-    within 0.3 of the way from the darkest of the eye's middle to the skin; the six highest columns
-    of 24 count. Eyes that are hidden, tiny or without contrast are left out.
+    landmarks: (68, 2 or 3) in pixels of the image; visibility: (68,). Dark pixels are, in the red
+    channel, below 0.3 of the range from the darkest part of the eye's middle to the skin; the mean
+    height of the six highest of 24 columns is used. Eyes that are hidden, too small or without
+    contrast are left out.
     """
     points, seen = np.asarray(landmarks, float)[:, :2], np.asarray(visibility, float)
     red = np.ascontiguousarray(picture[..., 0])
@@ -105,13 +107,13 @@ def eye_lengths(
 
 
 def _quantile(values: _Array, share: float) -> float:
-    """The value below which ``share`` of them lie (``np.quantile`` takes ten times as long)."""
+    """The quantile ``share`` of values; ``np.quantile`` takes ten times as long."""
     k = int(share * (values.size - 1))
     return float(np.partition(values.ravel(), k)[k])
 
 
 def _eye_patch(red: NDArray[np.uint8], center: _Array, across: _Array) -> _Array:
-    """(32, 48): the eye, level, with its width from corner to corner as the height."""
+    """(32, 48) upright patch around an eye, whose width equals the patch's height."""
     (x, y), (width, height) = across, _PATCH
     turned = np.array([[x, -y], [y, x]]) / height
     matrix = np.column_stack([turned, center - turned @ _PATCH_MIDDLE])
@@ -132,6 +134,6 @@ def _eye(p: _Array, outer: int, a: int, b: int, inner: int, c: int, d: int) -> f
 
 
 def _brow(p: _Array, brow: range, eye: range) -> float:
-    """Height of a brow's points over the corners of its eye."""
+    """Height of a brow's points above the corners of its eye."""
     corners = p[[eye[0], eye[3]], 1].mean()
     return float(p[list(brow), 1].mean() - corners)

@@ -19,8 +19,8 @@ from sadr_cli.pixels import to_edge
 SIZE = 256
 MM_PER_UNIT = 1e3 / 15.0  # one unit of the shape frame: 1 / 1.5e-5 micrometres
 
-_EAR = 1.015  # multiples of the jaw landmarks' distance from the middle: ear beyond
-_LOBE = 12  # rows of the UV map by which an ear extends above and below that
+_EAR = 1.015  # ears begin at this times the outermost jaw landmarks' distance from the middle
+_LOBE = 12  # rows of the UV map by which an ear extends above and below
 
 # Loss weights by region: landmarks, eyes nose mouth, cheek chin forehead, neck (paper III-D).
 REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
@@ -28,7 +28,7 @@ REGION_WEIGHTS = {1: 16.0, 2: 12.0, 3: 3.0, 0: 0.0}
 
 @dataclass(frozen=True, eq=False)
 class UVLayout:
-    """Face pixels of the UV map, and their meaning.
+    """The face pixels of the UV map, landmarks, regions and the mean shape.
 
     mask: (256, 256) bool, the V face pixels; vertex order is that of ``np.where(mask)``.
     kpt: (68, 2) int row, column of the landmarks, 300-W order.
@@ -60,7 +60,7 @@ class UVLayout:
 
     @cached_property
     def pixels(self) -> NDArray[np.intp]:
-        """(V,) where each vertex lies in the flattened UV map."""
+        """(V,) index of each vertex in the flattened UV map."""
         return np.flatnonzero(self.mask)
 
     @cached_property
@@ -96,7 +96,7 @@ class UVLayout:
         return (np.stack([to_edge(columns), SIZE - to_edge(rows)], 1) / SIZE).astype(np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """What is stored of a layout: the mask as bits, the rest as it is."""
+        """The arrays of a stored layout; the mask is packed into bits."""
         return {
             "mask": np.packbits(self.mask),
             "kpt": self.kpt.astype(np.int16),
@@ -117,7 +117,7 @@ class UVLayout:
     def to_map(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Values per vertex (V,) or (V, C) -> map (256, 256) or (256, 256, C)."""
         row = np.full((1, *values.shape[1:]), fill, values.dtype)
-        rows = np.concatenate([values, row])  # the last one for what is no face
+        rows = np.concatenate([values, row])  # the last one outside the face
         return np.take(rows, self.index_map, axis=0)
 
     def from_map(self, uv_map: NDArray[Any]) -> NDArray[Any]:
@@ -126,10 +126,10 @@ class UVLayout:
 
 
 def grid_triangles(index: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(T, 3) triangles between neighbours of ``index`` (H, W), numbers of vertices, -1 for none.
+    """(T, 3) triangles between neighbours of ``index`` (H, W), vertex numbers or -1 for none.
 
-    Each square of four neighbours is cut from its top-right to its bottom-left; a triangle stays
-    when it has three vertices. Counter-clockwise with x right and y up.
+    Each square of four neighbours is split from top right to bottom left; triangles with three
+    vertices are kept. Counter-clockwise with x right and y up.
     """
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     both = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], -2).reshape(-1, 3)
@@ -145,7 +145,7 @@ def region_weights(region: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def extend_map(uv_map: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Continue a map (256, 256, C) smoothly outside ``mask``: pull-push over halved sizes."""
+    """Extrapolate a map (256, 256, C) smoothly outside ``mask`` (pull-push algorithm)."""
 
     def fill(values: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
         if weight.all() or values.shape[0] == 1:

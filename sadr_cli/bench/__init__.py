@@ -1,4 +1,4 @@
-"""How fast this machine is: the network, the alignment, whole runs, memory, cold start."""
+"""Benchmarks of this machine: the network, the alignment, whole runs, memory, cold start."""
 
 from sadr_cli.bench.network import alignment_share, gpu_throughput, network_times
 from sadr_cli.bench.report import HEAD, Row, markdown

@@ -1,7 +1,7 @@
-"""Times of the network and of what follows it, all candidates in turn in one run.
+"""Times of the network and of the steps after it, with all candidates in one run.
 
-Round by round every candidate runs once, so that whatever else the machine does meets all of
-them alike; the ratios are those of the medians.
+Every candidate runs once per round, so that other load on the machine affects all of them alike;
+ratios are those of the medians.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sadr_cli.model.runtime import OpenVINONetwork, Runner
 from sadr_cli.native import Native, library
 from sadr_cli.reconstructor import Reconstructor
 
-YARDSTICK = "public layout, PyTorch eager"
+BASELINE = "public layout, PyTorch eager"
 FULL_AIM, LITE_AIM = "<= 0.6", "<= 0.2"
 Call = Callable[[], Any]
 
 
 def in_turn(calls: Mapping[str, Call], rounds: int, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each call, all run once a round."""
+    """Median seconds of each call; all run once per round."""
     for call in calls.values():
         for _ in range(warm):
             call()
@@ -56,7 +56,7 @@ def network_times(
     rounds: int = 9,
     everything: bool = False,
 ) -> list[Row]:
-    """Milliseconds per face on the CPU: the public layout as it comes, and the candidates.
+    """Milliseconds per face on the CPU: the unmodified public layout, and the candidates.
 
     everything: also torch.compile and ONNX Runtime, which take minutes to set up.
     """
@@ -64,26 +64,24 @@ def network_times(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            calls = {YARDSTICK: _eager(_full().network, batch, 256)}
+            calls = {BASELINE: _eager(_full().network, batch, 256)}
             calls |= _candidates("full network", _full(), batch, threads, everything)
             own = reconstructor.checkpoint
             calls |= _candidates(f"{reconstructor.info.name} weights", own, batch, threads, False)
             times = in_turn(calls, rounds)
     finally:
         torch.set_num_threads(before)
-    base = times[YARDSTICK]
-    rows = []
+    base = times.pop(BASELINE)
+    note, ms = f"batch {batch}, {threads} threads", 1000 / batch
+    rows = [Row("network", BASELINE, base * ms, "ms per face", 1.0, "", note)]
     for name, seconds in times.items():
-        aim = FULL_AIM if "full network" in name else "" if name == YARDSTICK else LITE_AIM
-        note = f"batch {batch}, {threads} threads" if name == YARDSTICK else ""
-        rows.append(
-            Row("network", name, 1000 * seconds / batch, "ms per face", seconds / base, aim, note)
-        )
+        aim = FULL_AIM if "full network" in name else LITE_AIM
+        rows.append(Row("network", name, seconds * ms, "ms per face", seconds / base, aim))
     return rows
 
 
 def _full() -> Checkpoint:
-    """The paper's network; the time does not depend on the weights, if they are ordinary."""
+    """The paper's network with random weights, which do not affect its speed."""
     torch.manual_seed(0)
     return Checkpoint(SADRNet(NetworkConfig()).eval(), load_layout(find_weights()))
 
@@ -93,7 +91,7 @@ def _pixels(batch: int, side: int) -> NDArray[np.uint8]:
 
 
 def _eager(network: Callable[..., Any], batch: int, side: int) -> Call:
-    """A network in PyTorch as it comes, for crops that are normalised already."""
+    """A network in unmodified PyTorch, for normalised crops."""
     x = torch.randn(batch, 3, side, side)
     return lambda: network(x)
 
@@ -149,7 +147,7 @@ def _onnx_session(network: nn.Module, example: Tensor, threads: int) -> Any:
 
 
 def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 9) -> list[Row]:
-    """What the steps after the network take, of the network's own time."""
+    """Time of the steps after the network, as a share of the network's."""
     side, device = reconstructor.crop_resolution, reconstructor.device
     x = _pixels(batch, side)
     crops = [Crop(100.0, 100.0, 150.0)] * batch
@@ -189,11 +187,11 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
 
 
 class _Traffic(TorchDispatchMode):
-    """Counts the elements that operations read and write, each operation on its own."""
+    """Counts the elements read and written by all operations."""
 
     elements = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if not getattr(func, "is_view", False):
             tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
@@ -202,7 +200,7 @@ class _Traffic(TorchDispatchMode):
 
 
 def counted_work(network: SADRNet) -> tuple[int, int, int]:
-    """Operations of a face, elements it reads and writes, and those of a batch (the weights)."""
+    """Operations per face, elements read and written per face, and per batch (the weights)."""
     folded, side = fold_batch_norm(network).cpu(), network.config.input_size
     elements = []
     with torch.inference_mode():
@@ -217,7 +215,7 @@ def counted_work(network: SADRNet) -> tuple[int, int, int]:
 
 
 def card_limits(device: torch.device, size: int = 8192) -> tuple[float, float]:
-    """What the card does, measured: FLOP/s of a matrix product in bfloat16, bytes/s of a copy."""
+    """Measured limits of a GPU: FLOP/s of a matrix product in bfloat16, bytes/s of a copy."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     product = 2 * size**3 / _seconds(lambda: a @ b, device)
     source = torch.zeros(8 * size, size, device=device, dtype=torch.bfloat16)
@@ -241,10 +239,10 @@ def _seconds(action: Callable[[], Any], device: torch.device, rounds: int = 10) 
 
 
 def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[Row]:
-    """Faces a second of network and alignment on a GPU, by batch size, with half precision.
+    """Faces per second of network and alignment on a GPU, by batch size, in half precision.
 
-    The ratio is to the card's limit for the network: by the counted operations at the speed of a
-    large matrix product, or by the counted bytes at that of a copy, whichever is the slower.
+    The ratio is to the GPU's limit for the network: its counted operations at the speed of a large
+    matrix product, or its counted bytes at the speed of a copy, whichever takes longer.
     """
     device, side = reconstructor.device, reconstructor.crop_resolution
     operations, a_face, a_batch = counted_work(reconstructor.network)
@@ -252,8 +250,8 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
     rows = [
         Row("gpu", "operations per face", operations / 1e9, "GFLOP"),
         Row("gpu", "read and written per face", 2 * a_face / 1e6, "MB", note="16 bits per number"),
-        Row("gpu", "the card: matrix product", product / 1e12, "TFLOP/s", note="bfloat16"),
-        Row("gpu", "the card: copy", copy / 1e12, "TB/s"),
+        Row("gpu", "the GPU: matrix product", product / 1e12, "TFLOP/s", note="bfloat16"),
+        Row("gpu", "the GPU: copy", copy / 1e12, "TB/s"),
     ]
     for batch in (1, 8, 32, 64, 128, 256):
         x = torch.from_numpy(_pixels(batch, side)).to(device)
@@ -276,7 +274,7 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
         limit = min(product / operations, by_bytes)
         note = (
             f"{rate * operations / 1e12:.1f} TFLOP/s, "
-            f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB; of the card's limit by "
+            f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB; of the GPU's limit by "
             f"{'bytes' if limit == by_bytes else 'operations'}, {limit:,.0f} faces/s"
         )
         aim = "> 3000 faces/s on an H200" if batch == 256 else ""

@@ -1,4 +1,4 @@
-"""Measurements as rows: what, how much, and how it compares."""
+"""Measurements as rows of a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """value in ``unit``; ratio: to what ``note`` says; aim: what the ratio or value should be."""
+    """value in ``unit``; ratio: to the quantity in ``note``; aim: target of ratio or value."""
 
     group: str
     what: str
@@ -22,8 +22,8 @@ class Row:
         digits = 0 if abs(self.value) >= 1000 else 1 if abs(self.value) >= 10 else 3
         ratio = "" if self.ratio is None else f"{self.ratio:.3f}"
         value = f"{self.value:,.{digits}f} {self.unit}"
-        wanted = f"wanted: {self.aim}" if self.aim else ""
-        return [self.group, self.what, value, ratio, "; ".join(filter(None, (self.note, wanted)))]
+        target = f"target: {self.aim}" if self.aim else ""
+        return [self.group, self.what, value, ratio, "; ".join(filter(None, (self.note, target)))]
 
 
 HEAD = ("", "What", "Measured", "Ratio", "")

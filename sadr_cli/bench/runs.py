@@ -1,4 +1,4 @@
-"""Whole runs over many photos: throughput, memory, and what a cold start is made of."""
+"""Whole runs over many photos: throughput and memory; the parts of a cold start."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def whole_run(
     formats: tuple[str, ...] = ("obj",),
     jobs: int = 2,
 ) -> list[Row]:
-    """Faces a second of a run over ``count`` copies of ``photos``, and of the network alone.
+    """Faces per second of a run over ``count`` copies of ``photos``, and of the network alone.
 
-    The network alone sees, right before and after the run, as many crops in as many passes.
+    The network alone is measured directly before and after the run, with the same passes.
     """
     before = _network_rate(reconstructor)
     runner, taken = reconstructor.runner, [0.0]
@@ -71,15 +71,15 @@ def whole_run(
 def memory_growth(
     reconstructor: Reconstructor, photos: Sequence[Path], first: int = 500, last: int = 5000
 ) -> list[Row]:
-    """Resident memory after ``first`` and after ``last`` photos of one run (Linux, macOS).
+    """Resident memory after ``first`` and after ``last`` photos of one run.
 
-    It is that of this process: to be measured before other networks have been loaded. Meshes are
-    deleted once written: 5,000 photos of two faces would fill 27 GB.
+    Measures this process, so it must run before other networks are loaded. Meshes are deleted once
+    written: those of 5,000 photos of two faces would take 27 GB.
     """
     sizes: list[float] = []
 
     def look(entry: Entry) -> None:
-        sizes.append(_resident())
+        sizes.append(psutil.Process().memory_info().rss / 1e6)
         for name in entry.outputs:
             (Path(out) / name).unlink(missing_ok=True)
 
@@ -96,7 +96,7 @@ def memory_growth(
 
 
 def cold_start(photo: Path, weights: str | None = None) -> list[Row]:
-    """Seconds of ``sadr --help`` and of a first face, each in a new process, by parts."""
+    """Seconds of ``sadr --help`` and, by parts, of a first face, in new processes."""
     rows = [Row("start", "sadr --help", min(_help() for _ in range(3)), "s", None, "< 0.3")]
     script = _COLD.format(photo=str(photo), weights=weights)
     text = subprocess.run(
@@ -164,7 +164,7 @@ def _run(
 
 
 def _network_rate(reconstructor: Reconstructor, seconds: float = 4.0) -> float:
-    """Faces per second of the network in full batches; the first ones, which warm up, left out."""
+    """Faces per second of the network in full batches, after warming up."""
     side, batch = reconstructor.crop_resolution, reconstructor.batch_size
     x = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
     for _ in range(2):
@@ -182,7 +182,7 @@ def _network_rate(reconstructor: Reconstructor, seconds: float = 4.0) -> float:
 
 @contextmanager
 def _copies(photos: Sequence[Path], count: int) -> Iterator[Iterator[Work]]:
-    """``count`` files, in turn copies of ``photos``, in a folder that goes in the end."""
+    """``count`` files, copies of ``photos`` in turn, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
 
         def works() -> Iterator[Work]:
@@ -198,13 +198,8 @@ def _copies(photos: Sequence[Path], count: int) -> Iterator[Iterator[Work]]:
         yield works()
 
 
-def _resident() -> float:
-    """Resident memory now, in MB."""
-    return float(psutil.Process().memory_info().rss) / 1e6
-
-
 def _peak() -> float:
-    """The most memory that was ever resident, in MB."""
+    """Peak resident memory of this process, MB."""
     memory = psutil.Process().memory_info()
     if sys.platform == "win32":
         return float(memory.peak_wset) / 1e6

@@ -101,15 +101,10 @@ def train(
     stop = StopFlag()
     with output.progress("Training", 100, unit="%") as bar, stop.on_signals(output.warn):
         path = run(
-            [Path(name) for name in settings.data.train],
-            Path(settings.data.face_model),
+            settings,
             out,
-            settings.config,
-            name=settings.name,
             device=device,
-            **settings.data.files(),
             resume=resume,
-            options=settings.run,
             observe=_Observer(output, bar, lambda: file.save(settings, out)),
             warn=output.warn,
             stop=stop.__bool__,

@@ -1,8 +1,7 @@
 """Self-alignment of faces on the CPU, one by one, in NumPy and OpenCV.
 
-The numbers are those of :mod:`sadr_cli.model.alignment` in ``paper`` mode to a thousandth of a
-pixel, at a tenth of its cost there: maps stay as coarse as the network gives them as long as
-possible, and nothing is computed that a finished face does not hold.
+The results are those of :mod:`sadr_cli.model.alignment` in ``paper`` mode to a thousandth of a
+pixel, at a tenth of the cost: nothing is computed that a finished face does not contain.
 """
 
 from __future__ import annotations

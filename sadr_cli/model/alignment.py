@@ -44,34 +44,32 @@ def surface_normals(position: Tensor, mask: Tensor | None = None) -> Tensor:
     """Unit outward normals (B, 3, H, W) of a UV position map (B, 3, H, W) with y down.
 
     Cross product of the map's central differences along columns and rows. Neighbours outside
-    ``mask`` (H, W), where a network is free to say anything, are not used: one-sided
-    differences stand in. Degenerate points get a zero normal.
+    ``mask`` (H, W), where the network's output is undefined, are not used: differences are
+    one-sided there. Degenerate points get a zero normal.
     """
-    padded = F.pad(position, (1, 1, 1, 1), mode="replicate")
-    near = {
-        "east": padded[:, :, 1:-1, 2:],
-        "west": padded[:, :, 1:-1, :-2],
-        "south": padded[:, :, 2:, 1:-1],
-        "north": padded[:, :, :-2, 1:-1],
-    }
+    near = _neighbours(F.pad(position, (1, 1, 1, 1), mode="replicate"))
     if mask is not None:
-        m = F.pad(mask, (1, 1, 1, 1), value=False)
-        inside = {
-            "east": m[1:-1, 2:],
-            "west": m[1:-1, :-2],
-            "south": m[2:, 1:-1],
-            "north": m[:-2, 1:-1],
-        }
-        near = {k: torch.where(inside[k], v, position) for k, v in near.items()}
-    normal = torch.linalg.cross(near["east"] - near["west"], near["south"] - near["north"], dim=1)
-    return F.normalize(normal, dim=1)
+        inside = _neighbours(F.pad(mask, (1, 1, 1, 1), value=False))
+        near = [torch.where(m, v, position) for m, v in zip(inside, near, strict=True)]
+    east, west, south, north = near
+    return F.normalize(torch.linalg.cross(east - west, south - north, dim=1), dim=1)
+
+
+def _neighbours(padded: Tensor) -> list[Tensor]:
+    """East, west, south and north neighbours of maps (..., H, W), padded by 1 on each side."""
+    return [
+        padded[..., 1:-1, 2:],
+        padded[..., 1:-1, :-2],
+        padded[..., 2:, 1:-1],
+        padded[..., :-2, 1:-1],
+    ]
 
 
 class UVSurface:
-    """Tables of a UV mask (H, W) bool for inference, where only the normals' signs are asked for.
+    """Index tables of a UV mask (H, W) bool for inference, which needs only the normals' signs.
 
-    Its pixels are the vertices, row by row. A vertex stands in for a neighbour that it lacks, as
-    in :func:`surface_normals`; the results are the same at a tenth of the cost.
+    Its pixels are the vertices, row by row. A missing neighbour is replaced by the vertex itself,
+    as in :func:`surface_normals`; the results are the same at a tenth of the cost.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -80,9 +78,8 @@ class UVSurface:
         pixels = torch.full((height + 2, width + 2), -1, device=mask.device)
         numbers = torch.arange(height * width, device=mask.device).view(height, width)
         pixels[1:-1, 1:-1] = torch.where(mask, numbers, -1)
-        sides = (pixels[1:-1, 2:], pixels[1:-1, :-2], pixels[2:, 1:-1], pixels[:-2, 1:-1])
         own = self.vertices
-        around = [torch.where(side[mask] < 0, own, side[mask]) for side in sides]
+        around = [torch.where(side[mask] < 0, own, side[mask]) for side in _neighbours(pixels)]
         self._around = torch.stack(around)  # (4, V) pixels east, west, south, north
         self._border = (self._around == own).any(0).nonzero()[:, 0]
 
@@ -100,7 +97,7 @@ class UVSurface:
         return facing
 
     def facing_at(self, xy: Tensor, chosen: Tensor) -> Tensor:
-        """The same for the vertices numbered ``chosen`` (K,) alone."""
+        """The same for the vertices ``chosen`` (K,) only."""
         around = self._around[:, chosen]
         near = xy.flatten(2).index_select(2, around.flatten()).unflatten(2, around.shape)
         east, west, south, north = near.unbind(2)
@@ -108,7 +105,7 @@ class UVSurface:
 
 
 def _columns(values: Tensor, index: Tensor) -> Tensor:
-    """``values[..., index]``; without a gradient on the CPU by NumPy, in a quarter of the time."""
+    """``values[..., index]``; on the CPU without gradients by NumPy, in a quarter of the time."""
     if values.device.type != "cpu" or values.requires_grad:
         return values.index_select(-1, index)
     return torch.from_numpy(np.take(values.numpy(), index.numpy(), axis=-1))
@@ -127,8 +124,8 @@ def gather_points(uv_map: Tensor, kpt: Tensor) -> Tensor:
 def sample_attention(attention: Tensor, xy: Tensor, size: int) -> Tensor:
     """Attention (B, K) at points ``xy`` (B, K, 2) in pixels of a crop of ``size``.
 
-    Attention (B, 1, h, w) is read at the cell that holds the point (Eq 10, the floor);
-    points outside the crop read 0: nothing is seen of them.
+    Attention (B, 1, h, w) is read at the cell that contains the point (the floor in Eq 10);
+    points outside the crop are invisible: 0.
     """
     height, width = attention.shape[-2:]
     cell = torch.floor(to_edge(xy.detach()) * (width / size)).long()
@@ -150,7 +147,7 @@ def visibility(position: Tensor, normals: Tensor, attention: Tensor | None, size
 def seen_where_facing(
     position: Tensor, facing: Tensor, attention: Tensor | None, size: int
 ) -> Tensor:
-    """Vis of Eq 10 from the sign alone: ``facing`` (B, K) bool; otherwise as :func:`visibility`."""
+    """:func:`visibility` from the signs of the normals: ``facing`` (B, K) bool."""
     facing = facing.to(position.dtype)
     if attention is None:
         return facing
@@ -168,13 +165,12 @@ def weighted_similarity(
     """f, R, t with target ~ f R source + t (Eqs 12-18), for points (B, K, 3), weights (B, K).
 
     ``paper``: weighted centroids, f as the ratio of weighted summed distances to them, weighted
-    SVD, t = M_P - f R M_S (Eq 18 omits the f). The sums of Eq 14 carry the weights here, so that
-    a corrupted hidden landmark cannot change the scale.
-    ``official``: as the public code does; weighted centroids and unweighted sums for f, plain
-    means for H and t; a reflection is not excluded.
+    SVD, t = M_P - f R M_S (Eq 18 omits the f). Unlike in the paper, the sums of Eq 14 are weighted,
+    so that a wrong hidden landmark cannot change the scale. R is always proper, det R = +1.
+    ``official``: as in the public code; weighted centroids and unweighted sums for f, plain means
+    for H and t; R may be a reflection.
 
-    nearest: what finds the rotation nearest to a matrix; None: by SVD.
-    In ``paper`` mode R is proper, det R = +1, whatever the input. Returns (B,), (B, 3, 3), (B, 3).
+    nearest: finds the rotation nearest to a matrix; None: by SVD. Returns (B,), (B, 3, 3), (B, 3).
     """
     if mode not in ("paper", "official"):
         raise ValueError(f"alignment mode must be paper or official: {mode}")
@@ -228,7 +224,7 @@ def self_align(
         weights = official_weights(pose_face, landmarks_p, attention, kpt, size)
     else:
         normals = gather_points(surface_normals(pose_face.detach(), mask), kpt)
-        weights = landmark_weights(landmarks_p, normals, attention, size)
+        weights = visibility(landmarks_p, normals, attention, size) + EPS_WEIGHT  # Eq 11
     scale, rotation, translation = weighted_similarity(
         landmarks_s, flip_y(landmarks_p), weights, mode=mode, nearest=nearest
     )
@@ -248,7 +244,7 @@ def self_align_vertices(
     weights: Tensor | None = None,
     mode: str = "paper",
 ) -> tuple[Alignment, Tensor]:
-    """:func:`self_align` for inference: the same numbers, and which vertices of G face the viewer.
+    """:func:`self_align` for inference: the same results, and which vertices of G face the viewer.
 
     Arguments as there, with ``landmarks`` (K,) as vertex numbers; weights: (B, K), or None for
     Eq 11. ``face`` of the result is (B, 3, V); the second result is (B, V) bool.
@@ -288,7 +284,7 @@ def take_direct(
 
 
 def take_regressed(pose: Tensor, shape: Tensor) -> Alignment:
-    """The regressed pose (B, 3, 4) = f R | t, nearly, applied to S (Fig. 9b); weights are one."""
+    """The regressed pose (B, 3, 4), approximately f R | t, applied to S (Fig. 9b); weights 1."""
     matrix = pose[:, :, :3]
     rotation = _nearest_rotation(matrix, proper=True)
     scale = torch.einsum("bij,bij->b", rotation, matrix) / 3  # least squares, given R
@@ -297,17 +293,10 @@ def take_regressed(pose: Tensor, shape: Tensor) -> Alignment:
     return Alignment(face, scale, rotation, translation, torch.ones_like(pose[:, 0]))
 
 
-def landmark_weights(
-    landmarks: Tensor, normals: Tensor, attention: Tensor | None, size: int
-) -> Tensor:
-    """W of Eq 11 (B, K): visibility plus 0.1, never zero; arguments as in :func:`visibility`."""
-    return visibility(landmarks, normals, attention, size) + EPS_WEIGHT
-
-
 def official_weights(
     pose_face: Tensor, landmarks: Tensor, attention: Tensor | None, kpt: Tensor, size: int
 ) -> Tensor:
-    """Weights of the public code: 1 or 0.1 by the normal of one corner, times the attention."""
+    """Weights of the public code: 1 or 0.1 by one corner's normal, times the attention."""
     here = pose_face.detach()
     before = (kpt - 1).clamp_min(0)
     west = gather_points(here, torch.stack([kpt[:, 0], before[:, 1]], 1)) - landmarks.detach()
@@ -334,11 +323,11 @@ def _norm(x: Tensor) -> Tensor:
 
 
 class _NearestRotation(torch.autograd.Function):
-    """Rotation nearest to M in the Frobenius sense, with a stable derivative.
+    """The rotation nearest to M in the Frobenius norm, with a stable derivative.
 
-    With M = U diag(s) V', signs chosen so that det R = +1 (``proper``) and R = U diag(d) V', the
+    With M = U diag(s) V', signs d such that det R = +1 (``proper``) and R = U diag(d) V', the
     derivative is dR = U' Omega V with Omega = (U' dM V - V' dM' U) / (s_i + s_j), signed singular
-    values; the denominator vanishes only where R is not unique, and is floored there.
+    values; the denominator vanishes only where R is not unique, and has a lower bound there.
     """
 
     @staticmethod

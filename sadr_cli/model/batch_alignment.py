@@ -1,4 +1,4 @@
-"""From a network's output to what is kept of its faces, in PyTorch, a batch at once."""
+"""From a network's output to faces, in PyTorch, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ class BatchAligner:
 
 
 def mean_of_mirrored(maps: Maps, mirrored: Maps) -> Maps:
-    """The mean of what was seen in a crop and in its mirror image.
+    """The mean of the outputs for a crop and for its mirror image.
 
-    Mirroring swaps the two halves of the UV map and turns x around: in the crop's pixels
-    255 - x, in the shape frame -x.
+    Mirroring swaps the two halves of the UV map and inverts x: 255 - x in the crop's pixels, -x in
+    the shape frame.
     """
     sign = maps.pose_face.new_tensor([-1.0, 1.0, 1.0])
     there = maps.pose_face.new_tensor([SIZE - 1.0, 0.0, 0.0])

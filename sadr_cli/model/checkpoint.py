@@ -1,9 +1,9 @@
-"""Checkpoints: one self-describing safetensors file holds everything needed to run a network.
+"""Checkpoints: a self-describing safetensors file with everything needed to run a network.
 
 Tensors ``network.*`` are the state dict (half precision as shipped); ``uv.*`` the UV layout and
 the mean template. The metadata key ``sadr`` is a JSON document with the format version, name,
-network sizes, input normalisation, scalings, training provenance and licence note. Nothing in it
-is executed or unpickled.
+network sizes, input normalisation, scalings, training provenance and licence note. Nothing in the
+file is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 DEFAULT_WEIGHTS = "mobile"
-RETIRED = {"lite": "mobile"}  # names of an earlier release and what answers to them until the next
+RETIRED = {"lite": "mobile"}  # names of the previous release -> their successors
 SUFFIX = ".safetensors"
 
-
-# What reading other people's bytes as a checkpoint can raise.
+# Errors raised when a file is not a valid checkpoint.
 _NO_CHECKPOINT = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 
 
@@ -59,7 +58,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class UnreadNetwork:
-    """What a checkpoint's file says of its network, and how it is read."""
+    """A network described by the header of its file, and the function that reads it."""
 
     config: NetworkConfig
     parameters: int
@@ -67,7 +66,7 @@ class UnreadNetwork:
 
 
 class _Network:
-    """A network that is read when it is first asked for; needs PyTorch only then."""
+    """Descriptor: reads an :class:`UnreadNetwork` on first access; needs PyTorch only then."""
 
     def __get__(self, checkpoint: Checkpoint | None, _: type | None = None) -> SADRNet:
         if checkpoint is None:
@@ -83,12 +82,12 @@ class _Network:
 
 @dataclass
 class Checkpoint:
-    """A network with all it needs; see :func:`load_checkpoint` and :func:`save_checkpoint`.
+    """A network with everything it needs; see :func:`load_checkpoint`, :func:`save_checkpoint`.
 
-    network: may be given unread.
-    name: what users call it; alignment: the self-alignment it was trained with.
+    network: may be an :class:`UnreadNetwork`.
+    name: shown to users; alignment: the self-alignment it was trained with.
     provenance: how it was trained, free form; license: terms of the weights.
-    path, sha256: of the file it came from, if it did.
+    path, sha256: of its file, if it has one.
     """
 
     network: _Network = _Network()
@@ -108,7 +107,7 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learnt."""
+        """The number of learned parameters."""
         known = self.__dict__["_network"]
         if isinstance(known, UnreadNetwork):
             return known.parameters
@@ -133,9 +132,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
     document = {
         "format": FORMAT_VERSION,
         "name": checkpoint.name,
-        "network": checkpoint.config.to_dict(),
+        "network": asdict(checkpoint.config),
         "input": _describe_input(checkpoint.config),
-        "scaling": {"position": checkpoint.scaling.position, "shape": checkpoint.scaling.shape},
+        "scaling": asdict(checkpoint.scaling),
         "alignment": checkpoint.alignment,
         "uv": {
             "size": SIZE,
@@ -153,7 +152,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Tr
 
 
 def _describe_input(config: NetworkConfig) -> dict[str, str]:
-    """For readers; what is computed with lies in the network's settings."""
+    """The input format in words; computations use the network's configuration."""
     how = "per image and channel (x - mean) / sqrt(var + 0.001) of pixels / 255"
     if config.pixel_scale:
         how = f"(x - {config.pixel_mean:g}) / {config.pixel_scale:g} of pixels in [0, 255]"
@@ -171,9 +170,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """As :func:`load_checkpoint`, without PyTorch: the network is read when it is asked for.
+    """As :func:`load_checkpoint`, without PyTorch: the network is read on first access.
 
-    What is wrong with the network alone is raised only then.
+    Errors in the network itself are raised only then.
     """
     path = Path(path)
     if path.suffix in (".pth", ".pt"):
@@ -181,22 +180,17 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is a PyTorch file: convert the public checkpoint once with "
             f"'sadr weights import {path}'"
         )
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
+    data = _read(path)
     _check_digest(path, data)
     try:
         header = _read_header(data)
         document = _document(header)
     except _NO_CHECKPOINT as error:
-        raise MissingDataError(
-            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
-        ) from error
+        raise _damaged(path) from error
     if document.get("format") != FORMAT_VERSION:
         raise MissingDataError(
             f"{path} has checkpoint format {document.get('format')}, this version of sadr reads "
-            f"{FORMAT_VERSION}: use the weights that belong to this version"
+            f"{FORMAT_VERSION}: use the weights of this version"
         )
     try:
         config = NetworkConfig(**document["network"])
@@ -218,6 +212,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise MissingDataError(f"cannot read weights {path}: {error.strerror or error}") from error
+
+
 def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
     import torch
     from safetensors import SafetensorError
@@ -226,17 +227,13 @@ def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
     from sadr_cli.model.encoders import create_network
 
     try:
-        tensors = load(read_file(path))
-    except OSError as error:
-        raise MissingDataError(f"cannot read weights {path}: {error.strerror}") from error
+        tensors = load(_read(path))
     except (SafetensorError, *_NO_CHECKPOINT) as error:
-        raise MissingDataError(
-            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
-        ) from error
+        raise _damaged(path) from error
     odd = next((key for key, value in tensors.items() if not value.float().isfinite().all()), None)
     if odd is not None:
         raise MissingDataError(
-            f"{path} holds numbers that are not finite ({odd}): its training went wrong, or the "
+            f"{path} contains numbers that are not finite ({odd}): its training failed, or the "
             "file is damaged; use another one"
         )
     try:
@@ -257,6 +254,10 @@ def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
     return network.eval()
 
 
+def _damaged(path: Path) -> MissingDataError:
+    return MissingDataError(f"{path} is damaged or not a sadr checkpoint: install or copy it again")
+
+
 def _unfit(path: Path) -> MissingDataError:
     return MissingDataError(
         f"{path} does not fit the network it describes: install or copy it again"
@@ -264,7 +265,7 @@ def _unfit(path: Path) -> MissingDataError:
 
 
 def load_layout(path: str | Path) -> UVLayout:
-    """Only the UV layout of a checkpoint; quick, without torch. Errors as in load_checkpoint."""
+    """Only the UV layout of a checkpoint; fast, without PyTorch. Errors as in load_checkpoint."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -272,12 +273,9 @@ def load_layout(path: str | Path) -> UVLayout:
             keys = [k for k in file.keys() if k.startswith("uv.")]  # noqa: SIM118
             return UVLayout.from_arrays({k.removeprefix("uv."): file.get_tensor(k) for k in keys})
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise MissingDataError(f"cannot read weights {path}: {reason}") from error
+        raise MissingDataError(f"cannot read weights {path}: {error.strerror or error}") from error
     except (SafetensorError, *_NO_CHECKPOINT) as error:
-        raise MissingDataError(
-            f"{path} is damaged or not a sadr checkpoint: install or copy it again"
-        ) from error
+        raise _damaged(path) from error
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:
@@ -300,7 +298,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
 
 
 def _count_parameters(header: dict[str, Any]) -> int:
-    """Numbers that were learnt: not the statistics of norms, nor the constant ``pose_bias``."""
+    """Number of learned parameters: without the statistics of norms and ``pose_bias``."""
     return sum(
         math.prod(tensor["shape"])
         for key, tensor in header.items()
@@ -308,7 +306,7 @@ def _count_parameters(header: dict[str, Any]) -> int:
     )
 
 
-# Where weights are found ----------------------------------------------------------------------
+# Installed weights ----------------------------------------------------------------------------
 
 
 def weights_folders() -> list[Path]:
@@ -334,11 +332,10 @@ def available_weights() -> dict[str, Path]:
 
 
 def find_weights(weights: str | Path | None = None) -> Path:
-    """The file for a path or a name; without one, ``SADR_WEIGHTS``, else the default network.
+    """The file of a path or name; None: of ``SADR_WEIGHTS``, else of the default network.
 
-    A name of :data:`RETIRED` stands for its successor unless it is installed.
-
-    MissingDataError says what is there instead.
+    A name of :data:`RETIRED` means its successor unless it is installed. MissingDataError lists the
+    installed names.
     """
     wanted = str(weights or os.environ.get("SADR_WEIGHTS") or "")
     names = available_weights()
@@ -347,7 +344,7 @@ def find_weights(weights: str | Path | None = None) -> Path:
             if name in names:
                 return names[name]
         raise MissingDataError(
-            "no weights are installed: reinstall sadr, or give a checkpoint with --weights"
+            "no weights are installed: reinstall sadr, or name a checkpoint with --weights"
         )
     if wanted in names:
         return names[wanted]
@@ -363,7 +360,7 @@ def find_weights(weights: str | Path | None = None) -> Path:
 
 
 def listed_digest(path: Path) -> str | None:
-    """The SHA-256 that ``SHA256SUMS`` beside the file lists for it, if it does."""
+    """The SHA-256 of the file in ``SHA256SUMS`` beside it, or None."""
     try:
         lines = (path.parent / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The device a network runs on, and how many crops it takes at once."""
+"""The device a network runs on, and its batch size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from sadr_cli.errors import UsageError
 
 MAX_BATCH = {"cpu": 8, "cuda": 128, "mps": 16}  # crops per forward pass
-# Files that the drivers of graphics cards PyTorch knows make: NVIDIA's, its boards', WSL's, AMD's.
+# Device files of the GPU drivers PyTorch supports: NVIDIA, NVIDIA's boards, WSL, AMD.
 _DRIVERS = ("nvidia*", "nvmap", "nvhost*", "dxg", "kfd")
 
 
 def _after_fork() -> None:
-    """OpenMP's threads do not survive a fork: a child that used several would wait for ever."""
+    """OpenMP's threads do not survive a fork: a child that used several would hang."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
 
@@ -25,7 +25,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Device(str):
-    """The name of a device, as PyTorch takes it: "cpu", "cuda", "cuda:1" or "mps"."""
+    """The name of a device in PyTorch's notation: "cpu", "cuda", "cuda:1" or "mps"."""
 
     __slots__ = ()
 
@@ -35,9 +35,9 @@ class Device(str):
 
 
 def select_device(device: str = "auto") -> Device:
-    """``auto`` takes CUDA, then MPS, then the CPU; UsageError when the named one is not there.
+    """``auto`` selects CUDA, else MPS, else the CPU; UsageError when the named one is missing.
 
-    PyTorch, which takes longest to import, is asked only where there may be something to find.
+    PyTorch, whose import takes long, is used only where there may be an accelerator.
     """
     if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
         return Device("cpu")
@@ -54,7 +54,7 @@ def select_device(device: str = "auto") -> Device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
             raise UsageError(
-                f"no device {device!r}: PyTorch sees {count} CUDA devices here; use --device cpu"
+                f"no device {device!r}: PyTorch finds {count} CUDA devices here; use --device cpu"
             )
     elif chosen.type == "mps":
         if not has_mps:
@@ -65,7 +65,7 @@ def select_device(device: str = "auto") -> Device:
 
 
 def _may_have_accelerator() -> bool:
-    """False where there is no driver of any card: never where PyTorch would find one."""
+    """False only where there is no GPU driver, so that PyTorch cannot find a device."""
     if sys.platform == "linux":
         folder = Path("/dev")
         return any(next(folder.glob(pattern), None) is not None for pattern in _DRIVERS)
@@ -75,16 +75,16 @@ def _may_have_accelerator() -> bool:
 
 
 def check_process(made_in: int, device: Device) -> None:
-    """UsageError on a GPU in a child of process ``made_in``: drivers do not go with a fork."""
+    """UsageError on a GPU in a child of process ``made_in``: GPU drivers do not survive a fork."""
     if device.type != "cpu" and os.getpid() != made_in:
         raise UsageError(
-            f"a Reconstructor on {device} does not work in a forked process: make it after the "
+            f"a Reconstructor on {device} does not work in a forked process: create it after the "
             "fork, or start processes with multiprocessing's 'spawn'"
         )
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` says that the device has no memory left."""
-    torch = sys.modules.get("torch")  # where it is not imported, it has raised nothing
+    """Whether ``error`` means that the device has no memory left."""
+    torch = sys.modules.get("torch")  # if it is not imported, it cannot have raised the error
     kind = getattr(torch, "OutOfMemoryError", None)
     return (kind is not None and isinstance(error, kind)) or "out of memory" in str(error).lower()

@@ -1,4 +1,4 @@
-"""The networks by the name of their encoder, ``NetworkConfig.encoder``."""
+"""The network classes by ``NetworkConfig.encoder``."""
 
 from __future__ import annotations
 

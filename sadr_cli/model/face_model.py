@@ -1,4 +1,4 @@
-"""The linear face model used for training truth and dense evaluation; never needed to run."""
+"""The linear face model of training truth and dense evaluation; not needed for inference."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load_face_model(path: str | Path) -> FaceModel:
     """Read a face model from the documented npz; MissingDataError says what is wrong with it."""
     path = Path(path)
     if not path.is_file():
-        raise MissingDataError(f"no face model at {path}: give the npz with --face-model")
+        raise MissingDataError(f"no face model at {path}: name the npz with --face-model")
     data = read_npz(path, FIELDS, ("identities",))
     try:
         layout = UVLayout(
@@ -71,7 +71,7 @@ def _check(
             f"{sigma.shape}"
         )
     if not 0 < identities <= columns:
-        raise ValueError(f"{identities} of its {columns} columns cannot be identity")
+        raise ValueError(f"{identities} of {columns} columns cannot be identity")
     if not (np.isfinite(layout.mean_shape).all() and np.isfinite(basis).all()):
         raise ValueError("mean and basis must be finite")
     if not (np.isfinite(sigma).all() and (sigma > 0).all()):

@@ -1,4 +1,4 @@
-"""The network as PyTorch and OpenVINO run it fastest: batch norms folded into convolutions."""
+"""Networks optimised for PyTorch and OpenVINO: batch norms folded into convolutions."""
 
 from __future__ import annotations
 
@@ -18,40 +18,38 @@ from sadr_cli.model.mobilenet import ConvBnRelu
 from sadr_cli.model.network import ConvNormAct, ResidualBlock, SADRNet, TransposedConvNormAct
 from sadr_cli.native import library
 
+_fuse: Any = fuse_conv_bn_eval  # also of transposed convolutions, which its types leave out
+
 
 def fold_batch_norm(network: SADRNet) -> SADRNet:
-    """A copy for inference whose convolutions do what their batch norms did."""
+    """A copy for inference with the batch norms folded into the convolutions."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ConvNormAct):
-            module.pipe[0] = _fold(module.pipe[0], module.pipe[1])
+            module.pipe[0] = _fuse(module.pipe[0], module.pipe[1])
             module.pipe[1] = nn.Identity()
         elif isinstance(module, ResidualBlock):
             for k in (1, 2, 3):
-                folded = _fold(getattr(module, f"conv{k}"), getattr(module, f"bn{k}"))
+                folded = _fuse(getattr(module, f"conv{k}"), getattr(module, f"bn{k}"))
                 setattr(module, f"conv{k}", folded)
                 setattr(module, f"bn{k}", nn.Identity())
             if isinstance(module.shortcut, nn.Sequential):
-                module.shortcut = _fold(*module.shortcut)
+                module.shortcut = _fuse(*module.shortcut)
         elif isinstance(module, ConvBnRelu):
-            module.conv = _fold(module.conv, module.bn)
+            module.conv = _fuse(module.conv, module.bn)
             module.bn = nn.Identity()
         elif isinstance(module, TransposedConvNormAct):
-            module.deconv = _fold(module.deconv, module.BN_AC[0], transpose=True)
+            module.deconv = _fuse(module.deconv, module.BN_AC[0], transpose=True)
             module.BN_AC[0] = nn.Identity()
     return network
 
 
-def _fold(conv: Any, norm: Any, transpose: bool = False) -> Any:
-    return fuse_conv_bn_eval(conv, norm, transpose=transpose)
-
-
 class _PlainConv(nn.Module):
-    """A transposed convolution of the decoder as a convolution.
+    """A transposed convolution of the decoder as a plain convolution.
 
-    Without stride that is one with the kernel turned around; with a stride of two one of 2 x 2
-    pixels, which gives the four pixels of every block as channels. The transposed one's cropped
-    first row and column become the padding.
+    Without stride it has the flipped kernel; with a stride of two it has 2 x 2 kernels and outputs
+    the four pixels of every block as channels. Cropping the first row and column of the transposed
+    convolution becomes padding.
     """
 
     def __init__(self, block: TransposedConvNormAct) -> None:
@@ -62,7 +60,7 @@ class _PlainConv(nn.Module):
         step, size = int(deconv.stride[0]), int(deconv.kernel_size[0])
         kernel = deconv.weight.data.transpose(0, 1).flip(2, 3)  # (out, in, 4, 4)
         parts = [kernel[:, :, y::step, x::step] for y, x in np.ndindex(step, step)]
-        # A block's pixel p takes every step-th row of the kernel, of the turned one from 1 - p on.
+        # Pixel p of a block uses every step-th row of the flipped kernel, from row 1 - p on.
         weight = torch.stack(parts[::-1], 1).flatten(0, 1).contiguous()
         self.conv = nn.Conv2d(deconv.in_channels, len(weight), size // step)
         self.conv.weight.data = weight
@@ -80,7 +78,7 @@ class _PlainConv(nn.Module):
 class TorchNetwork:
     """A network on ``device`` for crops of pixels; half: in bfloat16.
 
-    On a CPU it takes the crops one by one, so that a face does not depend on those beside it.
+    On a CPU it processes crops one by one, so that a face does not depend on others in the batch.
     """
 
     def __init__(self, network: SADRNet, device: str, half: bool = False) -> None:
@@ -106,7 +104,7 @@ class TorchNetwork:
 
 
 class _OfPixels(nn.Module):
-    """Crops (1, H, H, 3) uint8 RGB -> the network's outputs as a tuple, those that it has."""
+    """Crops (1, H, H, 3) uint8 RGB -> a tuple of the network's outputs, without None."""
 
     def __init__(self, network: SADRNet) -> None:
         super().__init__()
@@ -118,8 +116,8 @@ class _OfPixels(nn.Module):
 
 
 def openvino_model(network: SADRNet, openvino: Any) -> Any:
-    """The model of OpenVINO for one crop (1, H, H, 3) uint8 RGB; outputs as ``NetworkOutput``,
-    those that the network has."""
+    """The OpenVINO model for one crop (1, H, H, 3) uint8 RGB; outputs as in ``NetworkOutput``,
+    without None."""
     network = fold_batch_norm(network).cpu().float()
     for decoder in (network.decoder_low, network.decoder_kpt, network.decoder_offset):
         for k, block in enumerate(decoder):
@@ -128,9 +126,9 @@ def openvino_model(network: SADRNet, openvino: Any) -> Any:
     side = network.config.input_size
     example = (torch.zeros(1, side, side, 3, dtype=torch.uint8),)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch means to leave TorchScript some day
+        warnings.simplefilter("ignore")  # PyTorch has deprecated TorchScript
         traced = torch.jit.trace(_OfPixels(network).eval(), example, check_trace=False)
-    # The frontend itself: openvino.convert_model would send telemetry.
+    # Uses the frontend directly: openvino.convert_model would send telemetry.
     frontend = library("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
     ts_decoder = library("openvino.frontend.pytorch.ts_decoder")
     decoder = ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)

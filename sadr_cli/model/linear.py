@@ -1,7 +1,7 @@
-"""A user's linear face model, and its coefficients of a face by regularised least squares.
+"""A user's linear face model, and the coefficients of a face by regularised least squares.
 
-The model is an npz, see docs/coefficients.md: over the UV layout (that of training), or with
-vertices of its own and the way to the layout's: a table of vertices, or landmarks alone.
+The model is an npz, see docs/coefficients.md: over the UV layout (as in training), or with its own
+vertices and their relation to the layout: a table of vertices, or landmarks only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
 _Array = NDArray[np.float64]
 _Motion = tuple[float, _Array, _Array]
 
-# Square millimetres: weight of a coefficient's square beside the mean squared error. With 0.003 the
+# Square millimetres: weight of squared coefficients against the mean squared error. With 0.003 the
 # identities of ten faces in the Basel Face Model vary as people do: by 0.97 standard deviations.
 PRIOR = 0.003
-POINTS = 8000  # of the correspondences at most take part, spread evenly
-_ROUNDS = 20  # of coefficients and motion in turn
-_FEWEST = 12  # correspondences that determine anything
-_FAR_MM, _MATCH_MM = 15.0, 5.0  # pairs that draw on each other; that are one point of the face
-_REGISTERING = 30  # rounds of closest points
+POINTS = 8000  # correspondences that are used at most, evenly spread
+_ROUNDS = 20  # alternations of coefficients and similarity
+_FEWEST = 12  # correspondences
+_FAR_MM, _MATCH_MM = 15.0, 5.0  # largest distance of a pair in ICP; of a correspondence after it
+_REGISTERING = 30  # ICP rounds
 _FIELDS = ("mean", "basis")
 _OPTIONAL = ("sigma", "identities", "prior", "mask", "landmarks", "layout_vertices")
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A linear model at M points that it shares with the layout.
+    """A linear model at M points in common with the layout.
 
     points: (M,) vertices of the layout. mean: (M, 3), basis: (M, 3, K) change of one standard
     deviation of each coefficient, in the model's own frame and units. sigma: (K,) the model's own
@@ -68,11 +68,11 @@ class LinearModel:
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """What a face is in a model: mean + basis @ (identity, expression), moved onto the face.
+    """A face as mean + basis @ (identity, expression) of a model, moved onto the face.
 
-    identity, expression: in standard deviations. residual: (M,) distance in millimetres of the mean
-    head at the points. scale, rotation, translation: from the model's frame to the shape frame in
-    millimetres.
+    identity, expression: in standard deviations. residual: (M,) distance at the points, in
+    millimetres of the mean head. scale, rotation, translation: from the model's frame to the shape
+    frame in millimetres.
     """
 
     identity: _Array
@@ -86,9 +86,9 @@ class Coefficients:
 def fit_coefficients(model: LinearModel, shape: NDArray[Any]) -> Coefficients:
     """The coefficients of a face S (V, 3) in the shape frame.
 
-    They minimise the mean squared distance of the points, in square millimetres, plus
-    the model's prior times the sum of the squared coefficients. Models in a frame of their own are
-    moved by a similarity, found in turn with the coefficients.
+    They minimise the mean squared distance of the points, in square millimetres, plus the model's
+    prior times the sum of the squared coefficients. For models in another frame a similarity is
+    estimated alternately with the coefficients.
     """
     target = np.asarray(shape, float)[model.points] * MM_PER_UNIT
     motion: _Motion = (MM_PER_UNIT, np.eye(3), np.zeros(3))
@@ -110,12 +110,12 @@ def fit_coefficients(model: LinearModel, shape: NDArray[Any]) -> Coefficients:
 
 
 def load_linear_model(path: Path, uv: UVLayout) -> LinearModel:
-    """Read a model; kept for the next call. MissingDataError says what is wrong with it."""
+    """Read a model (cached). MissingDataError says what is wrong with it."""
     try:
         time = path.stat().st_mtime_ns
     except OSError as error:
         raise MissingDataError(
-            f"no face model at {path}: give the npz with --face-model"
+            f"no face model at {path}: name the npz with --face-model"
         ) from error
     return _load(path, time, uv)
 
@@ -128,7 +128,7 @@ def _load(path: Path, _time: int, uv: UVLayout) -> LinearModel:
         _check(found)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise MissingDataError(
-            f"{path} is no face model: {error} (docs/coefficients.md says what one holds)"
+            f"{path} is not a face model: {error} (docs/coefficients.md describes the format)"
         ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return LinearModel(**{**vars(found), "sha256": digest})
@@ -149,9 +149,9 @@ def _of_arrays(data: dict[str, NDArray[Any]], uv: UVLayout) -> LinearModel:
     elif "landmarks" in data:
         own, layout = _register(mean.astype(float), data["landmarks"], uv)
     else:
-        raise ValueError("mask, layout_vertices or landmarks must say where its vertices lie")
+        raise ValueError("it needs one of mask, layout_vertices and landmarks")
     if "identities" not in data and not aligned:
-        raise ValueError("identities must say how many of its columns are identity")
+        raise ValueError("it needs identities, the number of identity columns")
     chosen = np.unique(np.linspace(0, len(own) - 1, POINTS).astype(int))
     own, layout = own[chosen], layout[chosen]
     return LinearModel(
@@ -166,10 +166,10 @@ def _of_arrays(data: dict[str, NDArray[Any]], uv: UVLayout) -> LinearModel:
 
 
 def _check(model: LinearModel) -> None:
-    """ValueError unless it can be fitted."""
+    """ValueError when the model cannot be fitted."""
     count = model.basis.shape[2]
     if len(model.points) < _FEWEST:
-        raise ValueError(f"only {len(model.points)} of its vertices lie on the face")
+        raise ValueError(f"only {len(model.points)} of its vertices are on the face")
     if model.sigma.shape != (count,) or not 0 < model.identities <= count:
         raise ValueError(
             f"sigma {model.sigma.shape} and identities {model.identities} do not fit the "
@@ -181,10 +181,10 @@ def _check(model: LinearModel) -> None:
     if not 0 < model.prior < np.inf:
         raise ValueError(f"prior must be above zero, not {model.prior:g}")
     if np.ptp(model.mean, axis=0).max() <= 0:
-        raise ValueError("its mean is one point")
+        raise ValueError("all vertices of its mean are at one point")
 
 
-# Which vertex of the model is which of the layout ------------------------------------------------
+# Correspondences: vertices of the model, vertices of the layout -----------------------------------
 
 
 def _of_mask(
@@ -212,7 +212,7 @@ def _of_table(
 def _register(
     mean: _Array, landmarks: NDArray[Any], uv: UVLayout
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Laid onto the mean head by landmarks, then by closest points: the nearest is the same."""
+    """Aligns the model to the mean head by landmarks, then by ICP, and matches nearest points."""
     from scipy.spatial import cKDTree
 
     if landmarks.shape != (68,) or landmarks.dtype.kind not in "iu":
@@ -221,7 +221,7 @@ def _register(
         raise ValueError(f"landmarks names vertex {landmarks.max()}, of {len(mean)}")
     known = landmarks >= 0
     if known.sum() < _FEWEST:
-        raise ValueError(f"{int(known.sum())} landmarks are too few to place it: {_FEWEST} or more")
+        raise ValueError(f"{int(known.sum())} landmarks are too few: it needs {_FEWEST} or more")
     head = uv.mean_shape.astype(float) * MM_PER_UNIT
     tree = cKDTree(head)
     motion = similarity(mean[landmarks[known]], head[uv.landmark_indices[known]])

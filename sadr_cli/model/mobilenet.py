@@ -1,8 +1,8 @@
-"""MobileNet v1 as the encoder: pretrained weights of 3DDFA_V2 in place of the paper's blocks.
+"""MobileNet v1 as the encoder, to start from the pretrained weights of 3DDFA_V2.
 
-Layers and strides are those of Howard et al., "MobileNets" (2017), table 1; the weights they are
-meant for are the ones 3DDFA_V2 (Guo et al., ECCV 2020) regresses its face model's parameters with.
-Attention acts at stride 8 as in the paper (III-B); a 1 x 1 neck leads to the paper's decoder.
+Layers and strides are those of Howard et al., "MobileNets" (2017), table 1; 3DDFA_V2 (Guo et al.,
+ECCV 2020) regresses the parameters of its face model with them. Attention acts at stride 8 as in
+the paper (III-B); a 1 x 1 neck connects the encoder with the paper's decoder.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STAGES = (
     (512, 1024, 2), (1024, 1024, 1),
 )  # fmt: skip
 ATTENTION_STAGE = 4  # the last stage at stride 8
-# How 3DDFA_V2's weights want their pixels.
-PIXELS = {"color": "BGR", "pixel_mean": 127.5, "pixel_scale": 128.0}
+# The input format of 3DDFA_V2's weights.
+PIXELS: dict[str, Any] = {"color": "BGR", "pixel_mean": 127.5, "pixel_scale": 128.0}
 
 
 class ConvBnRelu(nn.Module):
@@ -77,7 +77,7 @@ class MobileNetSADRNet(SADRNet):
         return [self.stem, *(layer for pair in pairs for layer in pair)]  # type: ignore[list-item]
 
     def freeze(self, stages: int) -> None:
-        """Weights and statistics of the stem and the first ``stages`` stages stay as they are."""
+        """Freeze weights and statistics of the stem and the first ``stages`` stages."""
         self.frozen_stages = stages
         for part in self._frozen():
             part.requires_grad_(False)
@@ -94,11 +94,11 @@ class MobileNetSADRNet(SADRNet):
 
     @torch.no_grad()
     def load_folded(self, folded: list[tuple[Tensor, Tensor]], pixels: Tensor) -> None:
-        """Take the weights and biases of convolutions whose batch norms were folded into them.
+        """Load weights and biases of convolutions whose batch norms were folded into them.
 
         folded: of :meth:`convolutions`, in order; pixels: (B, 3, H, H) normalised crops. Every
-        batch norm takes the statistics of ``pixels`` and a gain and bias that undo them: the
-        encoder computes what the folded one does, and training starts from there.
+        batch norm gets the statistics of ``pixels`` and a gain and bias that cancel them, so that
+        the encoder computes the same as the folded one.
         """
         layers = self.convolutions()
         if [tuple(w.shape) for w, _ in folded] != [tuple(m.conv.weight.shape) for m in layers]:

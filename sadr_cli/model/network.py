@@ -70,7 +70,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBranch(nn.Module):
-    """Four 3x3 convolutions and one more to a mask: logits (B, 1, h, w) of A (III-B)."""
+    """Five 3x3 convolutions from features to the mask: logits (B, 1, h, w) of A (III-B)."""
 
     def __init__(self, cin: int, mid: int) -> None:
         super().__init__()
@@ -102,8 +102,8 @@ class TransposedConvNormAct(nn.Module):
 class SADRNet(nn.Module):
     """The network; see :class:`NetworkConfig` for sizes and :class:`NetworkOutput` for results.
 
-    Buffer ``pose_bias`` (3, U, U) is added to P: a mean frontal position map lets training start
-    from a face instead of from noise; it is zero for the public checkpoint.
+    Buffer ``pose_bias`` (3, U, U) is added to P: with a mean frontal position map, training starts
+    from a face instead of noise; it is zero for the public checkpoint.
     """
 
     pose_bias: Tensor
@@ -130,7 +130,7 @@ class SADRNet(nn.Module):
         self.register_buffer("pose_bias", torch.zeros(3, size, size))
 
     def _build_encoder(self) -> tuple[int, int]:
-        """Make the encoder; its channels where attention acts, and of the deepest features."""
+        """Create the encoder; returns its channels where attention acts, and at the end."""
         c = self.config.channels
         self.layer0 = ConvNormAct(3, c(STEM), 4, 1)
         cin = c(STEM)
@@ -140,13 +140,13 @@ class SADRNet(nn.Module):
         return c(ENCODER[-1][0]), cin
 
     def _build_neck(self, deepest: int) -> int:
-        """Make what leads from ``deepest`` channels to the decoder; the channels it takes."""
+        """Create layers between encoder and decoder; returns the decoder's input channels."""
         return deepest
 
     def _decoder(
         self, cin: int, layers: list[tuple[int, bool]], ups: int
     ) -> tuple[nn.Sequential, int]:
-        """Layers of which the first ``ups`` doubling ones double; and their output channels."""
+        """Layers of which only the first ``ups`` upsampling ones do; and their output channels."""
         modules: list[nn.Module] = []
         for i, (n, up) in enumerate(layers):
             cout = self.config.channels(n)
@@ -175,11 +175,11 @@ class SADRNet(nn.Module):
         return x * torch.exp(torch.sigmoid(logits)), logits
 
     def normalize(self, rgb: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) RGB in [0, 255], uint8 or float, as the network takes them."""
+        """Pixels (B, 3, H, W) RGB in [0, 255], uint8 or float, as input of the network."""
         return normalize_input(rgb, self.config)
 
     def decode_low(self, features: Tensor) -> Tensor:
-        """What both heads start from."""
+        """The shared part of the decoder, the input of both heads."""
         return self.decoder_low(features)
 
     def decode(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,8 +189,8 @@ class SADRNet(nn.Module):
 
     @staticmethod
     def _head(head: nn.Module, y: Tensor) -> Tensor:
-        """A head, its three-channel layers in full precision: half a step of bfloat16 at the
-        far side of a crop would be half a pixel."""
+        """A head, its three-channel layers in full precision: the rounding error of bfloat16 at
+        the far side of a crop would be half a pixel."""
         layers = list(head.children())
         for layer in layers[:-3]:
             y = layer(y)

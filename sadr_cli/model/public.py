@@ -1,4 +1,4 @@
-"""The public SADRNet checkpoint, ``net_021.pth``, as one of this project's."""
+"""Import of the public SADRNet checkpoint, ``net_021.pth``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ IGNORED_KEYS = ("rebuilder.revert_operator",)
 def import_public(state: Mapping[str, Tensor], uv: UVLayout, name: str = "official") -> Checkpoint:
     """A checkpoint from the public state dict (``net_021.pth``), parameter for parameter.
 
-    uv: a layout with the same mask and landmarks, any checkpoint's; the mean template is
-    taken from the state dict. MissingDataError names the first key that does not fit.
+    uv: the layout of any checkpoint, for mask and landmarks; the mean template is taken from the
+    state dict. MissingDataError names the first key that does not fit.
     """
     network = SADRNet(NetworkConfig())
     expected = network.state_dict()
@@ -61,15 +61,15 @@ def import_public_file(path: str | Path, uv: UVLayout, name: str = "official") -
     """:func:`import_public` from a ``.pth`` file, read by torch's weights-only loader."""
     path = Path(path)
     if not path.is_file():
-        raise MissingDataError(f"no file {path}: give the public checkpoint, net_021.pth")
+        raise MissingDataError(f"no file {path}: name the public checkpoint, net_021.pth")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises anything on arbitrary bytes
         raise MissingDataError(
-            f"{path} is damaged or holds more than weights, and was not loaded"
+            f"{path} is damaged or contains more than weights, and was not loaded"
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
-        raise MissingDataError(f"{path} is not a state dict: give the public checkpoint")
+        raise MissingDataError(f"{path} is not a state dict: use the public checkpoint")
     return import_public(state, uv, name)

@@ -1,9 +1,9 @@
-"""Which runtime computes the network: chosen before the first face, and kept.
+"""The runtime of the network: chosen before the first face, and kept.
 
-On a CPU that is OpenVINO, where it is installed and can do it, at half of PyTorch's time; results
-differ by less than 1e-3 of a pixel. It takes crops one by one, each in one thread, so that a face
-is the same bytes whichever faces are beside it. PyTorch is imported only where it computes, or
-where the network has not been compiled on this machine before.
+On a CPU it is OpenVINO, where it is installed and supports the network: it takes half of PyTorch's
+time, and results differ by less than 1e-3 of a pixel. It processes crops one by one, each in one
+thread, so that a face does not depend on the others in a batch. PyTorch is imported only if it
+runs the network, or if the network has not been compiled on this machine yet.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from sadr_cli.version import __version__
 _log = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "torch", "openvino")
-_GRAPH = 2  # counts changes of what is compiled of the same weights
+_GRAPH = 2  # increased whenever the model compiled from the same weights changes
 
-
-_shared: dict[str, Compiled] = {}  # one of the same weights for a whole process
+_shared: dict[str, Compiled] = {}  # by weights, for the whole process
 
 
 class OpenVINONetwork:
@@ -69,7 +68,7 @@ class OpenVINONetwork:
 class Runner:
     """Runs a checkpoint's network on ``device``.
 
-    runtime: "torch", "openvino", or "auto": OpenVINO on a CPU, where it can do it.
+    runtime: "torch", "openvino", or "auto": OpenVINO on a CPU, if it supports the network.
     half: bfloat16 in PyTorch.
     """
 
@@ -98,8 +97,8 @@ class Runner:
 def _openvino_if_possible(checkpoint: Checkpoint) -> OpenVINONetwork | None:
     try:
         return OpenVINONetwork(checkpoint)
-    except MissingDataError:  # not installed, or the checkpoint's own fault, which comes up again
+    except MissingDataError:  # not installed, or a bad checkpoint, which raises again in PyTorch
         return None
-    except Exception as error:  # its failures share no class
-        _log.warning("OpenVINO cannot run the network, PyTorch does: %s", error)
+    except Exception as error:  # OpenVINO's errors share no class
+        _log.warning("OpenVINO cannot run the network, using PyTorch: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""UV maps at fewer pixels than 256 x 256: the way up (bilinear) and the best way down."""
+"""Coarse UV maps: bilinear upsampling to 256 x 256, and its least-squares inverse."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def upsample(uv_map: Tensor, size: int = SIZE) -> Tensor:
 def fit_coarse(
     values: NDArray[Any], mask: NDArray[np.bool_], size: int, smooth: float = 1e-3
 ) -> NDArray[np.float32]:
-    """The (C, size, size) maps whose bilinear upsampling comes nearest to ``values``.
+    """The (C, size, size) maps whose bilinear upsampling is nearest to ``values``.
 
-    values: (V, C) at the pixels of ``mask`` (256, 256). Least squares with a little smoothness,
-    so that pixels beyond the mask continue the surface instead of holding anything.
+    values: (V, C) at the pixels of ``mask`` (256, 256). Least squares with weak smoothness, so that
+    pixels beyond the mask continue the surface.
     """
     if size == SIZE:
         full = np.zeros((SIZE, SIZE, values.shape[1]), np.float32)

@@ -1,7 +1,7 @@
-"""Settings of the augmentation, random draws, and what spoils a picture: colour, blur, JPEG.
+"""Settings of the augmentation, random numbers, and image degradations: colour, blur, JPEG.
 
-Everything is batched work on the pictures' device. How many samples of a batch get a change is
-drawn on the host, which ones on the device, so that nothing waits for the device.
+Everything is batched on the images' device. The number of samples that are changed is drawn on the
+host, the samples themselves on the device, so that the host never waits for the device.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a sample; shares of the batch unless said otherwise. The paper's in III-E.
+    """Random changes of samples; values are shares of the batch unless noted. Paper: III-E.
 
-    rotation: in-plane, degrees either way; ``rotation_wide``: share of samples that use the
-        whole of it, the others a third.
-    shift: of the crop's side, either way; zoom: crop size in [1 - zoom, 1 + zoom].
+    rotation: in-plane, degrees in either direction; ``rotation_wide``: share of samples that use
+        the full range, the others a third of it.
+    shift: share of the crop's side, in either direction; zoom: crop size in [1 - zoom, 1 + zoom].
     channel: factor of each colour channel in [1 - channel, 1 + channel].
     grey, blur, low_resolution, noise, jpeg: see :func:`degrade`.
-    occlusion: samples with an occluder; ``fill``: with something random beyond the photo's edge.
-    profiling: samples turned in 3-D to a larger yaw; ``beyond``: the part of those that is
-        turned to 90 to 105 degrees; ``pitch``: degrees of pitch either way that go with it.
-    cut: samples that the photo's edge cuts, by up to ``cut_depth`` of the crop's side.
+    occlusion: samples with an occluder; ``fill``: with random content beyond the photo's edge.
+    profiling: samples rotated in 3-D to a larger yaw; ``beyond``: the share of those rotated to
+        90 to 105 degrees; ``pitch``: additional pitch, degrees in either direction.
+    cut: samples cut by an edge of the photo, by up to ``cut_depth`` of the crop's side.
     """
 
     flip: float = 0.5
@@ -56,7 +56,7 @@ class AugmentConfig:
 
 
 class Draws:
-    """Random numbers: tensors from the device's generator, counts and choices from the host's."""
+    """Random tensors from the device's generator, random counts and choices from the host's."""
 
     def __init__(self, device: torch.device, generator: torch.Generator | None = None) -> None:
         self.device = device
@@ -64,7 +64,7 @@ class Draws:
         self.host = random.Random(generator.initial_seed() if generator is not None else None)
 
     def seed(self, seed: int) -> None:
-        """Start both streams anew."""
+        """Seed both generators."""
         self.host.seed(seed)
         if self.generator is not None:
             self.generator.manual_seed(seed)
@@ -98,9 +98,9 @@ class Draws:
 
 
 def degrade(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
-    """Colour channels, grey, blur, low resolution, noise, JPEG of images (B, 3, H, H).
+    """Random colour gain, grey, blur, low resolution, noise and JPEG on images (B, 3, H, H).
 
-    The order is that of a camera: light, lens, sensor, file. Values stay in [0, 255].
+    In the order of a camera: light, lens, sensor, file. Values stay in [0, 255].
     """
     n, size = len(images), images.shape[-1]
     gain = draws.uniform(n, 3, 1, 1, low=1 - config.channel, high=1 + config.channel)
@@ -128,9 +128,9 @@ def degrade(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
 
 
 def blurred(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of images (B, C, H, W) with ``sigma`` (B,) pixels; borders repeated.
+    """Gaussian blur of images (B, C, H, W) with ``sigma`` (B,) pixels; borders are replicated.
 
-    One matrix a sample and axis: a convolution with another kernel in every group is slow on GPUs.
+    One matrix per sample and axis: grouped convolutions with different kernels are slow on GPUs.
     """
     height, width = images.shape[2:]
     rows, columns = _blur_matrix(height, sigma), _blur_matrix(width, sigma)
@@ -138,7 +138,7 @@ def blurred(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _blur_matrix(n: int, sigma: Tensor) -> Tensor:
-    """(B, n, n): each row the weights of a pixel's neighbours, those beyond the border on it."""
+    """(B, n, n): rows of the weights of a pixel's neighbours; the border takes those beyond it."""
     at = torch.arange(n, device=sigma.device, dtype=sigma.dtype)
     reach = 6
     source = torch.arange(-reach, n + reach, device=sigma.device, dtype=sigma.dtype)
@@ -151,8 +151,8 @@ def _blur_matrix(n: int, sigma: Tensor) -> Tensor:
     return inner
 
 
-# The luminance table of the JPEG standard (ITU-T T.81, table K.1); chrominance is K.2's, which
-# is 99 but for its first corner.
+# Luminance table of the JPEG standard (ITU-T T.81, table K.1), and the top left corner of the
+# chrominance table (K.2), which is 99 elsewhere.
 # fmt: off
 _LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
@@ -183,9 +183,9 @@ def _jpeg_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def jpeg(images: Tensor, quality: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 255] as after JPEG of ``quality`` (B,) in [1, 100].
+    """Images (B, 3, H, W) in [0, 255] after JPEG compression with ``quality`` (B,) in [1, 100].
 
-    Blocks of 8 x 8, colour at full resolution; sides must be multiples of 8.
+    8 x 8 blocks, no chroma subsampling; sides must be multiples of 8.
     """
     dct, tables, ycc = _jpeg_tables(images.device)
     b, _, height, width = images.shape
@@ -196,7 +196,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     coded = torch.einsum("ui,bchiwj,vj->bchuwv", dct, blocks, dct)
     coded = (coded / step).round() * step
     x = torch.einsum("ui,bchuwv,vj->bchiwj", dct, coded, dct).reshape(b, 3, height, width)
-    # (R - 128, G - 128, B - 128) from YCbCr: the matrix has its offset taken out on both sides.
+    # (R - 128, G - 128, B - 128) from YCbCr without its offsets.
     y, cb, cr = x.unbind(1)
     rgb = torch.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], 1)
     return (rgb + 128).clamp(0, 255)

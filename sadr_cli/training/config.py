@@ -1,33 +1,34 @@
-"""What decides a training run: settings, presets, the variants of the paper's ablation."""
+"""The configuration of a training run, presets, and the variants of the paper's ablation."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sadr_cli.errors import UsageError
-from sadr_cli.model.network import NetworkConfig
+from sadr_cli.model.config import NetworkConfig
+from sadr_cli.model.mobilenet import PIXELS
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.losses import LossWeights
 
-POSITION_SCALE = 280.0  # the network's P is in pixels of a 256-pixel crop over this
+POSITION_SCALE = 280.0  # the network's P times this is in pixels of a 256-pixel crop
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run.
+    """Everything that determines what a training run learns.
 
     alignment: how P and S become G, see ``alignment.MODES``.
     steps: optimiser steps; warmup_steps: linear from lr / 10 to lr (III-E).
-    schedule: "cosine" to zero, "exponential" (0.85 a ``epoch_steps``, the paper's) or "constant".
+    schedule: "cosine" to zero, "exponential" (0.85 per ``epoch_steps``, the paper's) or "constant".
     max_hours: training ends, and a cosine reaches zero, after this time even if steps remain.
-    encoder_steps: first steps that train encoder and regressor alone, without the decoder.
-    flatten_yaw: 0 samples photos as they come, 1 gives every 15 degrees of |yaw| the same share.
-    clean: share of the photos with the least trusted labels that is left out.
-    distill: 0 takes the labels as truth, 1 the teacher's P and S, between: the mean in between.
-    encoder_lr: the encoder's learning rate over that of the rest, for pretrained encoders.
-    freeze: first stages of a MobileNet encoder that stay as they are.
-    average: decay of the running average of the weights, which is what is saved and validated.
+    encoder_steps: initial steps that train only encoder and regressor, without the decoder.
+    flatten_yaw: 0 samples photos uniformly, 1 gives every 15 degrees of |yaw| the same share.
+    clean: share of the photos left out because their labels are the least reliable.
+    distill: weight of the teacher's P and S against the labels, from 0 to 1.
+    encoder_lr: factor on the encoder's learning rate, for pretrained encoders.
+    freeze: number of initial stages of a MobileNet encoder that are not trained.
+    average: decay of the running average of the weights, which is saved and validated.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -51,11 +52,9 @@ class TrainConfig:
     freeze: int = 0
     seed: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
+        """The inverse of ``dataclasses.asdict``."""
         return cls(
             **{
                 **data,
@@ -66,9 +65,28 @@ class TrainConfig:
         )
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes what is learned.
+
+    photo_side: pixels of the stored photos; 0: the network's input, at least 160.
+    pause_after: minutes after which this call saves and returns; the next one continues.
+    compact, piece: form of the state file and bytes per piece of it, see ``state``.
+    compiled: torch.compile the network.
+    save_every: steps between saves, each with a validation.
+    """
+
+    photo_side: int = 0
+    pause_after: float | None = None
+    compact: bool = False
+    piece: int | None = None
+    compiled: bool = False
+    save_every: int = 1000
+
+
 PRESETS: dict[str, TrainConfig] = {
-    # The paper's III-E: 122,450 + 5,000 photos, batch 16, 25 epochs, 4 of them warm-up; nothing
-    # beside its augmentation and losses. The supplement beyond 90 degrees was 4 % of its photos.
+    # The paper's III-E: 122,450 + 5,000 photos, batch 16, 25 epochs, 4 of them warm-up; only its
+    # own augmentation and losses. The supplement beyond 90 degrees was 4 % of its photos.
     "paper": TrainConfig(
         augment=AugmentConfig(
             grey=0.0, blur=0.0, noise=0.0, fill=0.0, profiling=0.04, beyond=1.0, pitch=0.0
@@ -111,8 +129,8 @@ PRESETS: dict[str, TrainConfig] = {
     ),
 }
 
-# The MobileNet encoder with 3DDFA_V2's weights (`encoder_from`): what the weights `mobile` were
-# trained with, on one GPU; on CPUs smaller batches and a lower rate do.
+# The MobileNet encoder with 3DDFA_V2's weights (`encoder_from`), as the weights `mobile` were
+# trained on one GPU; CPUs need smaller batches and a lower rate.
 PRESETS["mobile"] = replace(
     PRESETS["lite"],
     network=NetworkConfig(
@@ -121,9 +139,7 @@ PRESETS["mobile"] = replace(
         width=0.5,
         encoder="mobilenet",
         attention_channels=32,
-        color="BGR",
-        pixel_mean=127.5,
-        pixel_scale=128.0,
+        **PIXELS,
     ),
     batch_size=512,
     lr=2e-3,
@@ -160,7 +176,7 @@ VARIANTS: dict[str, tuple[bool, bool, str]] = {
 
 
 def with_variant(config: TrainConfig, name: str) -> TrainConfig:
-    """The same run with the parts of a row of Table IV; UsageError for an unknown name."""
+    """The same run for a variant of Table IV; UsageError for an unknown name."""
     if name not in VARIANTS:
         raise UsageError(f"no variant {name!r}: use {', '.join(VARIANTS)}")
     attention, deformation, mode = VARIANTS[name]
@@ -174,7 +190,7 @@ def with_variant(config: TrainConfig, name: str) -> TrainConfig:
 
 
 def with_steps(config: TrainConfig, steps: int | None) -> TrainConfig:
-    """The same run with another length, warm-up and encoder steps in proportion."""
+    """The same run with another length; warm-up and encoder steps change in proportion."""
     if steps is None or steps == config.steps:
         return config
     if steps <= 0:

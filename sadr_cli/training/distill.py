@@ -1,4 +1,4 @@
-"""A trained network as teacher of a smaller one."""
+"""Distillation: a trained network as the teacher of another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sadr_cli.uv import SIZE
 
 
 class Teacher:
-    """Says what a checkpoint makes of the same pictures, at the student's UV resolution."""
+    """Predictions of a checkpoint for the same images, at the student's UV resolution."""
 
     def __init__(self, checkpoint: Checkpoint, grid: UVGrid, device: torch.device) -> None:
         network: Any = checkpoint.network.to(device).eval()
@@ -34,13 +34,13 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, share: float, student_size: int) -> Batch:
-        """The batch with ``share`` of its truth replaced and pictures of the student's size."""
+        """The batch with its truth blended with ``share`` of the predictions, images resized."""
         x = self.network.normalize(batch.images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
             output = self.network(x)
-        said = self.align(output)
-        face = self._to_map(said["vertices"], batch.pose_map)
-        shape = self._to_map(said["shape"], batch.shape_map)
+        found = self.align(output)
+        face = self._to_map(found["vertices"], batch.pose_map)
+        shape = self._to_map(found["shape"], batch.shape_map)
         images = batch.images
         if student_size != images.shape[-1]:
             images = F.interpolate(images, size=student_size, mode="bilinear", antialias=True)
@@ -53,7 +53,7 @@ class Teacher:
         )
 
     def _to_map(self, values: Tensor, otherwise: Tensor) -> Tensor:
-        """(B, V, 3) -> (B, 3, U, U): means over the face pixels of each cell, if it has any."""
+        """(B, V, 3) -> (B, 3, U, U): means over each cell's face pixels, else ``otherwise``."""
         full = values.new_zeros(len(values), 3, SIZE * SIZE)
         full[:, :, self.vertices] = values.transpose(1, 2)
         full = full.view(-1, 3, SIZE, SIZE)

@@ -45,7 +45,7 @@ class UVGrid:
         self.basis = maps[6:].view(3, k, -1).transpose(1, 2).reshape(-1, k).to(device)
         weight = torch.from_numpy(region_weights(layout.region))[None, None]
         mask = torch.from_numpy(layout.mask.astype("float32"))[None, None]
-        # Cells that only touch the mask matter too: their values are interpolated into it.
+        # Includes cells that only touch the mask: their values are interpolated into it.
         self.mask = (F.adaptive_max_pool2d(mask, size)[0, 0] > 0).to(device)
         self.weight = F.adaptive_avg_pool2d(weight, size)[0, 0].to(device)
         self.kpt = torch.from_numpy(layout.kpt.astype("int64")).to(device)

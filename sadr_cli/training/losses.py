@@ -1,4 +1,4 @@
-"""The six losses of the paper (III-D, Eqs 19-24) and the landmark loss beside them."""
+"""The six losses of the paper (III-D, Eqs 19-24) and the weights of additional ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class LossWeights:
     """Factors beta of Eq 24; the last four are additions, zero in the paper.
 
     landmarks: mean error of the 68 landmarks of P and G, in units of the position scale.
-    visible: how much more a visible landmark counts in that than a hidden one.
-    human: error of G's landmarks against the points that people marked, see ``human_loss``.
+    visible: additional weight of a visible landmark in that error.
+    human: error of G's landmarks against annotated ones, see ``human_loss``.
     regressor: error of the training-only pose and shape regressor.
     """
 
@@ -62,11 +62,11 @@ def edge_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def normal_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Eqs 22-23 as a mean over triangles: predicted unit edges along the true normals.
 
-    The true normal is meant where Eq 22 writes the triangle's own, to which its edges are
-    orthogonal by construction. shape, truth: (B, 3, U, U); mask: (U, U) bool.
+    Uses the true normal where Eq 22 has the triangle's own, to which its edges are orthogonal by
+    construction. shape, truth: (B, 3, U, U); mask: (U, U) bool.
     """
 
-    def unit(v: Tensor) -> Tensor:  # F.normalize takes several times as long on strided maps
+    def unit(v: Tensor) -> Tensor:  # F.normalize is several times slower on strided maps
         return v * torch.rsqrt((v * v).sum(1, keepdim=True).clamp_min(1e-12))
 
     def edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

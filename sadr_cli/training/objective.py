@@ -1,4 +1,4 @@
-"""From a network's output to the weighted losses of Eq 24, for every variant of Table IV."""
+"""The weighted losses of Eq 24 from a network's output, for every variant of Table IV."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def compute_losses(
     """The weighted losses by name, as scalars on the device.
 
     output: of the network, or None while only the encoder is trained; logits: of the attention
-    mask, if there is one; regressed: output of ``Regressor``.
+    mask, or None without one; regressed: output of ``Regressor``.
 
-    A variant has the losses of what it uses: "direct" has no S, "regressed" no P.
+    Each variant has only the losses of its outputs: "direct" has no S, "regressed" no P.
     """
     w = config.loss
     parts: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ def compute_losses(
         parts["regressor"] = regressor_loss(grid, batch, *regressed)
         return parts
     truth = batch.pose_map / POSITION_SCALE
-    faces = []  # of those the landmark loss is taken
+    faces = []  # that enter the landmark loss
     pose_map = output.pose_map.float()
     if config.alignment != "regressed":
         parts["pose_face"] = w.pose_face * losses.position_loss(pose_map, truth, grid.weight)
@@ -89,10 +89,10 @@ def landmark_loss(w: LossWeights, grid: UVGrid, batch: Batch, points: list[Tenso
 
 
 def human_loss(landmarks: Tensor, marked: Tensor) -> Tensor:
-    """Mean distance in x, y of G's landmarks from the points that people marked.
+    """Mean distance in x, y of G's landmarks from annotated ones.
 
-    landmarks: (B, 68, 3) over the position scale; marked: (B, 68, 3) of ``Batch.points``. Points
-    that the head itself hides are guesses of where an outline runs, and are left out.
+    landmarks: (B, 68, 3) over the position scale; marked: (B, 68, 3) of ``Batch.points``.
+    Self-occluded points, whose annotations are guesses, are left out.
     """
     there = marked[..., 2] >= 0  # not where NaN
     target = torch.where(there[..., None], marked[..., :2], 0.0) / POSITION_SCALE
@@ -109,7 +109,7 @@ def regressor_loss(grid: UVGrid, batch: Batch, pose: Tensor, coefficients: Tenso
     position = (placed - truth).pow(2).sum(-1).add(1e-8).sqrt().mean()
     plain = ~batch.mirrored
     own = grid.landmark_shapes(coefficients)
-    # A mirrored face has no coefficients of its own: mirror what was regressed instead.
+    # A mirrored face has no coefficients: the regressed shape is mirrored instead.
     own = torch.where(plain[:, None, None], own, own[:, grid.mirror] * mirror_sign(own))
     form = (own - shape).pow(2).sum(-1).add(1e-8).sqrt().mean()
     spread = ((coefficients - batch.coefficients).pow(2).mean(1) * plain).mean()
@@ -127,9 +127,8 @@ def align(grid: UVGrid, pose_face: Tensor, shape: Tensor, attention: Tensor | No
     """G (B, 3, U, U) in crop pixels by self-alignment at the network's UV resolution."""
     normals = alignment.surface_normals(pose_face.detach(), grid.mask)
     points_p, points_s = grid.sample(pose_face), grid.sample(shape)
-    weights = alignment.landmark_weights(
-        points_p, alignment.gather_points(normals, grid.kpt_cell), attention, 256
-    )
+    normals = alignment.gather_points(normals, grid.kpt_cell)
+    weights = alignment.visibility(points_p, normals, attention, 256) + alignment.EPS_WEIGHT
     scale, rotation, translation = alignment.weighted_similarity(
         points_s, alignment.flip_y(points_p), weights
     )
@@ -142,5 +141,5 @@ def _center(like: Tensor) -> Tensor:
 
 
 def mirror_sign(like: Tensor) -> Tensor:
-    """What mirroring does to x, y, z of the shape frame."""
+    """Factors of x, y, z of the shape frame under mirroring."""
     return constant((-1.0, 1.0, 1.0), like.device)

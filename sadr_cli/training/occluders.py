@@ -1,4 +1,4 @@
-"""Synthetic occluders (paper III-B, Fig. 4): random shapes and fills painted over the faces."""
+"""Synthetic occluders (paper III-B, Fig. 4): random shapes and fills drawn over the faces."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sadr_cli.training.constants import constant
 from sadr_cli.uv import SIZE
 
 CORNERS = 16
-# Shares of the kinds of occluder: what is left of them are blobs.
+# Shares of the kinds of occluders; the rest are blobs.
 STRIPS, HANDS, MASKS, GLASSES = 0.15, 0.15, 0.1, 0.08
 
 
 class Textures:
-    """Random pieces of pictures: (M, 3, n, n) uint8, on the device."""
+    """Random patches of images (M, 3, n, n) uint8, on the device."""
 
     def __init__(self, pictures: Tensor, draws: Draws) -> None:
         self.pictures, self.draws = pictures, draws
@@ -41,7 +41,7 @@ class Textures:
 def occlude(
     images: Tensor, landmarks: Tensor, share: float, textures: Textures, draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Paint occluders on ``share`` of the images (B, 3, H, H), a second one on 0.4 of that.
+    """Draw an occluder on ``share`` of the images (B, 3, H, H), and a second on 0.4 times as many.
 
     landmarks: (B, 68, 3) in pixels of a 256-pixel crop. Returns the images and the occluders'
     masks (B, 1, H, H) in {0, 1}.
@@ -55,7 +55,7 @@ def occlude(
             continue
         outline, kind = outlines(landmarks[rows, :, :2], draws)
         mask = polygon_mask(outline * (size / 2 / SIZE), size // 2)
-        soft = F.interpolate(mask, size=size, mode="bilinear")  # soft edges come for free
+        soft = F.interpolate(mask, size=size, mode="bilinear")  # softens the edges as well
         fill = fills(images[rows], landmarks[rows], kind, textures, draws)
         images[rows] = images[rows] * (1 - soft) + fill * soft
         covered[rows] = torch.maximum(covered[rows], soft.round())
@@ -83,7 +83,7 @@ def outlines(landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     circle = torch.stack([phase.cos(), phase.sin()], 1)
     shape = circle * (radius * reach)[..., None]
     shape = shape * torch.stack([torch.ones_like(squeeze), squeeze], 2)
-    # Strips (hands, straps): a long rounded rectangle, the same circle flattened.
+    # Strips (hands, straps): a long rounded rectangle.
     long = extent[:, None, None] * draws.uniform(m, 1, 1, low=0.6, high=1.3)
     thin = extent[:, None, None] * draws.uniform(m, 1, 1, low=0.06, high=0.22)
     square = circle / circle.abs().amax(1, keepdim=True)
@@ -113,11 +113,11 @@ def outlines(landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
 def fills(
     images: Tensor, landmarks: Tensor, kind: Tensor, textures: Textures, draws: Draws
 ) -> Tensor:
-    """(m, 3, H, H): pictures, colours, noise; skin taken from the face itself for hands."""
+    """(m, 3, H, H): image patches, plain colours, noise; the face's skin colour for hands."""
     m, size = len(images), images.shape[-1]
     fill = textures(m, size)
     choice = draws.uniform(m)
-    # Masks and glasses are plain more often than other things, glasses mostly dark.
+    # Masks and glasses are more often plain than other kinds; glasses are mostly dark.
     choice = torch.where(kind >= 3, 0.05 + 0.5 * choice, choice)[:, None, None, None]
     bright = torch.where(kind == 4, 90.0, 255.0)[:, None, None, None]
     shade = 0.8 + 0.2 * fill.mean(1, keepdim=True) / 127

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays on this processor: measured in a few steps, not guessed."""
+"""Measures in a few steps whether bfloat16 is faster on this processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEPS = 3
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU computes with bfloat16 itself (avx512_bf16, AMX) or only imitates it."""
+    """Whether the CPU supports bfloat16 natively (avx512_bf16, AMX)."""
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):  # another build of PyTorch
@@ -27,8 +27,8 @@ def bfloat16_pays(
 ) -> bool:
     """Whether forward and backward pass of ``network`` are faster in bfloat16 than in float32.
 
-    crops: (B, 3, H, H) normalised. On a CPU both are timed, on a copy; where the processor only
-    imitates bfloat16 the answer is no, on CUDA yes.
+    crops: (B, 3, H, H) normalised. A CPU with native bfloat16 times both on a copy; without it the
+    answer is no, on CUDA yes.
     """
     if crops.device.type != "cpu":
         return crops.device.type == "cuda"
@@ -38,7 +38,7 @@ def bfloat16_pays(
     times = {}
     for half in (False, True):
         for step in range(_STEPS + 1):
-            if step == 1:  # the first one makes kernels and buffers
+            if step == 1:  # the first one creates kernels and buffers
                 began = clock()
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 out = trial(crops)

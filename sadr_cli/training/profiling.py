@@ -1,14 +1,14 @@
-"""Face profiling: photos turned in 3-D to larger yaw, with their truth (paper III-E, 300W-LP).
+"""Face profiling: photos rotated in 3-D to larger yaw, with their truth (paper III-E, 300W-LP).
 
-The way of Zhu et al., "Face Alignment Across Large Poses" (2016): the whole picture becomes a
-surface over the image plane, with the fitted face where the face is, a head-shaped extension
-over ears and hair, and a background whose anchors are placed so that turning leaves them where
-they are. The surface is then seen from another side. Instead of rasterising a mesh, every target
-pixel follows its line of sight to the first hit with the surface, all pixels of all photos at
-once: hidden parts are really hidden, nothing tears, and it runs on any device.
+As in Zhu et al., "Face Alignment Across Large Poses" (2016), the whole image becomes a depth
+surface: the fitted face, a head-shaped extension over ears and hair, and a background whose depth
+is chosen such that the rotation leaves it in place. The surface is then viewed from another side.
+Instead of rasterising a mesh, a ray is traced from every target pixel to its first intersection
+with the surface, for all pixels of all photos at once: this handles occlusion correctly, leaves no
+holes and runs on any device.
 
-Coordinates here: units of the shape frame (66.67 mm), camera axes (x right, y up, z towards the
-viewer), origin at the projection of S = 0, the pivot of the turn.
+Coordinates: units of the shape frame (66.67 mm), camera axes (x right, y up, z towards the
+viewer), origin at the projection of S = 0, the pivot of the rotation.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sadr_cli.training.augment import AugmentConfig, Draws
 from sadr_cli.training.constants import constant
 
 WINDOW = 2.5  # the depth surface covers [-WINDOW, WINDOW]^2
-NEAR, FAR = 2.4, -1.2  # lines of sight are followed between these depths
+NEAR, FAR = 2.4, -1.2  # depths between which rays are traced
 STEPS = 40
-DENSE = 256  # side of the UV map whose points make the face's part of the surface
-# Head without face: an ellipsoid in the shape frame, by the proportions of the mean adult head.
+DENSE = 256  # side of the UV map whose points form the face's part of the surface
+# Head without face: an ellipsoid in the shape frame, with the proportions of the mean adult head.
 HEAD_CENTER = (0.0, 0.45, 0.2)
 HEAD_RADII = (1.2, 1.6, 1.45)
-_SMOOTH = 0.12  # how softly the head goes over into the background
-_REACH = 0.25  # how far the face's own depth is continued beyond its edge
+_SMOOTH = 0.12  # width of the transition from head to background
+_REACH = 0.25  # extrapolation of the face's depth beyond its edge
 
 
 def turn_matrix(w: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def turn_matrix(w: Tensor) -> Tensor:
 
 
 def yaw_of(rotation: Tensor) -> Tensor:
-    """(B,) yaw in degrees, beyond 90 for faces turned past the profile."""
+    """(B,) yaw in degrees, above 90 for faces turned past the profile."""
     yaw = torch.rad2deg(torch.asin((-rotation[:, 0, 2]).clamp(-1, 1)))
     past = torch.where(yaw < 0, -180.0, 180.0) - yaw
     return torch.where(rotation[:, 2, 2] < 0, past, yaw)
@@ -56,9 +56,9 @@ def yaw_of(rotation: Tensor) -> Tensor:
 def draw_turns(rotation: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
     """Rotation vectors (B, 3) in the image plane that turn faces away from the viewer.
 
-    A face of |yaw| a is turned to something in [a + 10, min(a + 60, 90)] degrees; of those that
-    are turned by 35 degrees already, ``config.beyond`` goes to [90, 105] (the paper's
-    supplement). The axis is the head's vertical in the picture, so faces held askew turn askew.
+    A face of |yaw| a is rotated to [a + 10, min(a + 60, 90)] degrees; of those with a > 35, the
+    share ``config.beyond`` to [90, 105] (the paper's supplement). The axis is the head's vertical
+    in the image.
     """
     n = len(rotation)
     yaw = yaw_of(rotation)
@@ -70,7 +70,7 @@ def draw_turns(rotation: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
     high = torch.where(past, 105.0, high)
     target = low + (high - low).clamp_min(0) * draws.uniform(n)
     angle = torch.deg2rad((target - size).clamp(0, 70))
-    # Near-frontal faces turn to either side.
+    # Near-frontal faces are rotated to either side.
     side = torch.where(size < 5, torch.where(draws.chance(n, 0.5), 1.0, -1.0), torch.sign(yaw))
     up = rotation[:, :2, 1]  # the head's vertical in the image plane
     level = constant((0.0, 1.0), up.device)
@@ -91,15 +91,15 @@ def dense_points(mask: Tensor) -> Tensor:
 
 
 def depth_surface(face: Tensor, points: Tensor, rotation: Tensor, w: Tensor, cells: int) -> Tensor:
-    """Depth (B, 1, cells, cells) of the surface over the window; row 0 is the top.
+    """Depth (B, 1, cells, cells) of the surface in the window; row 0 is the top.
 
-    face: (B, 3, U, U) fitted face, camera axes; points: its valid pixels, of
-    :func:`dense_points`; rotation: (B, 3, 3) of the head; w: (B, 3) the turn, in the image plane.
+    face: (B, 3, U, U) fitted face, camera axes; points: its valid pixels, from
+    :func:`dense_points`; rotation: (B, 3, 3) of the head; w: (B, 3) the rotation vector to apply.
     """
     prior = _blur(_prior(rotation, w, cells), _SMOOTH * cells / (2 * WINDOW))
     depth, seen = _splat(face, points, cells)
     residual = (depth - prior) * seen
-    # Small holes first, then outwards: the weights fade where the face is far.
+    # Small holes first, then outwards with weights that fade away from the face.
     for sigma in (1.0, 2.0):
         weight = _blur(seen, sigma)
         filled = _blur(residual, sigma) / weight.clamp_min(1e-3)
@@ -119,9 +119,9 @@ def _axes(cells: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _prior(rotation: Tensor, w: Tensor, cells: int) -> Tensor:
-    """Head and background before the face is known: (B, 1, cells, cells)."""
+    """Depth of head and background without the face: (B, 1, cells, cells)."""
     x, y = _axes(cells, rotation)
-    # Background: the plane that a turn by w leaves in place, halfway between both views.
+    # Background: the plane that the rotation w leaves in place, halfway between both views.
     angle = w.norm(dim=1).clamp_min(1e-9)
     across = torch.stack([w[:, 1], -w[:, 0]], 1) / angle[:, None]  # axis x z
     along = across[:, 0, None, None] * x + across[:, 1, None, None] * y
@@ -140,7 +140,7 @@ def _prior(rotation: Tensor, w: Tensor, cells: int) -> Tensor:
 
 
 def _splat(face: Tensor, index: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """Depth of the front layer of the face and where there is any: (B, 1, cells, cells) each."""
+    """Depth of the face's front layer, and 1 where it exists: (B, 1, cells, cells) each."""
     if face.shape[-1] < DENSE:
         face = F.interpolate(face, size=DENSE, mode="bilinear")
     b = len(face)
@@ -160,7 +160,7 @@ def _splat(face: Tensor, index: Tensor, cells: int) -> tuple[Tensor, Tensor]:
             corners.append((flat, share))
     total, weight = torch.zeros_like(nearest), torch.zeros_like(nearest)
     for flat, share in corners:
-        # What lies behind the front layer belongs to another part of the face.
+        # Points behind the front layer belong to another part of the face.
         share = share * (points[:, 2] > nearest.gather(1, flat) - 0.15)
         total.scatter_add_(1, flat, share * points[:, 2])
         weight.scatter_add_(1, flat, share)
@@ -170,7 +170,7 @@ def _splat(face: Tensor, index: Tensor, cells: int) -> tuple[Tensor, Tensor]:
 
 
 def _blur(values: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, 1, n, n), borders repeated."""
+    """Gaussian blur of (B, 1, n, n), borders replicated."""
     reach = max(1, math.ceil(2.5 * sigma))
     at = torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
@@ -180,11 +180,10 @@ def _blur(values: Tensor, sigma: float) -> Tensor:
 
 
 def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
-    """Where the surface seen at ``points`` after the turn was before it: (B, H, W, 2) x, y.
+    """Positions before the rotation of the surface visible at ``points`` after it: (B, H, W, 2).
 
     depth: (B, 1, n, n) of :func:`depth_surface`; turn: (B, 3, 3); points: (B, H, W, 2) x, y of
-    lines of sight. Where a line meets nothing within the head's depths it sees the background,
-    which the turn leaves in place.
+    rays. A ray without intersection shows the background, which the rotation leaves in place.
     """
     back = turn.transpose(1, 2)
     start = torch.einsum("bij,bhwj->bhwi", back[:, :, :2], points)
@@ -192,7 +191,7 @@ def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
     scale = constant((1 / WINDOW, -1 / WINDOW), points.device)
 
     def above(s: Tensor | float) -> Tensor:
-        """Height of the points at depth s over the surface, (B, H, W)."""
+        """Height of the ray's points at depth s above the surface, (B, H, W)."""
         at = start + sight * s
         grid = at[..., :2] * scale
         height = F.grid_sample(depth, grid, padding_mode="border", align_corners=False)
@@ -200,7 +199,7 @@ def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
 
     step = (NEAR - FAR) / STEPS
     before = above(NEAR)
-    free = before > 0  # lines that have met nothing yet
+    free = before > 0  # rays without an intersection so far
     hit = torch.zeros_like(free)
     near, gap_near = torch.full_like(before, NEAR), before
     far, gap_far = near.clone(), before.clone()
@@ -212,7 +211,7 @@ def trace(depth: Tensor, turn: Tensor, points: Tensor) -> Tensor:
         far = torch.where(met, here, far)
         gap_near, gap_far = torch.where(met, before, gap_near), torch.where(met, gap, gap_far)
         hit, free, before = hit | met, free & ~met, gap
-    for _ in range(2):  # regula falsi inside the step
+    for _ in range(2):  # regula falsi within the step
         share = gap_near / (gap_near - gap_far).clamp_min(1e-9)
         s = near + (far - near) * share
         gap = above(s[..., None])

@@ -1,12 +1,12 @@
-"""Better labels from several looks of several teachers, held to the points that people marked.
+"""Better labels: predictions of teachers for several crops, averaged and fitted by the face model.
 
-Every photo is looked at in several crops, upright and mirrored, by every teacher. The mean of what
-they say, a little of it moved to people's points, is fitted by the face model: the mean of several
-looks is nearer to the truth than any of them (self-training, as in Xie et al., "Self-training with
-Noisy Student", 2020), and the face model keeps a label a face.
+Every teacher predicts the points of every photo in several crops, plain and mirrored. Their mean,
+moved slightly towards annotated landmarks, is fitted by the face model: the mean of several
+predictions is closer to the truth than each of them (self-training, as in Xie et al.,
+"Self-training with Noisy Student", 2020), and the face model ensures a valid face.
 
-All points here are of one set: the 68 landmarks, then cells of the 64 x 64 UV map in mirrored
-pairs; frame: pixels of the stored picture, y up, the landmarks' mean depth zero.
+All points are the 68 landmarks, then cells of the 64 x 64 UV map in mirrored pairs; frame: pixels
+of the stored image, y up, mean depth of the landmarks zero.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from sadr_cli.training.objective import align
 from sadr_cli.uv import SIZE
 
 CELLS = 64  # side of the UV map that the points are taken from
-EVERY = 7  # of its cells
-PRIOR = 10.0  # how strongly coefficients are held to the earlier ones
+EVERY = 7  # cells between two points
+PRIOR = 10.0  # weight of the earlier coefficients
 LANDMARK_WEIGHT = 3.0
-# Groups of landmarks, how far their shape follows people's points, and how far their place does.
-# Eyes and mouths are as open as people drew them; where they lie is mostly the teachers' to say.
+# Groups of landmarks (first, end) and the weight of the annotations in their form; PLACE is the
+# weight in their position: annotations decide how open eyes are, teachers mostly where they are.
 GROUPS = (
     (17, 27, 0.3), (27, 36, 0.3), (36, 42, 0.5), (42, 48, 0.5), (48, 68, 0.7),
 )  # fmt: skip
@@ -43,7 +43,7 @@ PLACE = 0.3
 
 
 class Look(NamedTuple):
-    """A crop of a photo: shift and zoom as shares of the plain one's side, and whether mirrored."""
+    """An augmented crop: shift and zoom relative to the plain one's side, and mirroring."""
 
     dx: float = 0.0
     dy: float = 0.0
@@ -55,14 +55,14 @@ Teacher = Callable[[Tensor, Look], Tensor]  # rows (B,), look -> points (B, M, 3
 
 
 class Labeller:
-    """What all teachers share: the photos, the face model at the points, and the way back.
+    """Common to all teachers: the photos, the face model at the points, crops and their inverse.
 
     grid: the face model at 64 x 64.
     """
 
     def __init__(self, photos: PhotoSet, grid: UVGrid) -> None:
         if grid.size != CELLS:
-            raise ValueError(f"the labels' points come from a {CELLS} x {CELLS} UV map")
+            raise ValueError(f"labels need a UV map of {CELLS} x {CELLS}")
         self.photos, self.grid = photos, grid
         half = grid.mask & grid.mask.flip(1)
         half[:, CELLS // 2 :] = False
@@ -80,7 +80,7 @@ class Labeller:
         return self.mean + torch.einsum("mck,bk->bmc", self.basis, coefficients)
 
     def present(self, rows: Tensor) -> Tensor:
-        """Points (B, M, 3) of the present labels."""
+        """Points (B, M, 3) of the current labels."""
         p = self.photos
         shape = self.shapes(p.coefficients[rows])
         points = p.scale[rows, None, None] * torch.einsum("bij,bmj->bmi", p.rotation[rows], shape)
@@ -88,7 +88,7 @@ class Labeller:
         return level(points)
 
     def box(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre (B, 2) and extent (B, 2) of the present landmarks."""
+        """Centre (B, 2) and extent (B, 2) of the current landmarks."""
         points = self.present(rows)[:, : len(MIRROR_68), :2]
         low, high = points.amin(1), points.amax(1)
         return (low + high) / 2, high - low
@@ -122,7 +122,7 @@ class Labeller:
 
 
 def level(points: Tensor) -> Tensor:
-    """The points with the landmarks' mean depth at zero."""
+    """Shifts the points in depth such that the landmarks' mean is zero."""
     depth = points[:, : len(MIRROR_68), 2].mean(1)
     return points - torch.stack([0 * depth, 0 * depth, depth], 1)[:, None]
 
@@ -169,7 +169,7 @@ def similarity(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
 
 
 def follow_people(points: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
-    """Points moved towards those that people marked, and weights (B, M); see :data:`GROUPS`.
+    """Points moved towards annotated landmarks, and weights (B, M); see :data:`GROUPS`.
 
     marked: (B, 68, 3) of ``PhotoSet.points``.
     """
@@ -197,9 +197,9 @@ def follow_people(points: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
 def fit(
     labeller: Labeller, points: Tensor, weight: Tensor, start: Tensor, rounds: int = 4
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Coefficients (B, K), f, R, t of the face model that come nearest to ``points`` (B, M, 3).
+    """Coefficients (B, K), f, R, t of the face model fitted to ``points`` (B, M, 3).
 
-    start: (B, K) coefficients that the solution is held to, see :data:`PRIOR`.
+    start: (B, K) coefficients that the solution is regularised towards, see :data:`PRIOR`.
     """
     found = start
     for _ in range(rounds):
@@ -210,7 +210,7 @@ def fit(
         weighted = jacobian * weight[:, :, None, None]
         normal = torch.einsum("bmik,bmil->bkl", weighted, jacobian)
         right = torch.einsum("bmik,bmi->bk", weighted, rest)
-        # A millimetre of error over all points outweighs one standard deviation.
+        # A mean error of one millimetre outweighs one standard deviation.
         hold = (PRIOR * 1e-3 * 3 * weight.sum(1) * (0.015 * f) ** 2)[:, None]
         normal = normal + torch.diag_embed(hold.expand_as(start))
         found = torch.linalg.solve(normal, right + hold * start)
@@ -225,23 +225,22 @@ def relabel(
     own: float = 1.0,
     chunk: int = 512,
 ) -> PhotoSet:
-    """The photos with new labels; ``doubt`` is how far the teachers are apart.
+    """The photos with new labels; ``doubt`` is the disagreement of the teachers.
 
-    teachers: with their weights; own: weight of the present labels beside them.
+    teachers: with their weights; own: weight of the current labels.
     """
     photos = labeller.photos
-    assert photos.points is not None
     parts = []
     for rows in torch.arange(len(photos), device=photos.images.device).split(chunk):
-        said = [torch.stack([teacher(rows, look) for look in looks]).mean(0)
-                for teacher, _ in teachers]  # fmt: skip
+        found = [torch.stack([teacher(rows, look) for look in looks]).mean(0)
+                 for teacher, _ in teachers]  # fmt: skip
         total = own + sum(weight for _, weight in teachers)
         points = own * labeller.present(rows)
-        for (_, weight), each in zip(teachers, said, strict=True):
+        for (_, weight), each in zip(teachers, found, strict=True):
             points = points + weight * each
         points = points / total
         size = labeller.box(rows)[1].prod(1).sqrt()
-        apart = torch.stack([(s - points)[:, : len(MIRROR_68), :2].norm(dim=2) for s in said])
+        apart = torch.stack([(s - points)[:, : len(MIRROR_68), :2].norm(dim=2) for s in found])
         points, trust = follow_people(points, photos.points[rows])
         c, f, rotation, t = fit(labeller, points, trust, photos.coefficients[rows])
         parts.append((c, f, rotation, t[:, :2], apart.mean((0, 2)) / size))
@@ -250,9 +249,9 @@ def relabel(
 
 
 def turn_back(photos: PhotoSet, grid: UVGrid, degrees: float, ramp: float = 25.0) -> PhotoSet:
-    """The labels turned towards the frontal view by ``degrees``, less so below ``ramp``.
+    """The labels rotated towards the frontal view by ``degrees`` of yaw, by less below ``ramp``.
 
-    The turn is about the head's vertical through the middle of the landmarks.
+    The axis is the head's vertical through the centre of the landmarks.
     """
     yaw = torch.rad2deg(torch.asin((-photos.rotation[:, 0, 2]).clamp(-1, 1)))
     angle = -torch.deg2rad(degrees * (yaw / ramp).clamp(-1, 1))

@@ -1,7 +1,7 @@
-"""A training run from folders to a checkpoint: what ``sadr train`` does.
+"""A training run from data to a checkpoint, as started by ``sadr train``.
 
-The run's folder holds ``log.jsonl`` (losses, validation), ``state.pt`` (everything to continue)
-and, after every save, ``NAME.safetensors`` with the averaged weights.
+The run's folder contains ``log.jsonl`` (losses, validation), ``state.pt`` (the state to continue
+from) and, after every save, ``NAME.safetensors`` with the averaged weights.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sadr_cli.arrays import read_npz
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
 from sadr_cli.evaluation.data.aflw2000 import read_annotation
@@ -44,21 +44,23 @@ from sadr_cli.training.dataset import (
 )
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid, mean_template
+from sadr_cli.training.settings import DataSettings, Settings
 from sadr_cli.training.start import check_encoder, check_start
 from sadr_cli.training.state import describe, describe_layout, has_state
 from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
 
 STATE, LOG = "state.pt", "log.jsonl"
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps
+BACKGROUND_SIDE = 160  # pixels
 
 
 @dataclass
 class Progress:
     """Passed to the observer after every step.
 
-    losses: means since they were last given, every 50 steps, else empty; validation: NME in
-    percent after a save.
+    losses: means over the last 50 steps, every 50 steps, else empty; validation: NME in percent
+    after a save.
     """
 
     step: int
@@ -69,16 +71,14 @@ class Progress:
 
 
 class Validation:
-    """NME of P and G on an AFLW2000-3D-style folder with the truth crop."""
+    """NME of P and G on an AFLW2000-3D-style folder with the true crop."""
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         files = sorted(p for p in folder.glob("*.mat") if p.with_suffix(".jpg").is_file())
         if not files:
             raise MissingDataError(
                 f"no .jpg with a .mat beside it in {folder}: give an AFLW2000-3D-style folder"
             )
-        if limit is not None and len(files) > limit:
-            files = files[:: -(-len(files) // limit)]
         self.crops: list[Crop] = []
         self.photos: list[NDArray[np.uint8]] = []
         landmarks, yaw = [], []
@@ -133,142 +133,103 @@ def load_photos(data: Sequence[Path], model: FaceModel, side: int) -> PhotoSet:
     return PhotoSet.concatenate(sets)
 
 
-def load_backgrounds(path: Path, side: int) -> Tensor:
-    """(M, 3, side, side) uint8 RGB from an npz with ``webp`` and ``offset``."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            packed, offset = file["webp"], file["offset"]
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise MissingDataError(f"{path} is not a background file: webp and offset") from error
+def load_backgrounds(path: Path) -> Tensor:
+    """(M, 3, 160, 160) uint8 RGB from an npz with ``webp`` and ``offset``."""
+    data = read_npz(path, ("webp", "offset"))
     pictures = []
-    for begin, end in itertools.pairwise(offset):
-        picture = cv2.imdecode(packed[begin:end], cv2.IMREAD_COLOR)
+    for begin, end in itertools.pairwise(data["offset"]):
+        picture = cv2.imdecode(data["webp"][begin:end], cv2.IMREAD_COLOR)
         if picture is None:
-            raise MissingDataError(f"a picture of {path} is damaged: copy it again")
-        pictures.append(cv2.resize(picture, (side, side))[:, :, ::-1].transpose(2, 0, 1))
+            raise MissingDataError(f"an image of {path} is damaged: copy the file again")
+        square = cv2.resize(picture, (BACKGROUND_SIDE, BACKGROUND_SIDE))
+        pictures.append(square[:, :, ::-1].transpose(2, 0, 1))
     return torch.from_numpy(np.ascontiguousarray(np.stack(pictures)))
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; nothing here changes what is learned.
-
-    photo_side: pixels the photos are kept at; 0: the network's input, at least 160.
-    pause_after: minutes after which this call saves and returns; the next one continues.
-    compact, piece: form of the state file and bytes per piece of it, see ``state``.
-    compiled: torch.compile the network.
-    save_every: steps between saves, each with a validation.
-    """
-
-    photo_side: int = 0
-    pause_after: float | None = None
-    compact: bool = False
-    piece: int | None = None
-    compiled: bool = False
-    save_every: int = 1000
-
-
 def train(
-    data: Sequence[Path],
-    face_model: Path,
+    settings: Settings,
     out: Path,
-    config: TrainConfig,
     *,
-    name: str = "trained",
     device: str = "auto",
-    validation: Path | None = None,
-    backgrounds: Path | None = None,
-    teacher: Path | None = None,
-    start_from: Path | None = None,
-    start_encoder: Path | None = None,
-    encoder_from: Path | None = None,
-    human_points: Path | None = None,
-    labels: Path | None = None,
     resume: bool = True,
-    options: RunOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train and return the checkpoint's path; an interrupted run continues where it was saved.
+    """Train and return the checkpoint's path; an interrupted run continues from its last save.
 
-    start_from: checkpoint (or name) whose weights and template a new run begins with.
-    start_encoder: checkpoint (or name) whose encoder alone a new run begins with, for runs that
-        differ in what follows it.
-    encoder_from: ONNX file with a pretrained MobileNet encoder that a new run begins with.
-    human_points: landmarks that people marked, see ``dataset.add_human_points``.
-    stop: asked after every step; once it is true, the run is saved and returns.
-    labels: fits that replace those of the data, see ``dataset.replace_labels``.
+    resume: False refuses a folder that has a run. stop: checked after every step; once it is true,
+    the run is saved and the function returns.
     """
     began = time.monotonic()
-    options = options or RunOptions()
+    data, config, options = settings.data, settings.config, settings.run
+    assert data.face_model is not None
     where = torch.device(select_device(device))
     if where.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    model = load_face_model(face_model)
-    checker = Validation(validation) if validation is not None else None
+    model = load_face_model(data.face_model)
+    checker = Validation(Path(data.validation)) if data.validation else None
     side = options.photo_side or max(160, config.network.input_size)
-    photos = load_photos(data, model, side)
-    if labels is not None:
-        replace_labels(photos, labels)
-    if human_points is not None and not add_human_points(photos, human_points):
-        raise UsageError(f"{human_points} has no points for any photo of this data")
-    pictures = load_backgrounds(backgrounds, 160).to(where) if backgrounds else None
-    start = _Start.find(start_from, start_encoder, encoder_from)
-    config, template = start.prepare(config, model, photos, face_model)
+    photos = load_photos([Path(path) for path in data.train], model, side)
+    if data.labels:
+        replace_labels(photos, Path(data.labels))
+    if data.human_points and not add_human_points(photos, Path(data.human_points)):
+        raise UsageError(f"{data.human_points} has no points for any photo of this data")
+    pictures = load_backgrounds(Path(data.backgrounds)).to(where) if data.backgrounds else None
+    start = _Start.find(data)
+    config, template = start.prepare(config, model, photos)
     grid = UVGrid(model, config.network.uv_size, where, template)
-    guide = Teacher(load_checkpoint(find_weights(teacher)), grid, where) if teacher else None
+    teacher = None
+    if data.teacher:
+        teacher = Teacher(load_checkpoint(find_weights(data.teacher)), grid, where)
     trainer = Trainer(
         config, photos.to(where), grid, where, pictures,
-        teacher=guide, compiled=options.compiled, warn=warn,
+        teacher=teacher, compiled=options.compiled, warn=warn,
     )  # fmt: skip
     check_writable(out)
-    state = out / STATE
-    if not has_state(state):
+    if not has_state(out / STATE):
         start.begin(trainer)
     elif resume:
-        trainer.load_state(state)
+        trainer.load_state(out / STATE)
     else:
-        raise UsageError(f"{out} holds a run already: use --resume or another --out")
+        raise UsageError(f"{out} already contains a run: use --resume or another --out")
     layout = UVLayout(model.layout.mask, model.layout.kpt, model.layout.region, template)
-    run = _Run(trainer, start, layout, out, name, [p.name for p in data], options, checker)
+    run = _Run(trainer, start, layout, out, settings, checker)
     run.go(observe, stop, began)
     return run.target
 
 
 @dataclass(frozen=True)
 class _Start:
-    """What a new run begins with: the weights of a checkpoint, its encoder, an ONNX file, nothing.
+    """What a new run starts from: a checkpoint (``whole``, or its encoder alone), an ONNX file
+    with an encoder, or nothing."""
 
-    whole: all weights of the checkpoint.
-    """
-
-    checkpoint: Checkpoint | None = None
-    whole: bool = False
-    onnx: Path | None = None
+    checkpoint: Checkpoint | None
+    whole: bool
+    onnx: str | None
 
     @classmethod
-    def find(cls, weights: Path | None, encoder: Path | None, onnx: Path | None) -> _Start:
-        """UsageError when more than one is given."""
-        if sum(x is not None for x in (weights, encoder, onnx)) > 1:
+    def find(cls, data: DataSettings) -> _Start:
+        """UsageError when several are given."""
+        if sum(map(bool, (data.start_from, data.start_encoder, data.encoder_from))) > 1:
             raise UsageError(
-                "start_from, start_encoder, encoder_from: each brings an encoder, "
-                "leave out all but one"
+                "start_from, start_encoder and encoder_from exclude each other: each provides an "
+                "encoder"
             )
-        given = weights or encoder
+        given = data.start_from or data.start_encoder
         checkpoint = load_checkpoint(find_weights(given)) if given else None
-        return cls(checkpoint, weights is not None, onnx)
+        return cls(checkpoint, data.start_from is not None, data.encoder_from)
 
     def prepare(
-        self, config: TrainConfig, model: FaceModel, photos: PhotoSet, path: Path
+        self, config: TrainConfig, model: FaceModel, photos: PhotoSet
     ) -> tuple[TrainConfig, NDArray[np.float32]]:
-        """The settings that hold, and the mean template. path: the face model's, for messages."""
+        """The effective configuration, and the mean template (V, 3)."""
         start = self.checkpoint
         if start is None:
             return config, mean_template(model, photos)
         (check_start if self.whole else check_encoder)(start, config.network)
         if not np.array_equal(start.uv.mask, model.layout.mask):
-            raise UsageError(f"{start.path} has another UV layout than {path}")
+            raise UsageError(f"the UV layout of {start.path} differs from the face model's")
         return replace(config, encoder_steps=0), start.uv.mean_shape
 
     def begin(self, trainer: Trainer) -> None:
@@ -279,7 +240,7 @@ class _Start:
             begin(self.checkpoint.network)
 
     def provenance(self) -> dict[str, Any]:
-        """For the new checkpoint's."""
+        """An entry of the new checkpoint's provenance."""
         start = self.checkpoint
         if start is None:
             return {}
@@ -287,38 +248,39 @@ class _Start:
         return {"started_from" if self.whole else "encoder_from": past}
 
 
+@dataclass
 class _Run:
     """The loop around a trainer: log, saves with validations, pauses."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        start: _Start,
-        layout: UVLayout,
-        out: Path,
-        name: str,
-        sources: list[str],
-        options: RunOptions,
-        checker: Validation | None,
-    ) -> None:
-        self.target = out / f"{name}.safetensors"
-        self._trainer, self._start, self._layout, self._name = trainer, start, layout, name
-        self._out, self._state, self._sources = out, out / STATE, sources
-        self._options, self._checker = options, checker
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+    trainer: Trainer
+    start: _Start
+    layout: UVLayout
+    out: Path
+    settings: Settings
+    checker: Validation | None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    @property
+    def target(self) -> Path:
+        return self.out / f"{self.settings.name}.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.out / STATE
 
     def go(
         self, observe: Callable[[Progress], None], stop: Callable[[], bool], began: float
     ) -> None:
-        """Train until the end, ``stop()``, or ``pause_after`` counted from ``began``."""
-        trainer, pause = self._trainer, self._options.pause_after
+        """Train until the end, ``stop()``, or ``pause_after`` minutes from ``began``."""
+        trainer, options = self.trainer, self.settings.run
+        pause = options.pause_after
         end = math.inf if pause is None else began + 60 * pause
         saved_at = -1
         for step, parts in self._steps():
             figures = None
             means = self._mean(step, parts)
-            if step % self._options.save_every == 0:
+            if step % options.save_every == 0:
                 figures, saved_at = self._save(), step
             observe(Progress(step, trainer.samples, trainer.progress, means, figures))
             if stop() or (step % 10 == 0 and time.monotonic() > end):
@@ -329,53 +291,54 @@ class _Run:
 
     def _steps(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         try:
-            yield from self._trainer.run()
-        except torch.linalg.LinAlgError as error:  # the alignment of a face that is no number
+            yield from self.trainer.run()
+        except torch.linalg.LinAlgError as error:  # the alignment of a face that is NaN
             raise self._diverged() from error
 
     def _mean(self, step: int, parts: dict[str, Tensor]) -> dict[str, float]:
-        """Every :data:`LOG_EVERY` steps the mean losses since the last ones, logged."""
+        """Every :data:`LOG_EVERY` steps log and return the mean losses since the last time."""
         for key, value in parts.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
-        self._count += 1
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+        self.count += 1
         if step % LOG_EVERY:
             return {}
-        # The one place where the host waits for the device.
-        values = (torch.stack(list(self._sums.values())) / self._count).tolist()
-        means = dict(zip(self._sums, values, strict=True))
-        trainer = self._trainer
+        # The only place where the host waits for the device.
+        values = (torch.stack(list(self.sums.values())) / self.count).tolist()
+        means = dict(zip(self.sums, values, strict=True))
+        trainer = self.trainer
         record = {"step": step, "samples": trainer.samples, "seconds": trainer.seconds}
         self._log({**record, "lr": trainer.learning_rate(), **means})
-        self._sums, self._count = {}, 0
+        self.sums, self.count = {}, 0
         if not all(math.isfinite(v) for v in values):
             raise self._diverged()
         return means
 
     def _diverged(self) -> TrainingError:
-        state, step = self._state, self._trainer.step
-        kept = f"{state} holds the last good state" if has_state(state) else "nothing was saved"
+        state, step = self.state, self.trainer.step
+        kept = f"{state} has the last good state" if has_state(state) else "nothing was saved"
         return TrainingError(f"training diverged at step {step}: {kept}; continue with a lower lr")
 
     def _save(self) -> dict[str, float] | None:
         """Save state and checkpoint; the validation's figures."""
-        trainer, options, figures = self._trainer, self._options, None
+        trainer, options, figures = self.trainer, self.settings.run, None
+        sources = [Path(path).name for path in self.settings.data.train]
         counters = {"samples": trainer.samples, "step": trainer.step, "seconds": trainer.seconds}
         network = trainer.averaged_network()
         checkpoint = describe(
-            network, self._layout, self._name, trainer.config, counters, self._sources
+            network, self.layout, self.settings.name, trainer.config, counters, sources
         )
-        checkpoint.provenance.update(self._start.provenance())
-        if self._checker is not None:
-            figures = self._checker(checkpoint, str(trainer.device))
+        checkpoint.provenance.update(self.start.provenance())
+        if self.checker is not None:
+            figures = self.checker(checkpoint, str(trainer.device))
             checkpoint.provenance["validation"] = figures
             self._log({"step": trainer.step, "samples": trainer.samples, **figures})
-        extra = {"layout": describe_layout(self._layout), "sources": self._sources}
-        trainer.save_state(self._state, compact=options.compact, piece=options.piece, extra=extra)
+        extra = {"layout": describe_layout(self.layout), "sources": sources}
+        trainer.save_state(self.state, compact=options.compact, piece=options.piece, extra=extra)
         save_checkpoint(checkpoint, self.target)
         return figures
 
     def _log(self, record: dict[str, Any]) -> None:
-        with Folder(self._out) as folder:  # a link in its place is not followed
+        with Folder(self.out) as folder:  # a link in its place is not followed
             descriptor = folder.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

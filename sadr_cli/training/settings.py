@@ -1,12 +1,12 @@
-"""A training's settings: read from TOML, changed by ``--set``, written beside the weights.
+"""The settings of a training: read from TOML, changed by ``--set``, saved with the weights.
 
-A file holds what differs from the preset; sections are the dataclasses that decide a run::
+A file contains what differs from the preset; its sections are the dataclasses of a run::
 
     preset = "lite"
     variant = "sadrnet"
     name = "mine"
 
-    [data]                      # DataSettings; paths from the working folder
+    [data]                      # DataSettings; paths relative to the working folder
     train = ["shards"]
     face_model = "bfm_uv.npz"
 
@@ -19,7 +19,7 @@ A file holds what differs from the preset; sections are the dataclasses that dec
     [run]                       # RunOptions
     save_every = 2000
 
-``settings.toml`` in the run's folder has every setting that was in force; given as ``--config`` it
+``settings.toml`` in the run's folder has the effective value of every setting; as ``--config`` it
 starts the same training again.
 """
 
@@ -39,8 +39,7 @@ from sadr_cli.files import atomic_write
 from sadr_cli.model.alignment import MODES
 from sadr_cli.model.config import ENCODERS
 from sadr_cli.text import decode
-from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
-from sadr_cli.training.session import RunOptions
+from sadr_cli.training.config import PRESETS, RunOptions, TrainConfig, with_steps, with_variant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,11 +48,11 @@ else:
 
 NAME = "settings.toml"
 DEFAULT_PRESET = "full"
-# Settings whose file has another unit than the dataclass: run.piece is in MiB there, else bytes.
+# Settings in a different unit in files: run.piece is in MiB there, in bytes in the dataclass.
 _UNITS = {"run.piece": 2**20}
 _HEADER = "# Every setting of this training; `sadr train --config` starts it again.\n"
 
-# Least and largest values, where not any number will do; shares are from 0 to 1.
+# Smallest and largest values of settings that do not accept every number.
 _LIMITS: dict[str, tuple[float, float]] = {
     "train.steps": (1, 1e12),
     "train.batch_size": (2, 1e6),
@@ -82,15 +81,17 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What a training reads.
+    """The inputs of a training.
 
     train: shards (.npz), folders of shards, or 300W-LP-style folders. face_model: the linear face
-    model the labels refer to (npz). validation: AFLW2000-3D-style folder to watch the NME on.
-    backgrounds: pictures without faces for fills and occluders (npz). Checkpoints, as paths or
-    names: teacher, to learn from beside the labels; start_from, whose weights a new run begins
-    with; start_encoder, whose encoder alone it begins with. encoder_from: ONNX file with a
-    pretrained MobileNet encoder. human_points, labels: npz of points that people marked, and of
-    fits that replace those of the data.
+    model the labels refer to (npz). validation: AFLW2000-3D-style folder for the NME after saves.
+    backgrounds: images without faces for fills and occluders (npz). teacher: checkpoint (path or
+    name) to distil from.
+    A new run starts from at most one of: start_from, a checkpoint (path or name) for weights and
+    template; start_encoder, one for the encoder alone; encoder_from, an ONNX file with a pretrained
+    MobileNet encoder.
+    human_points: npz of annotated landmarks, see ``dataset.add_human_points``. labels: npz of fits
+    that replace those of the data, see ``dataset.replace_labels``.
     """
 
     train: tuple[str, ...] = ()
@@ -104,16 +105,10 @@ class DataSettings:
     human_points: str | None = None
     labels: str | None = None
 
-    def files(self) -> dict[str, Path | None]:
-        """All but ``train`` and ``face_model``, as ``session.train`` takes them."""
-        rest = (f.name for f in fields(self) if f.name not in ("train", "face_model"))
-        values = {name: getattr(self, name) for name in rest}
-        return {name: None if value is None else Path(value) for name, value in values.items()}
-
 
 @dataclass(frozen=True)
 class Settings:
-    """A training: name of its checkpoint, preset and variant it is made from, data, what is learned
+    """A training: name of its checkpoint, its preset and variant, data, what is learned
     (``config``) and how it is carried out (``run``)."""
 
     name: str = "trained"
@@ -140,10 +135,10 @@ def resolve(
     preset: str | None = None,
     **data: Any,
 ) -> Settings:
-    """Settings from a file, ``KEY=VALUE`` changes and what the command line says of the data.
+    """Settings from a file, ``KEY=VALUE`` changes and the data of the command line.
 
-    Later ones win: the preset, the file, ``changes``, ``preset`` and ``data`` (fields of
-    DataSettings; None and () say nothing). UsageError names what is wrong, and where.
+    Later sources win: the preset, the file, ``changes``, then ``preset`` and ``data`` (fields of
+    DataSettings; None and () are ignored). UsageError says what is wrong, and where.
     """
     layers = [] if config is None else [(str(config), _read(config))]
     layers += [(f"--set {text}", _change(text)) for text in changes]
@@ -160,9 +155,9 @@ def resolve(
 
 
 def _with_teacher(settings: Settings, layers: Iterable[tuple[str, Layer]]) -> Settings:
-    """A teacher gives half of the truth, unless the settings say how much."""
-    said = any("distill" in layer.get("train", {}) for _, layer in layers)
-    if settings.data.teacher is None or said:
+    """With a teacher, ``distill`` defaults to 0.5."""
+    given = any("distill" in layer.get("train", {}) for _, layer in layers)
+    if settings.data.teacher is None or given:
         return settings
     return replace(settings, config=replace(settings.config, distill=0.5))
 
@@ -173,7 +168,7 @@ def save(settings: Settings, folder: Path) -> None:
 
 
 def to_toml(settings: Settings) -> str:
-    """All settings as TOML; what has no value (None) is left out."""
+    """All settings as TOML, without those that are None."""
     lines = [_HEADER]
     lines += [f"{key} = {_literal(getattr(settings, key))}" for key in _TOP]
     for section, part in settings.sections().items():
@@ -187,7 +182,7 @@ def to_toml(settings: Settings) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A TOML value; JSON's notation is TOML's for all that occurs here."""
+    """A TOML value; for all types used here JSON has the same notation."""
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
@@ -201,7 +196,8 @@ def _read(path: Path) -> Layer:
         raise UsageError(f"--config {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
-        raise UsageError(f"--config {path} is no TOML: {reason[:1].lower()}{reason[1:]}") from error
+        text = f"{reason[:1].lower()}{reason[1:]}"
+        raise UsageError(f"--config {path} is not valid TOML: {text}") from error
     sections = {k: v for k, v in document.items() if isinstance(v, dict)}
     top = {k: v for k, v in document.items() if not isinstance(v, dict)}
     return {**({"": top} if top else {}), **sections}
@@ -217,13 +213,13 @@ def _change(text: str) -> Layer:
         homes = [s for s, part in Settings().sections().items() if name in _kinds(part)]
         if len(homes) > 1:
             which = " or ".join(f"{home}.{name}" for home in homes)
-            raise UsageError(f"--set {text}: say which, {which}")
+            raise UsageError(f"--set {text} is ambiguous: use {which}")
         section = homes[0] if homes else ""
     return {section: {name: _parse(value)}}
 
 
 def _parse(text: str) -> Any:
-    """A TOML value; what is none is text."""
+    """A TOML value; anything else is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -231,7 +227,7 @@ def _parse(text: str) -> Any:
 
 
 def _apply(settings: Settings, layer: Layer, label: str) -> Settings:
-    """``settings`` changed by one layer: its variant and length first, then each value."""
+    """``settings`` changed by one layer: first its variant and length, then its other values."""
     _check_names(settings, layer, label)
     top = {k: _checked(k, v, str, label) for k, v in layer.get("", {}).items()}
     config = settings.config
@@ -272,7 +268,7 @@ def _check_names(settings: Settings, layer: Layer, label: str) -> None:
 
 
 def _namesakes(key: str, known: Iterable[str]) -> list[str]:
-    """Settings whose own name, without the section, is nearly ``key``."""
+    """Settings whose name without the section is similar to ``key``."""
     own = {name.rpartition(".")[2]: name for name in known}
     return [own[name] for name in get_close_matches(key, own, 1)]
 
@@ -291,8 +287,8 @@ def _kinds(part: Any) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, kind: Any, label: str) -> Any:
-    """``value`` as the field's type; UsageError when it is of another, or out of its limits."""
-    if isinstance(kind, UnionType):  # with None, which is said by leaving it out
+    """``value`` as the field's type; UsageError for another type or a value out of range."""
+    if isinstance(kind, UnionType):  # with None, the value of a setting that is left out
         kind = next(k for k in get_args(kind) if k is not NoneType)
     unit = _UNITS.get(name)
     kind = float if unit else kind
@@ -301,16 +297,16 @@ def _checked(name: str, value: Any, kind: Any, label: str) -> Any:
         raise UsageError(f"{label}: {name} takes {_in_words(kind)}, not {value!r}")
     choices = _CHOICES.get(name)
     if choices is not None and fitting not in choices:
-        raise UsageError(f"{label}: {name} is one of {', '.join(choices)}, not {value!r}")
+        raise UsageError(f"{label}: {name} must be one of {', '.join(choices)}, not {value!r}")
     if kind in (int, float):
         low, high = _LIMITS.get(name, (-1e12, 1e12))
         if not low <= fitting <= high:
-            raise UsageError(f"{label}: {name} must lie from {low:g} to {high:g}, not {value}")
+            raise UsageError(f"{label}: {name} must be from {low:g} to {high:g}, not {value}")
     return int(fitting * unit) if unit else fitting
 
 
 def _fitting(value: Any, kind: Any) -> Any:
-    """``value`` as ``kind``, None when it is something else."""
+    """``value`` as ``kind``, or None when it is of another type."""
     if get_origin(kind) is tuple:
         many = value if isinstance(value, list) else [value]
         return tuple(many) if all(isinstance(v, str) for v in many) else None
@@ -325,4 +321,4 @@ def _in_words(kind: Any) -> str:
     names: Mapping[Any, str] = {
         bool: "true or false", int: "a whole number", float: "a number", str: "text",
     }  # fmt: skip
-    return names.get(kind, "a list of texts")
+    return names.get(kind, "a list of strings")

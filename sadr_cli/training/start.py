@@ -1,4 +1,4 @@
-"""The weights a training starts from."""
+"""The initial weights of a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sadr_cli.training.grid import UVGrid
 
 
 def frontal_pose() -> Tensor:
-    """(3, 4) a frontal face as large as in the crop: about 80 pixels a shape unit."""
+    """(3, 4) of a frontal face of the usual size in a crop: 80 pixels per shape unit."""
     pose = torch.zeros(3, 4)
     pose[:, :3] = torch.eye(3) * 80.0 / POSITION_SCALE
     return pose
@@ -27,12 +27,12 @@ def frontal_pose() -> Tensor:
 
 @torch.no_grad()
 def initialise(network: SADRNet, grid: UVGrid) -> None:
-    """Starting weights that let the decoder leave the mean pose early.
+    """Initial weights with which the decoder soon departs from the mean pose.
 
     P starts as a frontal mean face (the bias map) and D as zero, by small last gains. Decoder
-    layers that keep size and channels start near the identity, and the three-channel layers at
-    the end of each head, where ReLU would cut half of every coordinate, start with a positive
-    bias: seventeen random layers in a row would scramble the pose the encoder has found.
+    layers that keep size and channels start near the identity, since seventeen random layers in a
+    row would destroy the pose found by the encoder; the three-channel layers at the end of each
+    head start with a positive bias, as ReLU would cut half of every coordinate.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -61,7 +61,7 @@ def initialise(network: SADRNet, grid: UVGrid) -> None:
 
 
 def frontal_map(grid: UVGrid) -> Tensor:
-    """(3, U, U) P of the frontal template in the middle of the crop, in the network's scaling."""
+    """(3, U, U) P of the frontal template centred in the crop, in the network's scaling."""
     pose = frontal_pose().to(grid.template.device) * POSITION_SCALE
     frontal = torch.einsum("ij,jhw->ihw", pose[:, :3], grid.template)
     points = grid.sample(frontal[None])[0]
@@ -75,7 +75,7 @@ def frontal_map(grid: UVGrid) -> Tensor:
 def read_folded(path: str | Path) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each convolution of an ONNX file, in the order of computation.
 
-    MissingDataError when the file or the package ``onnx`` is missing, or it is something else.
+    MissingDataError when the file or the package ``onnx`` is missing, or the file is unsuitable.
     """
     try:
         import onnx
@@ -93,22 +93,22 @@ def read_folded(path: str | Path) -> list[tuple[Tensor, Tensor]]:
         raise MissingDataError(f"cannot read encoder {path}: {error.strerror}") from error
     except Exception as error:  # protobuf's errors share no class
         raise MissingDataError(
-            f"{path} is not an ONNX file whose convolutions carry weight and bias: give 3DDFA_V2's "
+            f"{path} is not an ONNX file whose convolutions have weight and bias: use 3DDFA_V2's "
             "mb1_120x120.onnx"
         ) from error
 
 
 def load_encoder(network: SADRNet, path: str | Path, pixels: Tensor) -> None:
-    """Begin with the pretrained MobileNet encoder of an ONNX file.
+    """Start from the pretrained MobileNet encoder of an ONNX file.
 
-    pixels: (B, 3, H, H) normalised crops that the batch norms take their statistics from.
+    pixels: (B, 3, H, H) normalised crops for the statistics of the batch norms.
     """
     if not isinstance(network, MobileNetSADRNet):
-        raise UsageError("only a MobileNet encoder starts from an ONNX file: choose its preset")
+        raise UsageError("only a MobileNet encoder starts from an ONNX file: use its preset")
     try:
         network.load_folded(read_folded(path), pixels)
     except ValueError as error:
-        raise MissingDataError(f"{path} holds another network: {error}") from error
+        raise MissingDataError(f"{path} contains another network: {error}") from error
 
 
 def check_encoder(checkpoint: Checkpoint, network: NetworkConfig) -> None:
@@ -119,8 +119,7 @@ def check_encoder(checkpoint: Checkpoint, network: NetworkConfig) -> None:
         raise UsageError(
             f"the encoder of {checkpoint.path or checkpoint.name} is {have.encoder} for "
             f"{have.input_size}-pixel crops and width {have.width}, this run's {network.encoder}, "
-            f"{network.input_size} and {network.width}: "
-            "choose the preset it was trained with"
+            f"{network.input_size} and {network.width}: use the preset it was trained with"
         )
 
 
@@ -129,8 +128,8 @@ def check_start(checkpoint: Checkpoint, network: NetworkConfig) -> None:
     about = checkpoint.path or checkpoint.name
     if checkpoint.network.config != network:
         raise UsageError(
-            f"{about} holds another network than this run trains: choose the preset and variant "
-            f"it was trained with ({checkpoint.network.config})"
+            f"{about} has another network than this run: use the preset and variant it was "
+            f"trained with ({checkpoint.network.config})"
         )
     if checkpoint.scaling.position != POSITION_SCALE or checkpoint.scaling.shape != 1:
-        raise UsageError(f"{about} counts in other units ({checkpoint.scaling}): start without it")
+        raise UsageError(f"{about} has other units ({checkpoint.scaling}): start without it")

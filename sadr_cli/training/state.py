@@ -1,9 +1,9 @@
-"""The file a training continues from: whole, or compact and in pieces for narrow ways home.
+"""The file a training continues from: complete, or compact and in pieces for slow transfers.
 
-A whole state repeats the run exactly (but for the stream of samples). A compact one holds a third
-of that: the averaged weights in half precision, the current ones as 8-bit differences from them,
-and the second moments of Adam as a product of row and column means (as Adafactor, Shazeer and
-Stern 2018, keeps them). First moments start at zero: they are made anew within ten steps.
+A complete state continues the run exactly (except for the stream of samples). A compact one has a
+third of the size: the averaged weights in half precision, the current ones as 8-bit differences
+from them, and Adam's second moments as a product of row and column means (as in Adafactor, Shazeer
+and Stern 2018). First moments start at zero and are rebuilt within ten steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import io
 import json
 import pickle
 import re
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,41 +38,39 @@ State = dict[str, Any]
 
 
 def pack(state: State) -> State:
-    """The compact form of a whole state (tensors on the CPU)."""
-    average = {k: _half(v) for k, v in state["average"].items()}
-    network = {k: _difference(v, _float(average[k])) for k, v in state["network"].items()}
-    optimizer = state["optimizer"]
-    moments = {i: _pack_moment(s) for i, s in optimizer["state"].items()}
-    return {
-        **state,
-        "compact": True,
-        "average": average,
-        "network": network,
-        "regressor": {k: _half(v) for k, v in state["regressor"].items()},
-        "optimizer": {"state": moments, "param_groups": optimizer["param_groups"]},
-    }
+    """The compact form of a complete state (tensors on the CPU)."""
+    return {"compact": True, **_converted(state, _half, _difference, _pack_moment)}
 
 
 def unpack(state: State) -> State:
-    """What :func:`pack` kept, in the whole form; a whole state is returned as it is."""
-    if not state.get("compact"):
+    """The complete form of a compact state; a complete one is returned unchanged."""
+    if not state.pop("compact", False):
         return state
-    average = {k: _float(v) for k, v in state["average"].items()}
-    network = {k: _add(average[k], d) for k, d in state["network"].items()}
+    return _converted(state, _float, _add, _unpack_moment)
+
+
+def _converted(
+    state: State,
+    weight: Callable[[Tensor], Tensor],
+    current: Callable[[Tensor, Any], Any],
+    moment: Callable[[dict[str, Any]], dict[str, Any]],
+) -> State:
+    """``state`` with each kind of content converted; current: from average and current weights."""
+    average = {k: weight(v) for k, v in state["average"].items()}
     optimizer = state["optimizer"]
-    moments = {i: _unpack_moment(s) for i, s in optimizer["state"].items()}
     return {
         **state,
-        "compact": False,
         "average": average,
-        "network": network,
-        "regressor": {k: _float(v) for k, v in state["regressor"].items()},
-        "optimizer": {"state": moments, "param_groups": optimizer["param_groups"]},
-    }
+        "network": {k: current(_float(average[k]), v) for k, v in state["network"].items()},
+        "regressor": {k: weight(v) for k, v in state["regressor"].items()},
+        "optimizer": {
+            **optimizer, "state": {i: moment(s) for i, s in optimizer["state"].items()}
+        },
+    }  # fmt: skip
 
 
 def _large(x: Tensor) -> bool:
-    """Weights proper; norms, biases and statistics are few and stay as they are."""
+    """Weight matrices and kernels; norms, biases and statistics are small and stay unchanged."""
     return x.is_floating_point() and x.dim() >= 2
 
 
@@ -82,7 +82,7 @@ def _float(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.float16 else x
 
 
-def _difference(x: Tensor, base: Tensor) -> Any:
+def _difference(base: Tensor, x: Tensor) -> Any:
     if not _large(x):
         return x
     gap = x - base
@@ -124,7 +124,7 @@ def _unpack_moment(entry: dict[str, Any]) -> dict[str, Any]:
 def write_state(path: Path, state: State, piece: int | None = None) -> list[Path]:
     """Write ``state`` to ``path``, or to ``path.1of4``... of at most ``piece`` bytes each.
 
-    Files of an earlier save in the other form are removed afterwards. Returns what was written.
+    Then removes files of earlier saves that it did not replace. Returns the files written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -150,7 +150,7 @@ def has_state(path: Path) -> bool:
 
 
 def read_state(path: Path, device: torch.device | str = "cpu") -> State:
-    """Read ``path`` or its pieces, in the whole form; MissingDataError says what is wrong."""
+    """Read ``path`` or its pieces, in the complete form; MissingDataError says what is wrong."""
     try:
         if path.is_file():
             source: Any = path
@@ -158,14 +158,14 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> State:
             source = io.BytesIO(b"".join(read_file(p) for p in _complete(path)))
         state = torch.load(source, map_location=device, weights_only=True)
         if state["version"] != STATE_VERSION:
-            raise MissingDataError(f"{path} has state version {state['version']}: start anew")
+            raise MissingDataError(f"{path} has state version {state['version']}: start a new run")
         return unpack(state)
     except MissingDataError:
         raise
     except (OSError, KeyError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError,
             EOFError) as error:  # fmt: skip
         raise MissingDataError(
-            f"{path} is not a training state, or damaged: copy it again or start anew ({error})"
+            f"{path} is damaged or not a training state: copy it again or start a new run ({error})"
         ) from error
 
 
@@ -195,12 +195,12 @@ def _complete(path: Path) -> list[Path]:
 
 
 def describe_layout(uv: UVLayout) -> State:
-    """A layout as tensors, to lie in a state."""
+    """A layout as tensors, for a state."""
     return {key: torch.from_numpy(values) for key, values in uv.to_arrays().items()}
 
 
 def checkpoint_from_state(path: Path, name: str = "trained") -> Checkpoint:
-    """The averaged weights of a state as a checkpoint, without the photos it was trained on."""
+    """The averaged weights of a state as a checkpoint; needs no training data."""
     state = read_state(path)
     if "layout" not in state:
         raise MissingDataError(
@@ -222,7 +222,7 @@ def describe(
     counters: State,
     sources: list[str],
 ) -> Checkpoint:
-    """A checkpoint that says how it was trained; counters: samples, step and seconds."""
+    """A checkpoint with its provenance; counters: samples, step and seconds."""
     return Checkpoint(
         network=network.cpu().eval(),
         uv=layout,
@@ -234,7 +234,7 @@ def describe(
             "steps": counters["step"],
             "hours": round(counters["seconds"] / 3600, 3),
             "data": list(sources),
-            "config": config.to_dict(),
+            "config": asdict(config),
         },
         license=LICENSE,
     )

@@ -1,8 +1,8 @@
 """Training samples made on the device: crop, truth maps, augmentation, occlusion (III-B, III-E).
 
-Given rows of a :class:`PhotoSet`, everything is batched tensor work: some photos turned in 3-D,
-an affine crop turned, scaled, shifted and mirrored, the truth maps P, S and A of the same
-geometry, fill beyond the photo's edge, synthetic occluders, and what cameras do to pictures.
+From rows of a :class:`PhotoSet`, all in batched tensor operations: 3-D rotation of some photos, an
+affine crop (rotation, scale, shift, mirroring), the truth maps P, S and A of the same geometry,
+fill beyond the photo's edge, synthetic occluders and image degradation.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.occluders import Textures, occlude
 from sadr_cli.uv import SIZE
 
-SURFACE_CELLS = 96  # of the depth surface that photos are turned with
+SURFACE_CELLS = 96  # side of the depth surface for 3-D rotation
 
 
 @dataclass
 class Batch:
-    """What one training step needs.
+    """The inputs and targets of one training step.
 
     images: (B, 3, H, H) RGB in [0, 255].
     pose_map: (B, 3, U, U) true P in pixels of a 256-pixel crop, y down, z zero at S = 0.
     shape_map: (B, 3, U, U) true S in the shape frame.
-    attention: (B, 1, H / 8, H / 8) 1 where the face is seen.
+    attention: (B, 1, H / 8, H / 8) 1 where the face is visible.
     landmarks: (B, 68, 3) true landmarks, frame of ``pose_map``.
     pose: (B, 3, 4) f R and t, y-up frame of the crop, pixels.
     coefficients: (B, K) of the face model; only meaningful where not ``mirrored``.
     mirrored: (B,) bool.
-    points: (B, 68, 3) x, y of the landmarks that people marked, frame of ``pose_map``, and the
-        third column of ``PhotoSet.points``; NaN where there is none.
+    points: (B, 68, 3) x, y of annotated landmarks, frame of ``pose_map``, and the third column of
+        ``PhotoSet.points``; NaN where there is none.
     """
 
     images: Tensor
@@ -56,9 +56,9 @@ class Batch:
 
 
 def hide_cells(attention: Tensor, marked: Tensor) -> Tensor:
-    """The mask (B, 1, h, h) without the cells of landmarks that something hides.
+    """The mask (B, 1, h, h) without the cells of occluded landmarks.
 
-    marked: (B, 68, 3) of :class:`Batch`. Cells with as many seen as hidden points stay.
+    marked: ``points`` of :class:`Batch`. Cells with at least as many visible points stay.
     """
     cells = attention.shape[-1]
     at = (to_edge(marked[..., :2].nan_to_num(-1e4)) * (cells / SIZE)).floor().long()
@@ -71,11 +71,11 @@ def hide_cells(attention: Tensor, marked: Tensor) -> Tensor:
 
 
 class SampleMaker:
-    """Makes :class:`Batch` es from rows of a photo set.
+    """Makes batches from rows of a photo set.
 
-    backgrounds: (M, 3, n, n) uint8 pictures without faces for fills and occluders, or None to
-        take pieces of the photos themselves.
-    image_size: side of the pictures, if not the network's.
+    backgrounds: (M, 3, n, n) uint8 images without faces for fills and occluders; None uses patches
+        of the photos.
+    image_size: side of the images, if not the network's.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class SampleMaker:
         xy = xy + constant((middle, -middle), self.device)
         marked = torch.cat([xy[..., :1], -xy[..., 1:], marked[..., 2:]], 2)
 
-        # Crop [-1, 1]^2 -> stored picture [-1, 1]^2, through the y-up pixel frame.
+        # Crop [-1, 1]^2 -> stored image [-1, 1]^2, through the y-up pixel frame.
         half = extent / 2
         to_stored = 2.0 / side
         theta = torch.zeros(n, 2, 3, device=self.device)
@@ -194,7 +194,7 @@ class SampleMaker:
         inside = rgba[:, 3:] > 127
         if augment:
             inside = inside & ~self._cut(n, size)
-        # Beyond the edge there is black with alpha 0: take its share out of the last pixels.
+        # Black with alpha 0 beyond the edge is blended into the last pixels: undo that.
         images = rgba[:, :3] * inside * (255 / rgba[:, 3:].clamp_min(127))
         attention = self._project(pose_map)
         seen = inside.float()
@@ -211,9 +211,8 @@ class SampleMaker:
         )
 
     def _marked(self, index: Tensor, mirror: Tensor, turned: int) -> Tensor:
-        """Points that people marked (B, 68, 3), mirrored where the photo is; in a photo that is
-        turned in 3-D nobody marked any."""
-        assert self.photos.points is not None
+        """Annotated landmarks (B, 68, 3), mirrored with their photos; NaN for the ``turned`` first
+        photos, which are rotated in 3-D."""
         points = self.photos.points[index].clone()
         points[:turned].fill_(torch.nan)
         other = points[:, self.grid.mirror]
@@ -222,7 +221,7 @@ class SampleMaker:
         return torch.where(mirror[:, None, None], other, points)
 
     def _cut(self, n: int, size: int) -> Tensor:
-        """(B, 1, H, H) True beyond an edge of the photo that some samples get."""
+        """(B, 1, H, H) True beyond the artificial edge that cuts some samples."""
         a, d = self.augment, self.draws
         cut = torch.zeros(n, 1, size, size, dtype=torch.bool, device=self.device)
         rows = d.some(n, a.cut)
@@ -239,7 +238,7 @@ class SampleMaker:
         return cut
 
     def _surface(self, shapes: Tensor, rotation: Tensor, turn: Tensor) -> Tensor | None:
-        """The depth surface of the photos that are turned."""
+        """The depth surface of the photos that are rotated in 3-D."""
         if len(turn) == 0:
             return None
         face = torch.einsum("bij,bjhw->bihw", rotation, shapes)
@@ -248,9 +247,9 @@ class SampleMaker:
     def _trace(
         self, surface: Tensor, turn: Tensor, where: Tensor, pivot: Tensor, side: int
     ) -> Tensor:
-        """Places in the stored picture [-1, 1]^2 that are seen at ``where`` after the turn.
+        """Positions in the stored image [-1, 1]^2 visible at ``where`` after the 3-D rotation.
 
-        pivot: (B, 3) x, y and pixels a shape unit, y-up frame of the stored picture.
+        pivot: (B, 3) x, y and pixels per shape unit, y-up frame of the stored image.
         """
         y_down = constant((1.0, -1.0), self.device)
         pixels = from_unit(where, side) * y_down
@@ -261,10 +260,9 @@ class SampleMaker:
         return to_unit(pixels, side)
 
     def _project(self, pose_map: Tensor) -> Tensor:
-        """Attention truth without occluders: cells where the projected face shows (Fig. 4c).
+        """Attention truth without occluders: cells where the projected face is visible (Fig. 4c).
 
-        Of the face's own layers one in front covers those behind; points that face away, as the
-        far cheek of a profile, count for nothing by themselves (Eq 10).
+        Points that face away, such as the far cheek of a profile, do not count (Eq 10).
         """
         cells = self.network.input_size // 8
         n = len(pose_map)
@@ -276,12 +274,12 @@ class SampleMaker:
         flat = (cell[:, 1] * cells + cell[:, 0]).clamp(0, cells * cells - 1).flatten(1)
         out = torch.zeros(n, cells * cells, device=self.device)
         out.scatter_reduce_(1, flat, shown.flatten(1).float(), "amax")
-        # Nostrils and such are no holes of the mask: close gaps of a cell.
+        # Close gaps of one cell, such as nostrils.
         grown = F.max_pool2d(out.view(n, 1, cells, cells), 3, 1, 1)
         return -F.max_pool2d(F.pad(-grown, (1, 1, 1, 1), value=-1.0), 3, 1)
 
     def _fill_border(self, images: Tensor, inside: Tensor) -> Tensor:
-        """Black beyond the photo's edge becomes another picture or a colour, sometimes."""
+        """Replaces the black beyond the photo's edge by a patch or a colour in some samples."""
         rows = self.draws.some(len(images), self.augment.fill)
         if len(rows) == 0:
             return images

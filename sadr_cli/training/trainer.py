@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model.encoders import create_network
 from sadr_cli.model.mobilenet import MobileNetSADRNet
 from sadr_cli.model.network import NetworkOutput, SADRNet
-from sadr_cli.training.config import PRESETS, TrainConfig, with_steps, with_variant
+from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import PhotoSet, balanced_weights, trusted
 from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid
@@ -26,15 +27,12 @@ from sadr_cli.training.start import frontal_pose, initialise, load_encoder
 from sadr_cli.training.state import STATE_VERSION, pack, read_state, write_state
 from sadr_cli.training.synthesis import SampleMaker
 
-__all__ = ["PRESETS", "Regressor", "TrainConfig", "Trainer", "initialise", "with_steps",
-           "with_variant"]  # fmt: skip
-
 
 class Regressor(nn.Module):
-    """Training only: pose (3 x 4) and shape coefficients from the deepest features, linearly.
+    """Used in training only: a linear map from the deepest features to pose and coefficients.
 
-    It gives the encoder a short gradient from the first step; the decoder alone stays at the
-    mean pose for hundreds of steps.
+    It gives the encoder a direct gradient from the first step; without it the decoder stays at
+    the mean pose for hundreds of steps.
     """
 
     def __init__(self, channels: int, cells: int, coefficients: int) -> None:
@@ -53,11 +51,11 @@ class Trainer:
     """Trains a network on a photo set.
 
     photos: on the device; grid: the face model at the network's UV resolution.
-    backgrounds: pictures without faces for fills and occluders, on the device.
-    teacher: says what ``config.distill`` mixes into the truth.
-    compiled: torch.compile the network; where that fails, training goes on without.
+    backgrounds: images without faces for fills and occluders, on the device.
+    teacher: its predictions are blended with the labels by ``config.distill``.
+    compiled: torch.compile the network; if that fails, training continues without it.
 
-    Nothing in a step waits for the device but the alignment's 3 x 3 decompositions.
+    In a step the host waits for the device only in the alignment's 3 x 3 decompositions.
     """
 
     def __init__(
@@ -93,12 +91,12 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True if device.type in ("cuda", "cpu") else None,
         )
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self._reset_average()
         self.step = 0
         self.samples = 0
         self.seconds = 0.0
         if config.distill and teacher is None:
-            raise UsageError("distillation needs a teacher: give its checkpoint as data.teacher")
+            raise UsageError("distillation needs a teacher: set its checkpoint as data.teacher")
         self.teacher = teacher if config.distill else None
         generator = torch.Generator(device=device).manual_seed(config.seed)
         self.maker = SampleMaker(
@@ -118,17 +116,20 @@ class Trainer:
         self.warn = warn
         self._forward: Callable[[Tensor], NetworkOutput] = self.network
         self.compiled = compiled
-        self._proven = False  # that compilation works
+        self._proven = False  # whether compilation works
         if compiled:
             self._forward = torch.compile(self.network)
 
     def start_mobilenet(self, path: str | Path) -> None:
-        """Begin with the pretrained encoder of an ONNX file, see ``start.load_encoder``."""
+        """Start from the pretrained encoder of an ONNX file, see ``start.load_encoder``."""
         load_encoder(self.network, path, self._plain_crops(256))
+        self._reset_average()
+
+    def _reset_average(self) -> None:
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
 
     def _plain_crops(self, count: int) -> Tensor:
-        """Normalised crops (B, 3, H, H) of at most ``count`` photos, from all over the set."""
+        """Normalised crops (B, 3, H, H) of at most ``count`` photos, evenly spaced in the set."""
         n = len(self.photos)
         rows = torch.linspace(0, n - 1, min(count, n)).long().to(self.device)
         images = self.maker(rows, augment=False).images
@@ -138,7 +139,7 @@ class Trainer:
         return self.network.normalize(images).contiguous(memory_format=torch.channels_last)
 
     def _parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """What is trained: the encoder, and all the rest with the regressor."""
+        """The trained parameters: the encoder's; those of all other parts and the regressor."""
         encoder: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
@@ -148,30 +149,30 @@ class Trainer:
         return encoder, [*rest, *self.regressor.parameters()]
 
     def start_from(self, network: SADRNet) -> None:
-        """Begin with the weights of ``network``; the optimiser starts anew."""
+        """Start from the weights of ``network``, with a new optimiser."""
         self.network.load_state_dict(network.state_dict())
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self._reset_average()
 
     def start_encoder(self, network: SADRNet) -> None:
-        """Begin with the encoder of ``network``, without attention branch; all else is new."""
+        """Start from the encoder of ``network``, without its attention branch."""
         mine = self.network.state_dict()
         for key, value in network.state_dict().items():
             if key.startswith(network.encoder_parts):
                 mine[key].copy_(value)
-        self.average = {k: v.detach().clone() for k, v in mine.items()}
+        self._reset_average()
 
     # One step -------------------------------------------------------------------------------
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, in [0, 1], by steps or by time."""
+        """Finished share of the run, in [0, 1], by steps or by time."""
         done = self.step / self.config.steps
         if self.config.max_hours:
             done = max(done, self.seconds / 3600 / self.config.max_hours)
         return min(done, 1.0)
 
     def learning_rate(self) -> float:
-        """Rate of the next step: linear warm-up, then the schedule (III-E)."""
+        """Learning rate of the next step: linear warm-up, then the schedule (III-E)."""
         c, step = self.config, self.step
         if step < c.warmup_steps:
             return c.lr * (0.1 + 0.9 * step / c.warmup_steps)
@@ -200,7 +201,7 @@ class Trainer:
         except Exception as error:
             if not self.compiled or self._proven:
                 raise
-            self.warn(f"training goes on uncompiled: torch.compile failed ({_first_line(error)})")
+            self.warn(f"continuing without torch.compile, which failed: {_first_line(error)}")
             self._forward, self.compiled = self.network, False
             parts = self._backward(batch, x)
         self._proven = self._proven or self.step >= config.encoder_steps
@@ -229,7 +230,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # The average starts anew with the decoder, which does not move before.
+        # The average restarts with the decoder, which is not trained before.
         behind = self.step - self.config.encoder_steps
         age = behind if behind > 0 else self.step
         decay = min(self.config.average, (1 + age) / (10 + age))
@@ -255,11 +256,11 @@ class Trainer:
         piece: int | None = None,
         extra: dict[str, Any] | None = None,
     ) -> list[Path]:
-        """Write everything needed to continue, atomically; see ``state`` for the forms."""
+        """Write the complete state of the training atomically; ``state`` describes the forms."""
         state = {
             **(extra or {}),
             "version": STATE_VERSION,
-            "config": json.dumps(self.config.to_dict()),
+            "config": json.dumps(asdict(self.config)),
             "network": self.network.state_dict(),
             "average": self.average,
             "regressor": self.regressor.state_dict(),
@@ -285,14 +286,14 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise MissingDataError(
                 f"{path} is not a training state of this network: use the settings it was "
-                f"trained with, or start anew ({_first_line(error)})"
+                f"trained with, or start a new run ({_first_line(error)})"
             ) from error
         for group, own in zip(self.optimizer.param_groups, flags, strict=True):
-            group.update(own)  # how this machine computes, not the one that saved
+            group.update(own)  # implementation flags of this machine, not of the saving one
         for parameter, entry in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq"):  # in the parameter's memory layout
                 entry[key] = torch.empty_like(parameter).copy_(entry[key])
-        # A fresh stream of samples, not the one that was already seen.
+        # New samples, not those already used.
         self.maker.draws.seed(self.config.seed + 1000 * self.step)
 
     def run(self, stop_at: int | None = None) -> Iterator[tuple[int, dict[str, Tensor]]]:

@@ -53,10 +53,10 @@ def test_bench_of_whole_runs(small, photos, monkeypatch):
 
 
 def test_tables():
-    text = markdown([Row("network", "eager", 1234.5, "ms a face", 1.0, "<= 0.6", "note")])
+    text = markdown([Row("network", "eager", 1234.5, "ms per face", 1.0, "<= 0.6", "note")])
     assert (
         text.splitlines()[-1]
-        == "| network | eager | 1,234 ms a face | 1.000 | note; wanted: <= 0.6 |"
+        == "| network | eager | 1,234 ms per face | 1.000 | note; target: <= 0.6 |"
     )
 
 

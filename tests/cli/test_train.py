@@ -21,8 +21,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Stands in for the loop: reports twice, and keeps what it was called with."""
     seen: dict = {}
 
-    def train(data, face_model, out, config, *, observe, warn, **more):
-        seen.update(data=data, face_model=face_model, out=out, config=config, **more)
+    def train(settings, out, *, observe, warn, **more):
+        seen.update(vars(settings), out=out, **more)
         out.mkdir(exist_ok=True)
         observe(Progress(step=10, samples=160, done=0.5, losses={"G": 0.25, "P": 0.5}))
         observe(Progress(step=20, samples=320, done=1.0, losses={}, validation={"nme": 3.5}))
@@ -47,7 +47,7 @@ def test_settings_reach_the_run(trained) -> None:
     settings = [part for change in changes for part in ("--set", change)]
     result, seen = trained("--preset", "lite", "--no-resume", *settings)
     assert result.exit_code == 0, result.stderr
-    config, options = seen["config"], seen["options"]
+    config, options = seen["config"], seen["run"]
     assert (config.batch_size, config.lr, config.seed, config.clean) == (6, 0.001, 5, 0.1)
     assert (config.steps, config.distill, config.average, config.loss.visible) == (
         700,
@@ -57,8 +57,8 @@ def test_settings_reach_the_run(trained) -> None:
     )
     assert config.augment.profiling == 0.25
     assert options.piece == 2 * 2**20 and options.compact
-    assert seen["name"] == "mine" and seen["resume"] is False and str(seen["teacher"]) == "official"
-    assert seen["data"] == [Path("shards")]
+    assert seen["name"] == "mine" and seen["resume"] is False
+    assert seen["data"].teacher == "official" and seen["data"].train == ("shards",)
 
 
 def test_the_settings_in_force_are_saved_and_start_the_same_again(trained, tmp_path) -> None:
@@ -130,7 +130,7 @@ def test_missing_data_is_exit_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch) -> None:
-    def train(data, face_model, out, config, *, stop, **_):
+    def train(settings, out, *, stop, **_):
         signal.raise_signal(signal.SIGINT)
         deadline = time.monotonic() + 30
         while not stop() and time.monotonic() < deadline:

@@ -125,7 +125,7 @@ def test_weights_that_are_no_numbers_are_named(small, tmp_path: Path, key, value
         name = next(n for n in tensors if n.startswith(key) and tensors[n].is_floating_point())
         tensors[name].view(-1)[-1] = value
 
-    with pytest.raises(MissingDataError, match=rf"small.safetensors holds .* \({key}"):
+    with pytest.raises(MissingDataError, match=rf"small.safetensors contains .* \({key}"):
         cp.load_checkpoint(rewritten(path, spoil))
 
 

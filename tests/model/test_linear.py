@@ -116,7 +116,7 @@ def test_the_prior_keeps_modes_that_hardly_move_the_face_small(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mask": None}, "must say where its vertices lie"),
+        ({"mask": None}, "needs one of mask, layout_vertices and landmarks"),
         ({"basis": BASIS[:-1]}, "basis (N, 3, K)"),
         ({"mask": UV.mask[:, ::-1] & False}, "with a pixel for each"),
         ({"mask": None, "layout_vertices": np.arange(3)}, "one a vertex"),
@@ -130,7 +130,7 @@ def test_the_prior_keeps_modes_that_hardly_move_the_face_small(tmp_path):
         ({"prior": -1.0}, "prior must be above zero"),
         (
             {"mask": None, "identities": None, "layout_vertices": np.arange(len(MEAN))},
-            "identities must say",
+            "needs identities",
         ),
     ],
 )

@@ -176,7 +176,7 @@ def test_openvino_that_fails_is_named_and_pytorch_does_it(made, monkeypatch, cap
 
     monkeypatch.setattr("sadr_cli.model.folding.openvino_model", broken)
     assert Runner(made(CONFIGS[0]), Device("cpu")).name == "torch"
-    assert "PyTorch does: no such operation" in caplog.text
+    assert "using PyTorch: no such operation" in caplog.text
 
 
 def test_faces_come_without_pytorch_once_the_network_is_compiled():

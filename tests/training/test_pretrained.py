@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made_up import load, train
 
 from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model.checkpoint import load_checkpoint
@@ -15,13 +16,10 @@ from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training.augment import AugmentConfig
 from sadr_cli.training.config import TrainConfig
 from sadr_cli.training.dataset import add_human_points, load_shards, replace_labels
-from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.losses import LossWeights
 from sadr_cli.training.objective import human_loss
-from sadr_cli.training.session import train
 from sadr_cli.training.synthesis import SampleMaker, hide_cells
 
-CPU = torch.device("cpu")
 NETWORK = NetworkConfig(64, 32, 0.25, encoder="mobilenet", attention_channels=16, **PIXELS)
 TINY = TrainConfig(
     network=NETWORK,
@@ -61,7 +59,7 @@ def test_a_run_begins_with_a_pretrained_encoder_and_resumes(
     model_file, shard, encoder, tmp_path
 ) -> None:
     still = replace(TINY, lr=1e-8, steps=2)
-    out = train([shard], model_file, tmp_path / "a", still, device="cpu", encoder_from=encoder)
+    out = train([shard], model_file, tmp_path / "a", still, encoder_from=encoder)
     import onnx
 
     graph = onnx.load(encoder).graph
@@ -70,21 +68,21 @@ def test_a_run_begins_with_a_pretrained_encoder_and_resumes(
     for k, layer in enumerate(network.convolutions()):
         np.testing.assert_allclose(layer.conv.weight.detach(), weight[f"w{k}"], atol=2e-3)
     longer = replace(still, steps=3)
-    train([shard], model_file, tmp_path / "a", longer, device="cpu", encoder_from=encoder)
+    train([shard], model_file, tmp_path / "a", longer, encoder_from=encoder)
     assert load_checkpoint(out).provenance["steps"] == 3
 
 
 def test_an_encoder_of_another_kind_is_named(model_file, shard, encoder, tmp_path) -> None:
     plain = replace(TINY, network=NetworkConfig(64, 32, 0.25), freeze=0)
     with pytest.raises(UsageError, match="MobileNet encoder"):
-        train([shard], model_file, tmp_path / "a", plain, device="cpu", encoder_from=encoder)
+        train([shard], model_file, tmp_path / "a", plain, encoder_from=encoder)
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"\x08\x07nothing")
     with pytest.raises(MissingDataError, match=r"bad\.onnx"):
-        train([shard], model_file, tmp_path / "b", TINY, device="cpu", encoder_from=bad)
+        train([shard], model_file, tmp_path / "b", TINY, encoder_from=bad)
     with pytest.raises(MissingDataError, match="none.onnx"):
         train(
-            [shard], model_file, tmp_path / "c", TINY, device="cpu",
+            [shard], model_file, tmp_path / "c", TINY,
             encoder_from=tmp_path / "none.onnx",
         )  # fmt: skip
 
@@ -97,13 +95,8 @@ def true_points(photos, grid):
     return torch.stack([p[..., 0], -p[..., 1]], 2)
 
 
-def setup(model, shard):
-    photos = load_shards([shard], 96)
-    return photos, UVGrid(model, 32, CPU, mean_template(model, photos))
-
-
 def test_points_people_marked_follow_every_augmentation(model, shard, tmp_path) -> None:
-    photos, grid = setup(model, shard)
+    photos, grid = load(model, shard, 32)
     xy = true_points(photos, grid).numpy()
     side = photos.images.shape[-1]
     # As a file has them: in pixels of pictures twice as large.
@@ -114,7 +107,6 @@ def test_points_people_marked_follow_every_augmentation(model, shard, tmp_path) 
         yaw=np.array([0.0, *[40.0] * (len(photos) - 1)]),
     )  # fmt: skip
     assert add_human_points(photos, path) == len(photos)
-    assert photos.points is not None
     assert torch.isnan(photos.points[1, :17]).all()
     assert not torch.isnan(photos.points[0]).any()
     maker = SampleMaker(photos, grid, NETWORK, AugmentConfig(profiling=0.3))
@@ -132,7 +124,7 @@ def test_points_people_marked_follow_every_augmentation(model, shard, tmp_path) 
 
 
 def test_rows_of_a_test_set_are_never_taken(model, shard, tmp_path) -> None:
-    photos, grid = setup(model, shard)
+    photos, grid = load(model, shard, 32)
     path = tmp_path / "points.npz"
     xy = true_points(photos, grid).numpy()
     names = np.array(photos.names)
@@ -141,7 +133,6 @@ def test_rows_of_a_test_set_are_never_taken(model, shard, tmp_path) -> None:
     vis = np.ones((len(names), 68), np.int8)
     np.savez(path, name=names, pts=xy, vis=vis, in_aflw2000=held, side=photos.images.shape[-1])
     assert add_human_points(photos, path) == len(names) - 1
-    assert photos.points is not None
     assert torch.isnan(photos.points[0]).all()
 
 
@@ -156,7 +147,7 @@ def test_cells_of_hidden_landmarks_leave_the_attention() -> None:
 
 
 def test_photos_cut_by_an_edge_show_nothing_there(model, shard) -> None:
-    photos, grid = setup(model, shard)
+    photos, grid = load(model, shard, 32)
     config = AugmentConfig(
         cut=1.0, cut_depth=0.5, fill=0, occlusion=0, noise=0, blur=0, grey=0, channel=0
     )
@@ -169,7 +160,7 @@ def test_photos_cut_by_an_edge_show_nothing_there(model, shard) -> None:
 
 
 def test_labels_are_replaced_at_any_size_of_the_pictures(model, shard, tmp_path) -> None:
-    photos, grid = setup(model, shard)
+    photos, grid = load(model, shard, 32)
     twice = load_shards([shard], 192)
     path = tmp_path / "labels.npz"
     np.savez(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_up import CPU, load, make_trainer, train
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
@@ -22,16 +23,12 @@ from sadr_cli.model.network import NetworkConfig, NetworkOutput, SADRNet
 from sadr_cli.pose import euler_to_matrix
 from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.training.augment import AugmentConfig
-from sadr_cli.training.config import PRESETS, VARIANTS, TrainConfig, with_variant
-from sadr_cli.training.dataset import load_shards
+from sadr_cli.training.config import PRESETS, VARIANTS, RunOptions, TrainConfig, with_variant
 from sadr_cli.training.distill import Teacher
-from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.losses import LossWeights
-from sadr_cli.training.session import RunOptions, train
 from sadr_cli.training.state import checkpoint_from_state, has_state, read_state
 from sadr_cli.training.trainer import Trainer
 
-CPU = torch.device("cpu")
 TINY = TrainConfig(
     network=NetworkConfig(64, 32, 0.25),
     steps=2,
@@ -43,17 +40,11 @@ TINY = TrainConfig(
 )
 
 
-def make_trainer(model, shard, config: TrainConfig = TINY, **more) -> Trainer:
-    photos = load_shards([shard], 96)
-    grid = UVGrid(model, config.network.uv_size, CPU, mean_template(model, photos))
-    return Trainer(config, photos, grid, CPU, **more)
-
-
 @pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_a_checkpoint(model_file, shard, tmp_path) -> None:
-    first = train([shard], model_file, tmp_path / "first", TINY, device="cpu")
+    first = train([shard], model_file, tmp_path / "first", TINY)
     still = replace(TINY, lr=1e-8, encoder_steps=1, average=0.0)
-    again = train([shard], model_file, tmp_path / "b", still, device="cpu", start_from=first)
+    again = train([shard], model_file, tmp_path / "b", still, start_from=first)
     before, after = load_checkpoint(first), load_checkpoint(again)
     for key, value in before.network.named_parameters():
         assert torch.allclose(value, after.network.get_parameter(key), atol=1e-3), key
@@ -61,13 +52,13 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint(model_file, shard, tmp_pa
     assert after.provenance["started_from"]["sha256"] == before.sha256
     other = replace(TINY, network=NetworkConfig(64, 32, 0.5))
     with pytest.raises(UsageError, match="another network"):
-        train([shard], model_file, tmp_path / "c", other, device="cpu", start_from=first)
+        train([shard], model_file, tmp_path / "c", other, start_from=first)
 
 
 def test_a_variant_begins_with_the_encoder_alone(model_file, shard, tmp_path) -> None:
-    first = train([shard], model_file, tmp_path / "first", TINY, device="cpu")
+    first = train([shard], model_file, tmp_path / "first", TINY)
     still = with_variant(replace(TINY, lr=1e-8, average=0.0), "no-attention")
-    again = train([shard], model_file, tmp_path / "b", still, device="cpu", start_encoder=first)
+    again = train([shard], model_file, tmp_path / "b", still, start_encoder=first)
     before, after = load_checkpoint(first), load_checkpoint(again)
     new = dict(before.network.named_parameters())
     kept, fresh = 0, 0
@@ -81,8 +72,8 @@ def test_a_variant_begins_with_the_encoder_alone(model_file, shard, tmp_path) ->
     assert after.provenance["encoder_from"]["sha256"] == before.sha256
     other = replace(TINY, network=NetworkConfig(64, 32, 0.5))
     with pytest.raises(UsageError, match="encoder"):
-        train([shard], model_file, tmp_path / "c", other, device="cpu", start_encoder=first)
-    with pytest.raises(UsageError, match="leave out"):
+        train([shard], model_file, tmp_path / "c", other, start_encoder=first)
+    with pytest.raises(UsageError, match="exclude each other"):
         train([shard], model_file, tmp_path / "c", TINY, start_from=first, start_encoder=first)
 
 
@@ -92,12 +83,12 @@ def test_a_variant_begins_with_the_encoder_alone(model_file, shard, tmp_path) ->
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_its_checkpoint_runs(name, model_file, shard, tmp_path) -> None:
     config = with_variant(TINY, name)
-    path = train([shard], model_file, tmp_path / name, config, device="cpu")
+    path = train([shard], model_file, tmp_path / name, config)
     checkpoint = load_checkpoint(path)
     attention, deformation, mode = VARIANTS[name]
     assert (checkpoint.network.config.attention, checkpoint.alignment) == (attention, mode)
     assert checkpoint.network.config.deformation is deformation
-    reconstructor = Reconstructor(checkpoint, device="cpu", runtime="torch")
+    reconstructor = Reconstructor(checkpoint, runtime="torch")
     crop = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     (face,) = reconstructor.reconstruct_crops([crop], [Crop(100, 80, 120)])
     assert np.isfinite(face.vertices).all()
@@ -108,7 +99,7 @@ def test_every_variant_trains_and_its_checkpoint_runs(name, model_file, shard, t
     if mode in ("direct", "regressed"):
         assert np.allclose(face.pose_face, face.vertices)
         with pytest.raises(UsageError, match="for this network"):
-            Reconstructor(checkpoint, device="cpu", alignment="paper")
+            Reconstructor(checkpoint, alignment="paper")
 
 
 def test_only_what_a_variant_uses_is_trained(model, shard) -> None:
@@ -148,7 +139,7 @@ def test_paper_preset_is_the_papers() -> None:
     betas = (w.face, w.deformation, w.pose_face, w.attention, w.edge, w.normal)
     assert betas == (0.1, 0.5, 1, 0.05, 1, 0.1)
     assert (w.landmarks, w.regressor, w.visible) == (0, 0, 0)
-    assert c == TrainConfig.from_dict(json.loads(json.dumps(c.to_dict())))
+    assert c == TrainConfig.from_dict(json.loads(json.dumps(asdict(c))))
 
 
 # States ---------------------------------------------------------------------------------------
@@ -186,7 +177,7 @@ def test_compact_state_in_pieces_continues_the_run(model, shard, tmp_path: Path)
 
 
 def test_incomplete_and_damaged_states_are_named(model, shard, tmp_path: Path) -> None:
-    trainer = make_trainer(model, shard)
+    trainer = make_trainer(model, shard, TINY)
     path = tmp_path / "state.pt"
     pieces = trainer.save_state(path, compact=True, piece=100_000)
     kept = pieces[1].read_bytes()
@@ -206,7 +197,7 @@ def test_state_becomes_the_same_checkpoint_without_the_photos(
 ) -> None:
     out = tmp_path / "run"
     options = RunOptions(compact=True, piece=150_000)
-    path = train([shard], model_file, out, TINY, device="cpu", name="mini", options=options)
+    path = train([shard], model_file, out, TINY, name="mini", run=options)
     again = checkpoint_from_state(out / "state.pt", "mini")
     there = load_checkpoint(path)
     for key, value in there.network.state_dict().items():
@@ -229,7 +220,7 @@ def test_a_paused_run_goes_on(model_file, shard, tmp_path: Path) -> None:
     steps = []
     options = RunOptions(pause_after=1e-4)
     for _ in range(2):
-        train([shard], model_file, tmp_path / "run", config, device="cpu", options=options,
+        train([shard], model_file, tmp_path / "run", config, run=options,
               observe=lambda p: steps.append(p.step))  # fmt: skip
     assert steps[-1] in (20, 21)
     assert 10 in steps
@@ -240,7 +231,7 @@ def test_a_stopped_run_loses_nothing(model_file, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=40, batch_size=2)
     steps: list[int] = []
     for wanted in (3, 5):
-        train([shard], model_file, tmp_path / "run", config, device="cpu",
+        train([shard], model_file, tmp_path / "run", config,
               observe=lambda p: steps.append(p.step),
               stop=lambda wanted=wanted: steps[-1:] == [wanted])  # fmt: skip
     # The last step of each is saved, and the second goes on where the first stopped.
@@ -251,7 +242,7 @@ def test_a_stopped_run_loses_nothing(model_file, shard, tmp_path: Path) -> None:
 def test_divergence_keeps_the_last_good_state(model_file, shard, tmp_path: Path) -> None:
     config = replace(TINY, steps=50, batch_size=2, lr=1e30, warmup_steps=0)
     with pytest.raises(TrainingError, match="diverged"):
-        train([shard], model_file, tmp_path / "run", config, device="cpu")
+        train([shard], model_file, tmp_path / "run", config)
     assert not has_state(tmp_path / "run" / "state.pt")
 
 
@@ -264,7 +255,7 @@ def test_failing_compilation_is_a_warning(model, shard, monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "compile", broken)
     said: list[str] = []
-    trainer = make_trainer(model, shard, compiled=True, warn=said.append)
+    trainer = make_trainer(model, shard, TINY, compiled=True, warn=said.append)
     trainer.step = 1  # as in a run that is continued
     assert len(list(trainer.run())) == 1
     assert "no compiler here" in said[0]
@@ -275,15 +266,14 @@ def test_failing_compilation_is_a_warning(model, shard, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def trained(model_file, shard, tmp_path_factory) -> Path:
-    return train([shard], model_file, tmp_path_factory.mktemp("trained"), TINY, device="cpu")
+    return train([shard], model_file, tmp_path_factory.mktemp("trained"), TINY)
 
 
 def test_a_teacher_takes_the_place_of_the_labels(model, shard, trained, monkeypatch) -> None:
     config = replace(TINY, distill=1.0)
     with pytest.raises(UsageError, match="data.teacher"):
         make_trainer(model, shard, config)
-    photos = load_shards([shard], 96)
-    grid = UVGrid(model, 32, CPU, mean_template(model, photos))
+    photos, grid = load(model, shard, 32)
     teacher = Teacher(load_checkpoint(trained), grid, CPU)
     trainer = Trainer(config, photos, grid, CPU, teacher=teacher)
     assert len(list(trainer.run())) == 2

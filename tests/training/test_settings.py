@@ -10,8 +10,7 @@ import pytest
 
 from sadr_cli.errors import UsageError
 from sadr_cli.training import settings as file
-from sadr_cli.training.config import PRESETS, VARIANTS
-from sadr_cli.training.session import RunOptions
+from sadr_cli.training.config import PRESETS, VARIANTS, RunOptions
 from sadr_cli.training.settings import DataSettings, Settings, resolve, to_toml
 
 
@@ -94,24 +93,24 @@ def test_files_of_any_editor_are_read(write, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[train\nlr = 1", "mine.toml is no TOML"),
-        ("[" * 5000, "mine.toml is no TOML"),
+        ("[train\nlr = 1", "mine.toml is not valid TOML"),
+        ("[" * 5000, "mine.toml is not valid TOML"),
         ("[train]\nlearning_rate = 1", "no setting train.learning_rate"),
         ("[training]\nlr = 1", "no setting training.lr: did you mean train.lr?"),
         ("lr = 1", "no setting lr: did you mean train.lr?"),
         ("train = 1", "no setting train"),
         ("[train]\nlr = true", "train.lr takes a number, not True"),
-        ("[train]\nlr = nan", "train.lr must lie from"),
+        ("[train]\nlr = nan", "train.lr must be from"),
         ("[train]\nsteps = 1.5", "train.steps takes a whole number"),
-        ("[train]\nsteps = 0", "train.steps must lie from 1"),
-        ("[train]\nbatch_size = -3", "train.batch_size must lie from 2"),
-        ('[train]\nschedule = "linear"', "train.schedule is one of cosine"),
+        ("[train]\nsteps = 0", "train.steps must be from 1"),
+        ("[train]\nbatch_size = -3", "train.batch_size must be from 2"),
+        ('[train]\nschedule = "linear"', "train.schedule must be one of cosine"),
         ("[train.network]\nwidth = 1", "no setting train.network"),
-        ("[augment]\njpeg = 7", "augment.jpeg must lie from 0 to 1"),
+        ("[augment]\njpeg = 7", "augment.jpeg must be from 0 to 1"),
         ("[augment]\njpeg = [1]", "augment.jpeg takes a number"),
         ("[network]\ninput_size = 65", "multiple of 32"),
         ('[run]\ncompact = "yes"', "run.compact takes true or false"),
-        ("[data]\ntrain = [1]", "data.train takes a list of texts"),
+        ("[data]\ntrain = [1]", "data.train takes a list of strings"),
         ('preset = "huge"', "paper, full, lite"),
         ("preset = 7", "no preset 7"),
         ('variant = "huge"', "no-attention"),
@@ -131,7 +130,7 @@ def test_what_is_wrong_in_a_file_is_named(write, text: str, words: str) -> None:
         ("learning_rate=7", "--set learning_rate=7: there is no setting learning_rate"),
         ("lrr=7", "did you mean train.lr?"),
         ("lr=fast", "train.lr takes a number, not 'fast'"),
-        ("attention=1", "say which, network.attention or loss.attention"),
+        ("attention=1", "use network.attention or loss.attention"),
     ],
 )
 def test_what_is_wrong_in_a_change_is_named(change: str, words: str) -> None:

@@ -9,25 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import labels
+from made_up import CPU, labels, make_trainer, train
 
 from sadr_cli.crop import crop_from_landmarks, image_to_crop
 from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model.alignment import self_align
 from sadr_cli.model.checkpoint import load_checkpoint
-from sadr_cli.model.face_model import FaceModel
 from sadr_cli.model.network import NetworkConfig
 from sadr_cli.training import losses
 from sadr_cli.training.augment import AugmentConfig
+from sadr_cli.training.config import PRESETS, TrainConfig, with_steps
 from sadr_cli.training.dataset import balanced_weights, load_300wlp, load_shards, photo_alpha
-from sadr_cli.training.grid import UVGrid, mean_template
+from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.losses import LossWeights
 from sadr_cli.training.occluders import polygon_mask
-from sadr_cli.training.session import train
 from sadr_cli.training.synthesis import SampleMaker
-from sadr_cli.training.trainer import PRESETS, TrainConfig, Trainer, with_steps
+from sadr_cli.training.trainer import Trainer
 
-CPU = torch.device("cpu")
 NET = NetworkConfig(64, 32, 0.25)
 TINY = TrainConfig(
     network=NET,
@@ -191,14 +189,8 @@ def test_mesh_losses_vanish_on_the_truth_and_see_what_they_should() -> None:
 # The loop -------------------------------------------------------------------------------------
 
 
-def make_trainer(model: FaceModel, shard: Path, config: TrainConfig = TINY) -> Trainer:
-    photos = load_shards([shard], 96)
-    grid = UVGrid(model, config.network.uv_size, CPU, mean_template(model, photos))
-    return Trainer(config, photos, grid, CPU)
-
-
 def test_every_parameter_learns_and_nothing_explodes(model, shard) -> None:
-    trainer = make_trainer(model, shard)
+    trainer = make_trainer(model, shard, TINY)
     before = {k: v.clone() for k, v in trainer.network.named_parameters()}
     seen: set[str] = set()
     for _, parts in trainer.run():
@@ -224,7 +216,7 @@ def test_training_lowers_the_loss(model, shard) -> None:
 
 
 def test_first_prediction_is_a_frontal_face_in_the_crop(model, shard) -> None:
-    trainer = make_trainer(model, shard)
+    trainer = make_trainer(model, shard, TINY)
     with torch.no_grad():  # in training mode: the norms have no statistics of their own yet
         p = trainer.network.train()(torch.randn(4, 3, 64, 64)).pose_map.mean(0) * 280
     inside = p[:2, trainer.grid.mask]
@@ -276,9 +268,7 @@ def test_a_run_resumes_where_it_stopped(model, model_file, shard, tmp_path: Path
 def test_command_writes_a_checkpoint_that_runs(model_file, shard, folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     seen = []
-    path = train(
-        [shard], model_file, out, TINY, device="cpu", validation=folder, observe=seen.append
-    )
+    path = train([shard], model_file, out, TINY, validation=folder, observe=seen.append)
     checkpoint = load_checkpoint(path)
     assert checkpoint.provenance["samples"] == 16
     assert set(checkpoint.provenance["validation"]) == {
@@ -289,20 +279,20 @@ def test_command_writes_a_checkpoint_that_runs(model_file, shard, folder, tmp_pa
     assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"] == 4
     # Again: the run is complete, nothing is trained twice.
     again = []
-    train([shard], model_file, out, TINY, device="cpu", observe=again.append)
+    train([shard], model_file, out, TINY, observe=again.append)
     assert [p.step for p in again] == [4]
-    with pytest.raises(UsageError, match="holds a run already"):
-        train([shard], model_file, out, TINY, device="cpu", resume=False)
+    with pytest.raises(UsageError, match="already contains a run"):
+        train([shard], model_file, out, TINY, resume=False)
 
 
 def test_missing_data_is_named(model, model_file, shard, tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no training data"):
-        train([tmp_path / "nothing"], model_file, tmp_path / "o", TINY, device="cpu")
+        train([tmp_path / "nothing"], model_file, tmp_path / "o", TINY)
     with pytest.raises(MissingDataError, match="no face model"):
-        train([shard], tmp_path / "m.npz", tmp_path / "o", TINY, device="cpu")
+        train([shard], tmp_path / "m.npz", tmp_path / "o", TINY)
     with pytest.raises(MissingDataError, match="300W-LP-style"):
-        train([tmp_path], model_file, tmp_path / "o", TINY, device="cpu")
+        train([tmp_path], model_file, tmp_path / "o", TINY)
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(MissingDataError, match="not a training shard"):
+    with pytest.raises(MissingDataError, match="bad.npz is damaged or no npz"):
         load_shards([tmp_path / "bad.npz"], 96)
     assert not (tmp_path / "o" / "state.pt").exists()
