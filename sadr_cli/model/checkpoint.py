@@ -254,7 +254,7 @@ def _read_network(path: Path, config: NetworkConfig) -> SADRNet:
     return network.eval()
 
 
-def _damaged(path: Path) -> MissingDataError:
+def _damaged(path: str | Path) -> MissingDataError:
     return MissingDataError(f"{path} is damaged or not a sadr checkpoint: install or copy it again")
 
 

@@ -276,8 +276,11 @@ def load_300wlp(folder: str | Path, model: FaceModel, side: int) -> PhotoSet:
             f"no .jpg with a .mat beside it under {folder}: give a 300W-LP-style folder"
         )
     *labels, names = zip(*rows, strict=True)
-    tensors = (torch.from_numpy(np.stack(values).astype(np.float32)) for values in labels)
-    return PhotoSet(torch.from_numpy(np.stack(images)), *tensors, list(names))
+    c, scales, rotations, shifts = (
+        torch.from_numpy(np.stack(values).astype(np.float32)) for values in labels
+    )
+    pictures = torch.from_numpy(np.stack(images))
+    return PhotoSet(pictures, c, scales, rotations, shifts, list(names))
 
 
 def trusted(photos: PhotoSet, share: float) -> Tensor:
