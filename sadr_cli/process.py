@@ -35,6 +35,8 @@ def prepare() -> None:
         warnings.simplefilter("ignore")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    # NumPy's own threads wait for one another by spinning, and ours fill the processors anyway.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # What is ignored stays so: nohup, jobs in the background of a script.

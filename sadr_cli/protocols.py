@@ -43,6 +43,10 @@ class FaceReconstructor(Protocol):
 
     def crop_for(self, detection: Detection) -> Crop: ...
 
+    def low_latency(self) -> FaceReconstructor:
+        """One with the same results for one photo after the other."""
+        ...
+
     def reconstruct_crops(
         self,
         images: Sequence[NDArray[np.uint8]],

@@ -15,6 +15,7 @@ from shell import ROOT
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
+from sadr_cli.compiled import _processors
 
 PHOTOS = ("astronaut.jpg", "hopper.jpg", "group.jpg")
 
@@ -56,6 +57,26 @@ def test_whatever_jobs_batches_and_runs(photos, tmp_path):
     reconstruct(tmp_path / "c", photos[1:2], *overlay)
     resumed = reconstruct(tmp_path / "c", photos, *overlay)
     assert [name for name in expected if resumed[name] != expected[name]] == []
+
+
+@pytest.mark.slow
+def test_a_video_whatever_jobs_and_processors(tmp_path):
+    pytest.importorskip("openvino")
+    clip = [ROOT / "examples" / "faces.mp4"]
+    options = ["--end", "0.8", "--overlay", "--mesh-every", "5", "--format", "glb"]
+    expected = reconstruct(tmp_path / "a", clip, *options, "--jobs", "1")
+    assert {".mp4", ".glb", ".json", ".jsonl", ".csv"} <= {Path(n).suffix for n in expected}
+    found = reconstruct(tmp_path / "b", clip, *options, "--jobs", "8", "--batch-size", "32")
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    # Its network computed by another number of threads, in a process of its own.
+    threads = "1" if _processors() > 1 else "2"
+    command = [sys.executable, "-m", "sadr_cli", "reconstruct", str(clip[0]), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads}
+    command += ["--device", "cpu", "--out", str(tmp_path / "c")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for name in ("faces_landmarks.jsonl", "faces_poses.csv", "faces_track1.json"):
+        assert (tmp_path / "c" / name).read_bytes() == expected[name]
 
 
 VOLATILE = {"started", "updated", "summary", "seconds", "stamp", "skipped"}

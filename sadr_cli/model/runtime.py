@@ -8,6 +8,7 @@ runs the network, or if the network has not been compiled on this machine yet.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,18 +26,20 @@ from sadr_cli.version import __version__
 _log = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "torch", "openvino")
+_SHARING = 2  # threads on a crop for low latency: more have not been seen to give the same bytes
 _GRAPH = 2  # increased whenever the model compiled from the same weights changes
 
-_shared: dict[str, Compiled] = {}  # by weights, for the whole process
+_shared: dict[tuple[str, int], Compiled] = {}  # by weights and threads, for the whole process
 
 
 class OpenVINONetwork:
     """A checkpoint's network on the CPU, in 32-bit floating point.
 
+    threads: that share the work on a crop, see :class:`Compiled`; the results are the same bytes.
     Raises MissingDataError when OpenVINO is not installed.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, threads: int = 1) -> None:
         config = checkpoint.config
         side = config.input_size
         self._has = (True, True, config.attention, True, config.pose_head)
@@ -48,8 +51,8 @@ class OpenVINONetwork:
 
         example = np.zeros((1, side, side, 3), np.uint8)
         known = checkpoint.sha256 and f"{checkpoint.sha256} {__version__} {_GRAPH}"
-        compiled = Compiled("network", known, build, [example])
-        self._compiled = _shared.setdefault(known, compiled) if known else compiled
+        compiled = Compiled("network", known, build, [example], threads)
+        self._compiled = _shared.setdefault((known, threads), compiled) if known else compiled
         try:
             self._compiled.load()
         except ImportError as error:
@@ -87,11 +90,19 @@ class Runner:
             from sadr_cli.model.folding import TorchNetwork
 
             run = TorchNetwork(checkpoint.network, device, half)
-        self._run = run
+        self._checkpoint, self._run = checkpoint, run
 
     def __call__(self, crops: Any) -> NetworkOutput:
         """(B, H, H, 3) uint8 RGB crops -> outputs: arrays, or tensors on the device."""
         return self._run(crops)
+
+    def low_latency(self) -> Runner:
+        """One with the same results that takes less time for a crop and more for many."""
+        if self.name != "openvino":
+            return self  # PyTorch's threads share whatever there is
+        quick = copy.copy(self)
+        quick._run = OpenVINONetwork(self._checkpoint, threads=_SHARING)
+        return quick
 
 
 def _openvino_if_possible(checkpoint: Checkpoint) -> OpenVINONetwork | None:

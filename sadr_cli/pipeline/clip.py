@@ -1,4 +1,9 @@
-"""One video through the rooms: frames, tracks, smoothing, and the files of the whole."""
+"""One video through the rooms: frames, tracks, smoothing, and the files of the whole.
+
+One thread decodes, the calling one follows the faces of the next frame, and a third takes those of
+the frames before to smoothing, tables and strips. Each takes the frames in their order, and none
+looks at what another does meanwhile: the results do not depend on who is faster.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +27,14 @@ from sadr_cli.pipeline.settings import OnFrame, RunSettings, StopFlag, unobserve
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.results.entry import Entry, Span
 from sadr_cli.sources import iter_frames, probe_video
-from sadr_cli.video import Tracker, TrackSmoother
+from sadr_cli.video import Tracked, Tracker, TrackSmoother
 from sadr_cli.video.motion import MotionRecorder
 from sadr_cli.writers import PLAYING, face_mesh
 from sadr_cli.writers.animation import Motion
 from sadr_cli.writers.compose import compose_mesh, write_formats
 
 _AHEAD = 4  # decoded frames that wait
+_BEHIND = 3  # frames whose faces wait for their tables
 _SHORT = 0.9  # of the frames the container announces: fewer, and the file was cut short
 
 
@@ -86,6 +92,8 @@ class _Clip:
         self._drawings: ClipDrawings | None = None
         self._pool = ThreadPoolExecutor(max(settings.jobs, 1), "sadr-clip")
         self._jobs: deque[Future[list[str]]] = deque()
+        self._keeping = ThreadPoolExecutor(1, "sadr-clip-frames")
+        self._behind: deque[Future[None]] = deque()
 
     def follow(self, detector: FaceDetector, stop: StopFlag, on_frame: OnFrame) -> bool:
         """All frames; False when asked to stop."""
@@ -114,7 +122,7 @@ class _Clip:
                 if frame is not None:
                     last = frame.index if frame.index is not None else last
                     on_frame(source.label, last, info.frames)
-                    self._frame(frame, tracker)
+                    self._look(frame, tracker)
         finally:
             feed.stop()
         if feed.error is not None:
@@ -122,8 +130,20 @@ class _Clip:
         if video.end is None and info.frames and last + video.step < _SHORT * info.frames:
             self._notes.append(f"damaged or cut short: ends at frame {last} of about {info.frames}")
         self._looked = tracker.detections
+        self._wait_for_kept(0)
         self._finish()
         return True
+
+    def _look(self, frame: Frame, tracker: Tracker) -> None:
+        """Follow the faces of the next frame; those of the frames before are kept meanwhile."""
+        found, alive = tracker.step(frame.image), frozenset(tracker.alive)
+        self._behind.append(self._keeping.submit(self._keep, frame, found, alive))
+        self._wait_for_kept(_BEHIND)
+
+    def _wait_for_kept(self, waiting: int) -> None:
+        """Until at most so many frames are not; raises what keeping one of them raised."""
+        while len(self._behind) > waiting:
+            self._behind.popleft().result()
 
     def _finish(self) -> None:
         """Write what waits for the last frame."""
@@ -141,6 +161,7 @@ class _Clip:
 
     def close(self) -> None:
         """Let go of threads and unfinished files."""
+        self._keeping.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._drawings is not None:
             self._drawings.discard()
@@ -148,6 +169,7 @@ class _Clip:
 
     def forget(self) -> None:
         """Remove what an unfinished video has written."""
+        self._keeping.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         for job in self._jobs:
             if not job.cancelled() and job.exception() is None:
@@ -155,13 +177,13 @@ class _Clip:
         for name in self._outputs:
             remove_file(self.settings.out / name, self.settings.out)
 
-    # --- frames -----------------------------------------------------------------------------
+    # --- frames, in a thread of their own ---------------------------------------------------
 
-    def _frame(self, frame: Frame, tracker: Tracker) -> None:
+    def _keep(self, frame: Frame, found: list[Tracked], alive: frozenset[int]) -> None:
+        """The faces ``found`` in the next frame, after which the tracks ``alive`` go on."""
         seconds = frame.time or 0.0
         self._frames += 1
         self._notes += frame.notes
-        found = tracker.step(frame.image)
         shown = {}
         for item in found:
             if item.face.confidence < self.settings.min_confidence:
@@ -184,8 +206,8 @@ class _Clip:
             if every is not None and (self._frames - 1) % every == 0:
                 stem = f"{self.photo.name}_frame{frame.index:06d}_track{item.track}"
                 self._jobs.append(self._pool.submit(self._mesh, stem, face, frame))
-        self._smooth.keep(tracker.alive)
-        for number in set(self._people) - set(tracker.alive):
+        self._smooth.keep(alive)
+        for number in set(self._people) - alive:
             self._end_track(number)
         while len(self._jobs) > 4 * max(self.settings.jobs, 1):
             self._collect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,7 @@ class CutFinder:
 
     def __call__(self, image: NDArray[np.uint8]) -> bool:
         """Whether ``image`` begins a new shot; the first one does not."""
-        small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        small = _thumbnail(image)
         last, self._last = self._last, small
         if last is None:
             return False
@@ -77,6 +78,16 @@ class CutFinder:
         if not cut:
             self._usual += 0.1 * (change - self._usual)
         return cut
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    small: Any = image
+    while min(small.shape[1] / _THUMBNAIL[0], small.shape[0] / _THUMBNAIL[1]) > 8:
+        # Halves are what OpenCV is quick at.
+        half = small.shape[1] // 2, small.shape[0] // 2
+        small = cv2.resize(small, half, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(small, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / np.float32(255)
 
 
 class Tracker:
@@ -93,7 +104,7 @@ class Tracker:
         faces: str | int = "all",
         detect_every: int = 30,
     ) -> None:
-        self._reconstructor, self._detector = reconstructor, detector
+        self._reconstructor, self._detector = reconstructor.low_latency(), detector
         self._faces, self._every = faces, max(detect_every, 1)
         self._cuts = CutFinder()
         self._tracks: list[Track] = []

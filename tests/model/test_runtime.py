@@ -112,6 +112,22 @@ def test_a_face_does_not_depend_on_those_beside_it(made, runtime):
                 np.testing.assert_array_equal(said[3][::-1], output)
 
 
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_low_latency_gives_the_same_bytes(made, runtime, monkeypatch):
+    monkeypatch.setattr("sadr_cli.compiled._processors", lambda: 2)
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    runner = Runner(made(CONFIGS[0]), Device("cpu"), runtime)
+    quick = runner.low_latency()
+    assert quick.name == runner.name == runtime
+    for count in (1, 3):
+        crops = pixels(count)
+        for one, other in zip(runner(crops), quick(crops), strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
 def test_openvino_is_chosen_where_it_is_installed(made):
     pytest.importorskip("openvino")
     assert Runner(made(CONFIGS[0]), Device("cpu")).name == "openvino"

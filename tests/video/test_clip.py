@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from fractions import Fraction
 
 import av
@@ -190,6 +191,60 @@ def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
         go(tmp_path / "out", clip)
     monkeypatch.undo()
     assert go(tmp_path / "out", clip)[0].ok == 1
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_what_goes_wrong_behind_the_network_ends_the_video(tmp_path, monkeypatch, disk):
+    """Tables are written while the next frame is looked at: their error is still the video's."""
+    from sadr_cli.errors import OutputError
+    from sadr_cli.pipeline.clip_files import ClipTables
+
+    add, seen = ClipTables.add, []
+
+    def failing(self, face, frame, track):
+        seen.append(frame.index)
+        if frame.index == 9:
+            raise OutputError("the disk is full") if disk else ValueError("odd")
+        add(self, face, frame, track)
+
+    monkeypatch.setattr(ClipTables, "add", failing)
+    clip, out = write_clip(tmp_path / "c.mp4"), tmp_path / "out"
+    if disk:
+        with pytest.raises(OutputError, match="full"):
+            go(out, clip, overlay=True)
+    else:
+        _, (entry,) = go(out, clip, overlay=True)
+        assert entry["status"] == "failed" and "odd" in entry["reason"]
+    assert seen == sorted(seen) and max(seen) < 14  # a few frames later at most
+    assert not [n for n in names(out) if n.startswith(("c", ".sadr-tmp"))]
+    assert not list((out / "overlays").glob(".*"))
+
+
+def test_whoever_is_slower_the_files_are_the_same(tmp_path, monkeypatch):
+    from sadr_cli.pipeline.clip_files import ClipTables
+
+    add = ClipTables.add
+    clip = write_clip(tmp_path / "c.mp4")
+    made = []
+    for network, tables in ((0.0, 0.004), (0.004, 0.0)):
+        monkeypatch.setattr(
+            ClipTables,
+            "add",
+            lambda *a, s=tables: (time.sleep(s), add(*a)),  # type: ignore
+        )
+        out = tmp_path / f"{network}"
+        video = VideoSettings(mesh_every=4)
+        go(out, clip, network=Slow(network), formats=("ply",), video=video)
+        made.append({p.name: p.read_bytes() for p in out.iterdir() if p.suffix != ".html"})
+    first, second = made
+    assert first.keys() == second.keys() and len(first) > 10
+    assert [n for n in first if first[n] != second[n]] in ([], ["manifest.json"])
+
+
+class Slow(Following):
+    def reconstruct_crops(self, *arguments):
+        time.sleep(self.seconds)
+        return super().reconstruct_crops(*arguments)
 
 
 def test_variable_frame_rate_keeps_its_times(tmp_path):
