@@ -22,6 +22,7 @@ from script import YAW_COLUMNS, head, row, yaw_cells
 
 from sadr_cli.evaluation.benchmarks import florence
 from sadr_cli.evaluation.data import aflw2000, lm300w
+from sadr_cli.evaluation.measures.dense import Y_FLIPS
 from sadr_cli.evaluation.report import published
 from sadr_cli.evaluation.report.files import write_files
 from sadr_cli.evaluation.report.record import Report, citation
@@ -49,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--300w", dest="lm300w", type=Path, help="instead of SADR_DATA/300W")
     parser.add_argument("--florence", type=Path, help="scans, instead of SADR_DATA/Florence")
     parser.add_argument("--face-model", type=Path, help="npz for dense truth and reconstruction")
-    parser.add_argument("--y-flip", default="height", help="of the dense truth, see sadr evaluate")
+    parser.add_argument(
+        "--y-flip", default="height", choices=Y_FLIPS, help="of the dense truth, see sadr evaluate"
+    )
     parser.add_argument("--icp", action="store_true", help="also reconstruction after rigid ICP")
     parser.add_argument("--detector", default="centerface", help="of the detector's crop")
     parser.add_argument("--device", default="auto")

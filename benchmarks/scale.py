@@ -1,16 +1,15 @@
-"""What large runs cost apart from their photos, as a Markdown table: CPU time and memory by size.
+"""The cost of large runs apart from their photos, as a Markdown table: CPU time and memory by size.
 
     python benchmarks/scale.py > scale.md [--names 1000000] [--results 200000] [--browser chromium]
 
-Listing a million names, the books (names, manifest.json, poses.csv) of a run of 200,000 results
-made up from one real face, resuming it, its page, and the page in a browser. Every step runs in a
-process of its own, at a tenth and all of the size: linear where the time per input stays.
-Photos and results are hard links to a few files.
+Listing a million names; bookkeeping ("books": names, manifest.json, poses.csv) of a run with
+200,000 results synthesised from one real face; resuming it; its page; the page in a browser. Every
+step runs in its own process, at a tenth of the size and at full size, which shows whether the time
+per input is constant. Photos and results are hard links to a few files.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -26,6 +25,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import script
+
 from sadr_cli import Reconstructor, WeightsInfo, read_image
 from sadr_cli.faces import Frame
 from sadr_cli.gallery import Card, face_card, write_cards, write_page
@@ -39,18 +40,18 @@ from sadr_cli.sources import iter_sources
 from sadr_cli.writers.compose import Look, compose_mesh
 
 PHOTO = Path(__file__).parent.parent / "examples" / "photos" / "hopper.jpg"
-_LINKS = 30_000  # to one file, which file systems bound
+_LINKS = 30_000  # to one file; file systems limit their number
 _BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
 
 
 class Stub:
-    """What a ledger asks of a reconstructor."""
+    """The part of a reconstructor that a ledger uses."""
 
     info = WeightsInfo("made up", "", "", 128, 0, "paper", "")
 
 
 class Links:
-    """Hard links to ``data``, to another copy of it after every :data:`_LINKS`."""
+    """Hard links to ``data``, with a new copy after every :data:`_LINKS`."""
 
     def __init__(self, folder: Path, data: bytes) -> None:
         self._folder, self._data, self._count = folder, data, 0
@@ -64,14 +65,14 @@ class Links:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("--names", type=int, default=1_000_000)
     parser.add_argument("--results", type=int, default=200_000)
     parser.add_argument("--browser", help="a Chromium, to load the page in")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder otherwise")
     args = parser.parse_args()
-    print("| step | inputs | CPU s | microseconds per input | peak memory, MB |")
-    print("|---|--:|--:|--:|--:|")
+    columns = ("step", "inputs", "CPU s", "microseconds per input", "peak memory, MB")
+    print("\n".join(script.head(*columns)))
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         measured("samples", 1, samples, folder)
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def measured(name: str, count: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Print a row for ``work``, which runs in a process of its own."""
+    """Print a row for ``work``, which runs in its own process."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(there, work, *arguments))
@@ -96,7 +97,9 @@ def measured(name: str, count: int, work: Callable[..., None], *arguments: Any) 
     there.close()
     seconds, memory = here.recv()
     process.join()
-    row(name, count, seconds, memory)
+    each = f"{1e6 * seconds / count:.0f}"
+    cells = name, f"{count:,}", f"{seconds:.1f}", each, f"{memory / 1e6:.0f}"
+    print(script.row(*cells), flush=True)
 
 
 def _measure(there: Connection, work: Callable[..., None], *arguments: Any) -> None:
@@ -107,13 +110,8 @@ def _measure(there: Connection, work: Callable[..., None], *arguments: Any) -> N
     there.send((time.process_time() - began, peak))
 
 
-def row(name: str, count: int, seconds: float, memory: float) -> None:
-    each = f"{1e6 * seconds / count:.0f}"
-    print(f"| {name} | {count:,} | {seconds:.1f} | {each} | {memory / 1e6:.0f} |", flush=True)
-
-
 def samples(folder: Path) -> None:
-    """One real face: its record, and its card."""
+    """The record and the card of one real face."""
     reconstructor, image = Reconstructor(), read_image(PHOTO)
     face = reconstructor.reconstruct(image)[0]
     mesh = compose_mesh(face, reconstructor.uv, Look(("obj",)), image.shape[:2], image)
@@ -124,7 +122,7 @@ def samples(folder: Path) -> None:
 
 
 def lists(folder: Path, names: int, results: int) -> None:
-    """Photos for ``results``, and a list that names them until there are ``names``."""
+    """Photos for ``results``, and a list of ``names`` lines that repeats them."""
     (folder / "photos").mkdir()
     link = Links(folder, PHOTO.read_bytes())
     photos = [folder / "photos" / f"photo{k:07}.jpg" for k in range(min(results, names))]
@@ -145,7 +143,7 @@ def ledger_of(folder: Path) -> Ledger:
 
 
 def books(folder: Path, count: int) -> None:
-    """What a run writes down of ``count`` photos, and links in place of its meshes and records."""
+    """The bookkeeping of a run over ``count`` photos, with links as its meshes and records."""
     record = json.loads((folder / "record.json").read_text())
     (folder / "run").mkdir()
     ledger = ledger_of(folder)
@@ -175,7 +173,7 @@ def books(folder: Path, count: int) -> None:
 
 
 def resuming(folder: Path, count: int) -> None:
-    """The same run once more: nothing is to be done."""
+    """The same run again: everything is skipped."""
     ledger = ledger_of(folder)
     for source in islice(iter_sources(None, from_file=folder / "names.txt"), count):
         entry = ledger.admit(Work(source))
@@ -190,7 +188,7 @@ def page(folder: Path, count: int) -> None:
 
 
 def browse(browser: str, path: Path, count: int) -> None:
-    """The page in a browser until its first cards stand there; of all its processes."""
+    """CPU time of all browser processes until the first cards of the page are shown."""
     before = os.times()
     done = subprocess.run([browser, *_BROWSER, path.as_uri()], capture_output=True, check=True)
     after = os.times()
@@ -198,7 +196,7 @@ def browse(browser: str, path: Path, count: int) -> None:
     used = after.children_user + after.children_system
     used -= before.children_user + before.children_system
     name = f"browser, page of {path.stat().st_size / 1e6:.0f} MB"
-    print(f"| {name} | {count:,} | {used:.1f} | | |", flush=True)
+    print(script.row(name, f"{count:,}", f"{used:.1f}", "", ""), flush=True)
 
 
 if __name__ == "__main__":

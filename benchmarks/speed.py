@@ -1,14 +1,14 @@
-"""Speed and memory as one Markdown table, everything in one run:
+"""Speed and memory as one Markdown table.
 
     python benchmarks/speed.py > speed.md [--photos 500] [--memory 5000] [--weights mobile]
 
-The same as ``sadr bench examples/photos --everything --markdown`` with the numbers of photos that
-the aims name; takes most of an hour on two cores. With an older version in a virtual environment of
-its own, whole runs of both in turn, and the stages of a face:
+Runs ``sadr bench examples/photos --everything --markdown`` with larger numbers of photos, which
+takes most of an hour on two cores. To compare with an older version in its own virtual environment
+(alternating whole runs, and the stages of a face):
 
     python benchmarks/speed.py --against /path/to/venv --inputs photos --photos 200 --rounds 3
 
-On a busy machine look at the CPU time, that of a run's whole process tree.
+On a busy machine use the CPU time, which is that of a run's whole process tree.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ RUNS = {
     "OBJ and page": ["--faces", "largest"],
     "landmarks alone": ["--faces", "largest", "--format", "pts", "--no-index"],
 }
-STAGE_PHOTOS = 44  # of which the first four warm up
-_STANDSTILL = 60  # seconds with next to no CPU time: 0.1.0 could hang for ever
+STAGE_PHOTOS = 44  # the first four are for warming up
+_STANDSTILL = 60  # seconds almost without CPU time after which a run is killed: 0.1.0 could hang
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="without compile and ONNX Runtime")
-    parser.add_argument("--against", metavar="VENV", type=Path, help="compare with its sadr")
+    parser.add_argument("--against", metavar="VENV", type=Path, help="the version to compare with")
     parser.add_argument("--inputs", metavar="DIR", type=Path, default=PHOTOS, help="with --against")
     args = parser.parse_args()
     if args.against is not None:
@@ -77,8 +77,8 @@ def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
         sys.exit("error: --inputs holds no photo")
     versions = {"before": python_of(venv), "now": Path(sys.executable)}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    print(f"{count} photos of {len(photos)}, {rounds} rounds in turn, {os.cpu_count()} processors,")
-    print(f"load of the machine at the start {load:.1f}\n")
+    print(f"{count} photos of {len(photos)}, {rounds} alternating rounds,")
+    print(f"{os.cpu_count()} processors, load of the machine at the start {load:.1f}\n")
     print("| run | | faces/s | CPU ms per face | peak memory, MB |\n|---|---|--:|--:|--:|")
     spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -98,11 +98,11 @@ def compare(venv: Path, photos: list[Path], count: int, rounds: int) -> None:
     print(f"| all | {total['before']:.1f} | {total['now']:.1f} |\n")
     network = tables["now"]["network"]
     for label, cpu in spent.items():
-        print(f"{label}: {network / cpu:.0%} of the CPU time is the network's own.")
+        print(f"{label}: the network takes {network / cpu:.0%} of the CPU time.")
 
 
 class Figures(NamedTuple):
-    """Faces per second, CPU milliseconds per face, most megabytes."""
+    """Faces per second, CPU milliseconds per face, peak memory in megabytes."""
 
     rate: float
     cpu: float
@@ -110,7 +110,7 @@ class Figures(NamedTuple):
 
 
 def report(label: str, runs: dict[str, list[Figures]]) -> float:
-    """Print the medians of both versions, and their ratios; returns CPU ms per face now."""
+    """Print medians of both versions and their ratios; returns the current CPU ms per face."""
     middle = {
         name: Figures(*(median(column) for column in zip(*figures, strict=True)))
         for name, figures in runs.items()
@@ -124,14 +124,14 @@ def report(label: str, runs: dict[str, list[Figures]]) -> float:
 
 
 def copy_of(photo: Path, folder: Path, number: int) -> str:
-    """A name of its own for a photo that may come more than once."""
+    """A link with a unique name to a photo that may be used several times."""
     path = folder / f"{number:06}{photo.suffix}"
     path.symlink_to(photo.resolve())
     return str(path)
 
 
 def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
-    """One ``sadr reconstruct`` in a process of its own, its start included."""
+    """One ``sadr reconstruct`` in its own process, including start-up."""
     while True:
         with tempfile.TemporaryDirectory() as folder:
             listed, out = Path(folder) / "photos.txt", Path(folder) / "out"
@@ -139,13 +139,13 @@ def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
             command = [str(python), "-m", "sadr_cli", "reconstruct", "--from-file", str(listed)]
             command += [*options, "--out", str(out), "--quiet"]
             began, before = time.perf_counter(), os.times()
-            # In a folder without a package of that name: Python looks there first.
+            # In a folder without a package of that name, since Python searches it first.
             process = psutil.Popen(
                 command, stdout=subprocess.DEVNULL, env=environment(python), cwd=folder
             )
             memory = watched(process)
             if memory is None:
-                print(f"{python} stood still: once more", file=sys.stderr)
+                print(f"{python} hung and is started again", file=sys.stderr)
                 continue
             seconds, after = time.perf_counter() - began, os.times()
             faces = len((out / "poses.csv").read_text(errors="surrogateescape").splitlines()) - 1
@@ -155,7 +155,7 @@ def whole_run(python: Path, photos: list[str], options: list[str]) -> Figures:
 
 
 def watched(process: psutil.Popen) -> int | None:
-    """Most bytes of memory until ``process`` ends; None where it stood still and was killed."""
+    """Peak memory in bytes of ``process``; None if it hung and was killed."""
     memory, used, moved = 0, -1.0, time.perf_counter()
     while process.poll() is None:
         try:
@@ -175,8 +175,8 @@ def watched(process: psutil.Popen) -> int | None:
 
 
 def environment(python: Path) -> dict[str, str]:
-    """That of a process of ``python``: a source tree on the path is this version's alone, and
-    bytecode is kept, as it is of what pip installs."""
+    """The environment for ``python``: only this version uses a source tree on the path, and
+    bytecode is cached as for installed packages."""
     dropped = {"PYTHONDONTWRITEBYTECODE"}
     if python != Path(sys.executable):
         dropped.add("PYTHONPATH")

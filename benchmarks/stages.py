@@ -1,9 +1,9 @@
-"""CPU milliseconds per face of each stage, one photo after the other in one thread, as JSON.
+"""CPU milliseconds per face of each stage, photo by photo in one thread, as JSON.
 
     python benchmarks/stages.py photos/*.jpg
 
-Run by ``speed.py --against``, with this version and an older one: names that have moved since are
-looked for in all their places. The first photos only warm up.
+Run by ``speed.py --against`` with this version and an older one, so names that have moved are
+looked up in all their places. The first photos are for warming up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STAGES = ("decode", "detect", "crop", "network", "align", "colours", "mesh", "re
 
 
 def find(*places: str) -> Any:
-    """The first of ``module.name`` that there is; None without any."""
+    """The first of the ``module.name`` that exists, or None."""
     for place in places:
         module, _, name = place.rpartition(".")
         try:
@@ -46,7 +46,7 @@ def find(*places: str) -> Any:
 
 
 class Stages:
-    """Adds up the CPU time, of all threads, of blocks with a name."""
+    """Sums the CPU time, of all threads, of named blocks."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -61,7 +61,7 @@ class Stages:
 
 
 def fitting(function: Callable[..., Any], **given: Any) -> Any:
-    """``function`` called with those of the arguments that it takes."""
+    """Call ``function`` with those of the arguments that it accepts."""
     known = inspect.signature(function).parameters
     return function(**{name: value for name, value in given.items() if name in known})
 
@@ -69,7 +69,7 @@ def fitting(function: Callable[..., Any], **given: Any) -> Any:
 def main() -> None:
     photos, stages, faces = [Path(p) for p in sys.argv[1:]], Stages(), 0
     cv2.setNumThreads(1)
-    # Versions that change their engine during a run do it at once.
+    # Versions that change their engine during a run do so immediately.
     for module, name in (("detection.centerface", "_FAST_AFTER"), ("runtime", "CONVERT_AFTER")):
         if find(f"sadr_cli.{module}.{name}") is not None:
             setattr(import_module(f"sadr_cli.{module}"), name, 1)
@@ -106,7 +106,7 @@ def main() -> None:
             with stages("crop"):
                 crop = reconstructor.crop_for(found[0])
                 extract_crop(image, crop, reconstructor.crop_resolution)
-            with stages("align"):  # of which crop and network are taken off
+            with stages("align"):  # crop and network are subtracted below
                 (face,) = reconstructor.reconstruct(image, found)
             with stages("colours"):
                 mesh = compose_mesh(face, uv, look, image.shape[:2], image)

@@ -1,15 +1,15 @@
-"""Samples a second of a training step, part by part: run before a long training.
+"""Samples per second of a training step, to be run before a long training.
 
     python benchmarks/train_speed.py SHARDS FACE_MODEL [--preset full] [--batch 128 256]
         [--device cuda] [--steps 20] [--limit 2000] [--backgrounds FILE]
 
-Prints one JSON line a setting: uncompiled and compiled, with the time the first step took, the
-time of making samples alone, and the peak memory. Wall clock around work that is waited for.
+Prints one JSON line per configuration, uncompiled and compiled: the times of the first step, of
+later steps and of making samples alone (wall clock, synchronised with the device), and the peak
+memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import script
 import torch
 
 from sadr_cli.model.device import select_device
@@ -28,7 +29,7 @@ from sadr_cli.training.trainer import Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script.parser(__doc__)
     parser.add_argument("shards", type=Path)
     parser.add_argument("face_model", type=Path)
     parser.add_argument("--preset", choices=PRESETS, default="full")
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def measure(trainer: Trainer, device: torch.device, batch: int, steps: int) -> dict[str, Any]:
-    """Times of a trainer's steps, and of making their samples alone."""
+    """Times of a trainer's steps, and of making samples alone."""
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()

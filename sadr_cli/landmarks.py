@@ -8,7 +8,6 @@ import numpy as np
 JAW, INNER = slice(0, 17), slice(17, 68)
 LEFT_OUTER_EYE, RIGHT_OUTER_EYE, NOSE_BRIDGE, NOSE_TIP, LOWER_LIP = 36, 45, 28, 30, 57
 EYES = (slice(36, 42), slice(42, 48))
-JAWS = ("surface", "contour")  # definitions of the jaw's landmarks
 # Lines to draw along the landmarks, and whether they are closed.
 CONTOURS = (
     (slice(0, 17), False),

@@ -125,6 +125,15 @@ def write_pts(path: Path, points: np.ndarray, header: bool) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def write_300w(folder: Path, points: list[np.ndarray], header: bool = True) -> Path:
+    """Pictures with the ``.pts`` files of ``points`` (68, 2 or more) each."""
+    folder.mkdir(exist_ok=True)
+    for i, p in enumerate(points):
+        write_pts(folder / f"{name_of(i)}.pts", p[:, :2], header)
+        write_image(folder / f"{name_of(i)}.png", i)
+    return folder
+
+
 @dataclass
 class Info:
     name: str = "fake"

@@ -31,15 +31,15 @@ from sadr_cli.native import Native, library
 from sadr_cli.reconstructor import Reconstructor
 
 BASELINE = "public layout, PyTorch eager"
+BATCH = 8
 FULL_AIM, LITE_AIM = "<= 0.6", "<= 0.2"
 Call = Callable[[], Any]
 
 
-def in_turn(calls: Mapping[str, Call], rounds: int, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each call; all run once per round."""
+def in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Median seconds of each call; all run once per round, after a warm-up."""
     for call in calls.values():
-        for _ in range(warm):
-            call()
+        call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -50,11 +50,7 @@ def in_turn(calls: Mapping[str, Call], rounds: int, warm: int = 1) -> dict[str, 
 
 
 def network_times(
-    reconstructor: Reconstructor,
-    batch: int = 8,
-    threads: int = 2,
-    rounds: int = 9,
-    everything: bool = False,
+    reconstructor: Reconstructor, threads: int = 2, rounds: int = 9, everything: bool = False
 ) -> list[Row]:
     """Milliseconds per face on the CPU: the unmodified public layout, and the candidates.
 
@@ -64,15 +60,15 @@ def network_times(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            calls = {BASELINE: _eager(_full().network, batch, 256)}
-            calls |= _candidates("full network", _full(), batch, threads, everything)
+            calls = {BASELINE: _eager(_full().network, 256)}
+            calls |= _candidates("full network", _full(), threads, everything)
             own = reconstructor.checkpoint
-            calls |= _candidates(f"{reconstructor.info.name} weights", own, batch, threads, False)
+            calls |= _candidates(f"{reconstructor.info.name} weights", own, threads, False)
             times = in_turn(calls, rounds)
     finally:
         torch.set_num_threads(before)
     base = times.pop(BASELINE)
-    note, ms = f"batch {batch}, {threads} threads", 1000 / batch
+    note, ms = f"batch {BATCH}, {threads} threads", 1000 / BATCH
     rows = [Row("network", BASELINE, base * ms, "ms per face", 1.0, "", note)]
     for name, seconds in times.items():
         aim = FULL_AIM if "full network" in name else LITE_AIM
@@ -90,28 +86,27 @@ def _pixels(batch: int, side: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
 
 
-def _eager(network: Callable[..., Any], batch: int, side: int) -> Call:
+def _eager(network: Callable[..., Any], side: int) -> Call:
     """A network in unmodified PyTorch, for normalised crops."""
-    x = torch.randn(batch, 3, side, side)
+    x = torch.randn(BATCH, 3, side, side)
     return lambda: network(x)
 
 
 def _candidates(
-    label: str, checkpoint: Checkpoint, batch: int, threads: int, everything: bool
+    label: str, checkpoint: Checkpoint, threads: int, everything: bool
 ) -> dict[str, Call]:
     network = checkpoint.network.to("cpu")
     side = network.config.input_size
-    crops = _pixels(batch, side)
+    crops = _pixels(BATCH, side)
     calls: dict[str, Call] = {}
     plain = fold_batch_norm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if everything:
-        calls[f"{label}, folded"] = _eager(fold_batch_norm(network), batch, side)
+        calls[f"{label}, folded"] = _eager(fold_batch_norm(network), side)
         if onnx := _onnx_runtime(fold_batch_norm(network), side, threads):
-            x = torch.randn(batch, 3, side, side)
-            calls[f"{label}, ONNX Runtime"] = lambda: onnx(x)
-    calls[f"{label}, folded, channels-last"] = _eager(plain, batch, side)
+            calls[f"{label}, ONNX Runtime"] = _eager(onnx, side)
+    calls[f"{label}, folded, channels-last"] = _eager(plain, side)
     if everything:
-        calls[f"{label}, torch.compile"] = _eager(torch.compile(plain), batch, side)
+        calls[f"{label}, torch.compile"] = _eager(torch.compile(plain), side)
     try:
         best = OpenVINONetwork(checkpoint)
     except MissingDataError:
@@ -120,7 +115,7 @@ def _candidates(
 
 
 def _onnx_runtime(network: nn.Module, side: int, threads: int) -> Callable[[Any], Any] | None:
-    example = torch.zeros(8, 3, side, side)
+    example = torch.zeros(BATCH, 3, side, side)
     load = partial(_onnx_session, network, example, threads)
     session = Native(load, lambda made: made.run(None, {"x": example.numpy()}))
     try:
@@ -146,13 +141,13 @@ def _onnx_session(network: nn.Module, example: Tensor, threads: int) -> Any:
     )
 
 
-def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 9) -> list[Row]:
+def alignment_share(reconstructor: Reconstructor, rounds: int = 9) -> list[Row]:
     """Time of the steps after the network, as a share of the network's."""
     side, device = reconstructor.crop_resolution, reconstructor.device
-    x = _pixels(batch, side)
-    crops = [Crop(100.0, 100.0, 150.0)] * batch
+    x = _pixels(BATCH, side)
+    crops = [Crop(100.0, 100.0, 150.0)] * BATCH
     full = Runner(_full(), device, "auto")
-    big = _pixels(batch, 256)
+    big = _pixels(BATCH, 256)
     with torch.inference_mode():
         output = reconstructor.runner(x)
         arrays = reconstructor._align(output)
@@ -170,12 +165,12 @@ def alignment_share(reconstructor: Reconstructor, batch: int = 8, rounds: int = 
                 "full": wait(lambda: full(big)),
                 "own": wait(lambda: reconstructor.runner(x)),
                 "alignment": wait(lambda: reconstructor._align(output)),
-                "faces": lambda: reconstructor._faces(arrays, crops, [None] * batch),
+                "faces": lambda: reconstructor._faces(arrays, crops, [None] * BATCH),
             },
             rounds,
         )
     after = times["alignment"] + times["faces"]
-    ms, name = 1000 / batch, reconstructor.info.name
+    ms, name = 1000 / BATCH, reconstructor.info.name
     return [
         Row("alignment", "self-alignment", times["alignment"] * ms, "ms per face"),
         Row("alignment", "mesh and record", times["faces"] * ms, "ms per face"),
@@ -224,7 +219,9 @@ def card_limits(device: torch.device, size: int = 8192) -> tuple[float, float]:
     return product, copy
 
 
-def _seconds(action: Callable[[], Any], device: torch.device, rounds: int = 10) -> float:
+def _seconds(action: Callable[[], Any], device: torch.device) -> float:
+    """Mean of ten calls, after a warm-up."""
+
     def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -232,13 +229,13 @@ def _seconds(action: Callable[[], Any], device: torch.device, rounds: int = 10) 
     action()
     wait()
     began = time.perf_counter()
-    for _ in range(rounds):
+    for _ in range(10):
         action()
     wait()
-    return (time.perf_counter() - began) / rounds
+    return (time.perf_counter() - began) / 10
 
 
-def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[Row]:
+def gpu_throughput(reconstructor: Reconstructor) -> list[Row]:
     """Faces per second of network and alignment on a GPU, by batch size, in half precision.
 
     The ratio is to the GPU's limit for the network: its counted operations at the speed of a large
@@ -265,7 +262,7 @@ def gpu_throughput(reconstructor: Reconstructor, seconds: float = 2.0) -> list[R
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
+        while time.perf_counter() - began < 2.0:
             once()
             torch.cuda.synchronize()
             count += batch

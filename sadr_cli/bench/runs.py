@@ -22,14 +22,10 @@ from sadr_cli.reconstructor import Reconstructor
 from sadr_cli.results.entry import Entry
 from sadr_cli.sources import Source
 
+JOBS = 2
 
-def whole_run(
-    reconstructor: Reconstructor,
-    photos: Sequence[Path],
-    count: int = 100,
-    formats: tuple[str, ...] = ("obj",),
-    jobs: int = 2,
-) -> list[Row]:
+
+def whole_run(reconstructor: Reconstructor, photos: Sequence[Path], count: int = 100) -> list[Row]:
     """Faces per second of a run over ``count`` copies of ``photos``, and of the network alone.
 
     The network alone is measured directly before and after the run, with the same passes.
@@ -47,7 +43,7 @@ def whole_run(
     try:
         with _copies(photos, count) as works, tempfile.TemporaryDirectory() as out:
             used = time.process_time()
-            summary = _run(reconstructor, works, Path(out), formats, jobs)
+            summary = _run(reconstructor, works, Path(out), "obj")
             spent = time.process_time() - used
     finally:
         reconstructor.runner = runner
@@ -57,11 +53,10 @@ def whole_run(
     wall = max(summary.seconds, 1e-9)
     faces = summary.faces
     rate = faces / wall
-    label = "+".join(formats)
     return [
         Row("run", f"network alone, {passes} passes", alone, "faces/s"),
-        Row("run", f"sadr reconstruct, {label}", rate, "faces/s", rate / alone, ">= 0.85",
-            f"{faces} faces of {count} photos, {jobs} jobs"),
+        Row("run", "sadr reconstruct, obj", rate, "faces/s", rate / alone, ">= 0.85",
+            f"{faces} faces of {count} photos, {JOBS} jobs"),
         Row("run", "of that the network", 1000 * taken[0] / max(faces, 1), "ms per face",
             taken[0] / wall, "", "of the wall clock"),
         Row("run", "processor time", 1000 * spent / max(faces, 1), "ms per face"),
@@ -84,7 +79,7 @@ def memory_growth(
             (Path(out) / name).unlink(missing_ok=True)
 
     with _copies(photos, last) as works, tempfile.TemporaryDirectory() as out:
-        _run(reconstructor, works, Path(out), ("stl",), 2, look)
+        _run(reconstructor, works, Path(out), "stl", look)
     span = max(first // 10, 1)
     early = float(np.median(sizes[max(first - span, 0) : first]))
     late = float(np.median(sizes[-span:]))
@@ -145,16 +140,15 @@ def _run(
     reconstructor: Reconstructor,
     works: Iterator[Work],
     out: Path,
-    formats: tuple[str, ...],
-    jobs: int,
+    kind: str,
     on_entry: Any = None,
 ) -> Summary:
     settings = RunSettings(
         out,
-        formats=formats,
+        formats=(kind,),
         batch_size=reconstructor.batch_size,
         two_pass=reconstructor.two_pass,
-        jobs=jobs,
+        jobs=JOBS,
     )
     device = str(reconstructor.device)
     detector = reconstructor.detector_name
@@ -163,14 +157,14 @@ def _run(
     )
 
 
-def _network_rate(reconstructor: Reconstructor, seconds: float = 4.0) -> float:
+def _network_rate(reconstructor: Reconstructor) -> float:
     """Faces per second of the network in full batches, after warming up."""
     side, batch = reconstructor.crop_resolution, reconstructor.batch_size
     x = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
     for _ in range(2):
         reconstructor.runner(x)
     began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    while time.perf_counter() - began < 4.0:
         reconstructor.runner(x)
         if reconstructor.device.type == "cuda":
             import torch

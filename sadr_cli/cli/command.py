@@ -129,7 +129,8 @@ def _choice(choices: tuple[Any, ...], name: str) -> Callable[[str], Any]:
     values = {str(choice): choice for choice in choices}
     *first, last = values
 
-    def choice(text: str) -> Any:
+    def choice(value: Any) -> Any:
+        text = str(value)  # click converts the default, too
         if text not in values:
             raise UsageError(f"{name} takes {', '.join(first)} or {last}, not {text!r}")
         return values[text]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sadr_cli.errors import UsageError
-from sadr_cli.landmarks import JAWS
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 
 
@@ -66,24 +65,11 @@ class Tools:
 
 
 def check_settings(settings: Settings) -> None:
-    """UsageError for options that are invalid or contradict each other."""
-    choices = {
-        "crop": ("truth", "detector"),
-        "align": ("procrustes", "icp"),
-        "y-flip": ("height", "height-1", "height+1"),
-        "jaw": JAWS,
-    }
-    for name, allowed in choices.items():
-        value = getattr(settings, name.replace("-", "_"))
-        if value not in allowed:
-            *first, last = allowed
-            raise UsageError(f"--{name} takes {', '.join(first)} or {last}, not {value!r}")
+    """UsageError for options that contradict each other."""
     if settings.predictions and settings.compare:
         raise UsageError("--predictions and --compare exclude each other")
     if settings.bfm_uv and not settings.face_model:
         raise UsageError("--bfm-uv requires --face-model BFM.mat")
-    if settings.pts_origin not in (0, 1):
-        raise UsageError(f"--pts-origin takes 0 or 1, not {settings.pts_origin}")
     if settings.align == "icp" and settings.face_model is not None:
         from sadr_cli.open3d_import import import_open3d
 

@@ -12,17 +12,17 @@ from torch.nn import functional as F
 from sadr_cli.pixels import resized
 from sadr_cli.uv import SIZE, extend_map
 
+_SMOOTH = 1e-3  # weight of smoothness in the least-squares fit
 
-def upsample(uv_map: Tensor, size: int = SIZE) -> Tensor:
-    """Maps (B, C, U, U) -> (B, C, size, size), bilinear between pixel centres."""
-    if uv_map.shape[-1] == size:
+
+def upsample(uv_map: Tensor) -> Tensor:
+    """Maps (B, C, U, U) -> (B, C, 256, 256), bilinear between pixel centres."""
+    if uv_map.shape[-1] == SIZE:
         return uv_map
-    return F.interpolate(uv_map, size=(size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(uv_map, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
 
 
-def fit_coarse(
-    values: NDArray[Any], mask: NDArray[np.bool_], size: int, smooth: float = 1e-3
-) -> NDArray[np.float32]:
+def fit_coarse(values: NDArray[Any], mask: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
     """The (C, size, size) maps whose bilinear upsampling is nearest to ``values``.
 
     values: (V, C) at the pixels of ``mask`` (256, 256). Least squares with weak smoothness, so that
@@ -50,6 +50,6 @@ def fit_coarse(
     second = sparse.diags([1.0, -2.0, 1.0], [0, 1, 2], shape=(size - 2, size))
     eye = sparse.eye(size)
     rough = sparse.vstack([sparse.kron(second, eye), sparse.kron(eye, second)])
-    normal = (up.T @ up + smooth * (rough.T @ rough) + 1e-9 * sparse.eye(size * size)).tocsc()
+    normal = (up.T @ up + _SMOOTH * (rough.T @ rough) + 1e-9 * sparse.eye(size * size)).tocsc()
     solution = splu(normal).solve(np.asarray(up.T @ np.asarray(values, np.float64)))
     return solution.T.reshape(-1, size, size).astype(np.float32)

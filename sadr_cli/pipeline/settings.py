@@ -51,7 +51,7 @@ class RunSettings:
     """How a run works and what it writes.
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``; texture_size, face_model: see
-    ``Look``. jaw: of ``landmarks.JAWS``; contour: every face gets its ``Face.contour``.
+    ``Look``. jaw: "surface" or "contour"; contour: every face gets its ``Face.contour``.
     index: keep what ``sadr_cli.gallery`` makes index.html of.
     layers: what overlays show, of ``render.overlay.LAYERS``.
     faces: see ``detection.select_faces``; min_confidence: faces below it are left out.

@@ -189,12 +189,8 @@ def with_variant(config: TrainConfig, name: str) -> TrainConfig:
     return replace(config, network=network, alignment=mode)
 
 
-def with_steps(config: TrainConfig, steps: int | None) -> TrainConfig:
+def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
     """The same run with another length; warm-up and encoder steps change in proportion."""
-    if steps is None or steps == config.steps:
-        return config
-    if steps <= 0:
-        raise UsageError(f"--steps must be positive: {steps}")
     ratio = steps / config.steps
     return replace(
         config,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 _EPS = 1e-8
 
@@ -37,11 +36,6 @@ def position_loss(predicted: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Eq 19 as a weighted mean: ||N - N^||_2 over maps (B, 3, U, U), weight (U, U)."""
     distance = torch.sqrt(((predicted - truth) ** 2).sum(1) + _EPS)
     return (distance * weight).sum((1, 2)).mean() / weight.sum()
-
-
-def attention_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross entropy of the attention mask, logits and truth (B, 1, h, w)."""
-    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def edge_loss(shape: Tensor, truth: Tensor, mask: Tensor) -> Tensor:

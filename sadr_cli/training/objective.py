@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sadr_cli.model import alignment
 from sadr_cli.model.network import NetworkOutput
@@ -35,7 +36,8 @@ def compute_losses(
     attention = None
     if logits is not None:
         logits = logits.float()
-        parts["attention"] = w.attention * losses.attention_loss(logits, batch.attention)
+        entropy = F.binary_cross_entropy_with_logits(logits, batch.attention)
+        parts["attention"] = w.attention * entropy
         attention = torch.sigmoid(logits.detach())
     if output is None:
         parts["regressor"] = regressor_loss(grid, batch, *regressed)
@@ -110,7 +112,8 @@ def regressor_loss(grid: UVGrid, batch: Batch, pose: Tensor, coefficients: Tenso
     plain = ~batch.mirrored
     own = grid.landmark_shapes(coefficients)
     # A mirrored face has no coefficients: the regressed shape is mirrored instead.
-    own = torch.where(plain[:, None, None], own, own[:, grid.mirror] * mirror_sign(own))
+    sign = constant((-1.0, 1.0, 1.0), own.device)
+    own = torch.where(plain[:, None, None], own, own[:, grid.mirror] * sign)
     form = (own - shape).pow(2).sum(-1).add(1e-8).sqrt().mean()
     spread = ((coefficients - batch.coefficients).pow(2).mean(1) * plain).mean()
     return position + 0.2 * form + 0.01 * spread
@@ -138,8 +141,3 @@ def align(grid: UVGrid, pose_face: Tensor, shape: Tensor, attention: Tensor | No
 def _center(like: Tensor) -> Tensor:
     """The centre of a 256-pixel crop in its y-up frame."""
     return constant((127.5, -127.5, 0.0), like.device)
-
-
-def mirror_sign(like: Tensor) -> Tensor:
-    """Factors of x, y, z of the shape frame under mirroring."""
-    return constant((-1.0, 1.0, 1.0), like.device)

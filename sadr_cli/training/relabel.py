@@ -28,11 +28,13 @@ from sadr_cli.training.config import POSITION_SCALE
 from sadr_cli.training.dataset import PhotoSet
 from sadr_cli.training.grid import UVGrid
 from sadr_cli.training.objective import align
+from sadr_cli.training.profiling import turn_matrix
 from sadr_cli.uv import SIZE
 
 CELLS = 64  # side of the UV map that the points are taken from
 EVERY = 7  # cells between two points
-PRIOR = 10.0  # weight of the earlier coefficients
+PRIOR, ROUNDS = 10.0, 4  # weight of the earlier coefficients; iterations of the fit
+CHUNK = 512  # photos at a time
 LANDMARK_WEIGHT = 3.0
 # Groups of landmarks (first, end) and the weight of the annotations in their form; PLACE is the
 # weight in their position: annotations decide how open eyes are, teachers mostly where they are.
@@ -195,14 +197,14 @@ def follow_people(points: Tensor, marked: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit(
-    labeller: Labeller, points: Tensor, weight: Tensor, start: Tensor, rounds: int = 4
+    labeller: Labeller, points: Tensor, weight: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Coefficients (B, K), f, R, t of the face model fitted to ``points`` (B, M, 3).
 
     start: (B, K) coefficients that the solution is regularised towards, see :data:`PRIOR`.
     """
     found = start
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         f, rotation, t = similarity(labeller.shapes(found), points, weight)
         turned = f[:, None, None] * rotation
         jacobian = torch.einsum("bij,mjk->bmik", turned, labeller.basis)
@@ -223,7 +225,6 @@ def relabel(
     teachers: Sequence[tuple[Teacher, float]],
     looks: Sequence[Look],
     own: float = 1.0,
-    chunk: int = 512,
 ) -> PhotoSet:
     """The photos with new labels; ``doubt`` is the disagreement of the teachers.
 
@@ -231,7 +232,7 @@ def relabel(
     """
     photos = labeller.photos
     parts = []
-    for rows in torch.arange(len(photos), device=photos.images.device).split(chunk):
+    for rows in torch.arange(len(photos), device=photos.images.device).split(CHUNK):
         found = [torch.stack([teacher(rows, look) for look in looks]).mean(0)
                  for teacher, _ in teachers]  # fmt: skip
         total = own + sum(weight for _, weight in teachers)
@@ -253,14 +254,9 @@ def turn_back(photos: PhotoSet, grid: UVGrid, degrees: float, ramp: float = 25.0
 
     The axis is the head's vertical through the centre of the landmarks.
     """
-    yaw = torch.rad2deg(torch.asin((-photos.rotation[:, 0, 2]).clamp(-1, 1)))
-    angle = -torch.deg2rad(degrees * (yaw / ramp).clamp(-1, 1))
-    zero, one, c, s = torch.zeros_like(angle), torch.ones_like(angle), angle.cos(), angle.sin()
-    turn = torch.stack(
-        [torch.stack([c, zero, -s], 1), torch.stack([zero, one, zero], 1),
-         torch.stack([s, zero, c], 1)], 1
-    )  # fmt: skip
-    rotation = photos.rotation @ turn
+    angle = torch.deg2rad(degrees * (photos.yaw / ramp).clamp(-1, 1))
+    vertical = angle[:, None] * angle.new_tensor([0.0, 1.0, 0.0])
+    rotation = photos.rotation @ turn_matrix(vertical)
     pivot = grid.landmark_shapes(photos.coefficients).mean(1)
     moved = torch.einsum("bij,bj->bi", photos.rotation - rotation, pivot)
     translation = photos.translation + photos.scale[:, None] * moved[:, :2]

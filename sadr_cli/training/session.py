@@ -25,9 +25,9 @@ from torch import Tensor
 from sadr_cli.arrays import read_npz
 from sadr_cli.crop import crop_from_landmarks, extract_crop
 from sadr_cli.errors import MissingDataError, TrainingError, UsageError
-from sadr_cli.evaluation.data.aflw2000 import read_annotation
+from sadr_cli.evaluation.data import aflw2000
+from sadr_cli.evaluation.data.benchmark import read_image
 from sadr_cli.evaluation.measures import metrics
-from sadr_cli.faces import Crop
 from sadr_cli.files import check_writable
 from sadr_cli.folder import Folder
 from sadr_cli.model.checkpoint import Checkpoint, find_weights, load_checkpoint, save_checkpoint
@@ -46,7 +46,7 @@ from sadr_cli.training.distill import Teacher
 from sadr_cli.training.grid import UVGrid, mean_template
 from sadr_cli.training.settings import DataSettings, Settings
 from sadr_cli.training.start import check_encoder, check_start
-from sadr_cli.training.state import describe, describe_layout, has_state
+from sadr_cli.training.state import describe, has_state
 from sadr_cli.training.trainer import Trainer
 from sadr_cli.uv import UVLayout
 
@@ -74,24 +74,10 @@ class Validation:
     """NME of P and G on an AFLW2000-3D-style folder with the true crop."""
 
     def __init__(self, folder: Path) -> None:
-        files = sorted(p for p in folder.glob("*.mat") if p.with_suffix(".jpg").is_file())
-        if not files:
-            raise MissingDataError(
-                f"no .jpg with a .mat beside it in {folder}: give an AFLW2000-3D-style folder"
-            )
-        self.crops: list[Crop] = []
-        self.photos: list[NDArray[np.uint8]] = []
-        landmarks, yaw = [], []
-        for path in files:
-            truth = read_annotation(path)
-            photo = cv2.imread(str(path.with_suffix(".jpg")), cv2.IMREAD_COLOR)
-            if photo is None:
-                raise MissingDataError(f"the photo of {path} is damaged: copy it again")
-            landmarks.append(truth["pt3d_68"].T)
-            yaw.append(np.rad2deg(truth["Pose_Para"][1]))
-            self.crops.append(crop_from_landmarks(landmarks[-1]))
-            self.photos.append(np.ascontiguousarray(photo[:, :, ::-1]))
-        self.landmarks, self.yaw = np.stack(landmarks), np.array(yaw)
+        benchmark = aflw2000.load(folder, allow_missing=True)
+        self.landmarks, self.yaw = benchmark.landmarks, benchmark.angles[:, 0]
+        self.crops = [crop_from_landmarks(points) for points in self.landmarks]
+        self.photos = [read_image(path) for path in benchmark.images if path is not None]
 
     def __call__(self, checkpoint: Checkpoint, device: str) -> dict[str, float]:
         """Balanced and mean 2-D NME (percent) of P and of G."""
@@ -332,7 +318,8 @@ class _Run:
             figures = self.checker(checkpoint, str(trainer.device))
             checkpoint.provenance["validation"] = figures
             self._log({"step": trainer.step, "samples": trainer.samples, **figures})
-        extra = {"layout": describe_layout(self.layout), "sources": sources}
+        layout = {key: torch.from_numpy(array) for key, array in self.layout.to_arrays().items()}
+        extra = {"layout": layout, "sources": sources}
         trainer.save_state(self.state, compact=options.compact, piece=options.piece, extra=extra)
         save_checkpoint(checkpoint, self.target)
         return figures

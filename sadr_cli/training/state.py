@@ -194,11 +194,6 @@ def _complete(path: Path) -> list[Path]:
 # Checkpoints ----------------------------------------------------------------------------------
 
 
-def describe_layout(uv: UVLayout) -> State:
-    """A layout as tensors, for a state."""
-    return {key: torch.from_numpy(values) for key, values in uv.to_arrays().items()}
-
-
 def checkpoint_from_state(path: Path, name: str = "trained") -> Checkpoint:
     """The averaged weights of a state as a checkpoint; needs no training data."""
     state = read_state(path)

@@ -180,9 +180,7 @@ class Trainer:
             return c.lr
         if c.schedule == "exponential":
             return c.lr * float(0.85 ** ((step - c.warmup_steps) // c.epoch_steps))
-        if c.schedule == "cosine":
-            return c.lr * max(0.5 * (1 + math.cos(math.pi * self.progress)), 1e-3)
-        raise UsageError(f"no schedule {c.schedule}: use cosine, exponential or constant")
+        return c.lr * max(0.5 * (1 + math.cos(math.pi * self.progress)), 1e-3)
 
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns the losses as scalars on the device."""

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from evaluation_data import (
-    FakeNetwork,
-    name_of,
-    true_faces,
-    write_aflw2000,
-    write_face_model,
-    write_image,
-    write_pts,
-)
+from evaluation_data import FakeNetwork, true_faces, write_300w, write_aflw2000, write_face_model
 
 from sadr_cli.evaluation import run
 from sadr_cli.faces import Detection
@@ -35,10 +27,7 @@ def script(monkeypatch, load_script):
 def test_one_summary_has_every_figure(tmp_path, script, rows_of, capsys, monkeypatch):
     monkeypatch.setenv("SADR_DATA", str(tmp_path))
     write_aflw2000(tmp_path / "AFLW2000-3D")
-    (tmp_path / "300W").mkdir()
-    for i, face in enumerate(FACES):
-        write_pts(tmp_path / "300W" / f"{name_of(i)}.pts", face.landmarks[:, :2], True)
-        write_image(tmp_path / "300W" / f"{name_of(i)}.png", i)
+    write_300w(tmp_path / "300W", [face.landmarks for face in FACES])
     model = write_face_model(tmp_path / "model.npz")
     out = tmp_path / "out"
     assert script.main(["--face-model", str(model), "--icp", "--out", str(out)]) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_data import FakeNetwork, name_of, true_faces, write_aflw2000, write_image, write_pts
+from evaluation_data import FakeNetwork, true_faces, write_300w, write_aflw2000
 
 from sadr_cli.evaluation import run
 from sadr_cli.evaluation.measures.metrics import nme_2d
@@ -65,10 +65,7 @@ def test_both_networks_by_every_protocol(tmp_path, script, rows_of, capsys):
     pytest.importorskip("onnxruntime")
     data = tmp_path / "AFLW2000-3D"
     write_aflw2000(data)
-    (tmp_path / "300W").mkdir()
-    for i, face in enumerate(FACES):
-        write_pts(tmp_path / "300W" / f"{name_of(i)}.pts", face.landmarks[:, :2], True)
-        write_image(tmp_path / "300W" / f"{name_of(i)}.png", i)
+    write_300w(tmp_path / "300W", [face.landmarks for face in FACES])
     # A frontal face in the middle of the crop, whatever the picture.
     mean = np.random.default_rng(0).normal(0, 1, (68, 3))
     camera = np.array([[20.0, 0, 0, 61], [0, 20, 0, 60], [0, 0, 20, 1]])

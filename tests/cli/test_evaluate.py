@@ -17,6 +17,7 @@ from evaluation_data import (
     FakeNetwork,
     name_of,
     true_faces,
+    write_300w,
     write_aflw2000,
     write_bfm,
     write_face_model,
@@ -204,11 +205,8 @@ def test_a_set_is_not_compared_with_itself(data, tmp_path):
 
 
 def test_occlusion_without_depth_is_refused_before_the_network_runs(tmp_path, network):
-    for i, face in enumerate(FACES):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        write_pts(tmp_path / "data" / f"{name_of(i)}.pts", face.landmarks[:, :2], True)
-        write_image(tmp_path / "data" / f"{name_of(i)}.png", i)
-    result = sadr("300w", "--data", tmp_path / "data", "--occlusion", "--out", tmp_path / "o")
+    data = write_300w(tmp_path / "data", [face.landmarks for face in FACES])
+    result = sadr("300w", "--data", data, "--occlusion", "--out", tmp_path / "o")
     assert result.exit_code == ExitCode.USAGE
     assert "--occlusion needs 3-D landmarks" in result.stderr
     assert network.calls == 0
@@ -373,12 +371,9 @@ def test_a_table_is_one_line_a_row_for_other_programs(data, tmp_path):
 
 def test_300w_with_the_jaw_on_the_visible_contour(tmp_path, network):
     """The truth's jaw is the outline that the picture shows."""
-    for i, face in enumerate(FACES):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        points = contour_landmarks(face.vertices, SMALL)[:, :2]
-        write_pts(tmp_path / "data" / f"{name_of(i)}.pts", points, True)
-        write_image(tmp_path / "data" / f"{name_of(i)}.png", i)
-    arguments = ("300w", "--data", tmp_path / "data", "--out", tmp_path / "o", "--jaw", "contour")
+    points = [contour_landmarks(face.vertices, SMALL) for face in FACES]
+    data = write_300w(tmp_path / "data", points)
+    arguments = ("300w", "--data", data, "--out", tmp_path / "o", "--jaw", "contour")
     result = sadr(*arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "o" / "report.json").read_text())

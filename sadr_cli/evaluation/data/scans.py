@@ -32,6 +32,7 @@ from sadr_cli.text import decode
 SCAN_SUFFIXES = (".obj", ".ply", ".wrl")
 SUPERSAMPLING = 2
 _GREY = 160
+_SLACK = 2.0  # depth tolerance of visible points, pixels
 _PLACEHOLDER = 2  # side of the blank image that trimesh substitutes for a missing texture
 
 
@@ -123,12 +124,12 @@ def render(scan: Scan, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float3
     return np.clip(np.rint(small), 0, 255).astype(np.uint8), depth
 
 
-def seen_from(view: View, scan: Scan, points: Array, slack: float = 2.0) -> NDArray[np.bool_]:
-    """(P,) which scan points are visible in ``view``; slack: depth tolerance in pixels."""
+def seen_from(view: View, scan: Scan, points: Array) -> NDArray[np.bool_]:
+    """(P,) which scan points are visible in ``view``."""
     depth = rasterize(view.project(scan.vertices), scan.triangles, view.size, view.size)[2]
     projected = view.project(points)
     column, row = np.clip(np.rint(projected[:, :2]).astype(int), 0, view.size - 1).T
-    return np.asarray(projected[:, 2] >= depth[row, column] - slack)
+    return np.asarray(projected[:, 2] >= depth[row, column] - _SLACK)
 
 
 def read_scan(path: Path, name: str) -> Scan:
@@ -190,9 +191,7 @@ def ordered_landmarks(points: Array, source: str) -> ScanLandmarks:
     return ScanLandmarks(points, eyes, points[NOSE_TIP], True, source)
 
 
-def sample_surface(
-    scan: Scan, center: Array, radius: float, count: int, seed: int = 0
-) -> NDArray[np.float64]:
+def sample_surface(scan: Scan, center: Array, radius: float, count: int) -> Array:
     """(count, 3) points, uniform by area, on the scan within ``radius`` of ``center``."""
     a, b, c = (scan.vertices[scan.triangles[:, k]] for k in range(3))
     close = np.linalg.norm((a + b + c) / 3 - center, axis=1) < 2 * radius
@@ -200,7 +199,7 @@ def sample_surface(
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     if area.sum() <= 0:
         raise MissingDataError(f"scan {scan.name} has no surface around its nose tip")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     kept: list[Array] = []
     for _ in range(100):
         which = rng.choice(len(a), count, p=area / area.sum())

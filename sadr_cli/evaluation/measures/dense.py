@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.errors import MissingDataError, UsageError
+from sadr_cli.errors import MissingDataError
 from sadr_cli.evaluation.data.benchmark import (
     Array,
     Benchmark,
@@ -110,8 +110,6 @@ def dense_errors(
     align: ``procrustes`` (one similarity on corresponding points, the public code) or ``icp``
     (rigid, the paper); in both cases the error is that of corresponding points.
     """
-    if align not in ("procrustes", "icp"):
-        raise UsageError(f"--align takes procrustes or icp, not {align!r}")
     used = predictions.vertices if predictions.vertices is not None else predictions.shape
     assert used is not None
     count = truth.model.layout.vertex_count

@@ -26,15 +26,15 @@ class Scores:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def ced_figures(errors: Array, threshold: float = CED_THRESHOLD) -> dict[str, float | int]:
+def ced_figures(errors: Array) -> dict[str, float | int]:
     """Mean and median over found faces, AUC and failure rate over all, and the counts."""
     found = np.isfinite(errors)
     return {
         "mean": float(errors[found].mean()) if found.any() else float("nan"),
         "median": float(np.median(errors[found])) if found.any() else float("nan"),
-        "auc": metrics.auc(errors, threshold),
-        "failure_rate": metrics.failure_rate(errors, threshold),
-        "threshold": threshold,
+        "auc": metrics.auc(errors, CED_THRESHOLD),
+        "failure_rate": metrics.failure_rate(errors, CED_THRESHOLD),
+        "threshold": CED_THRESHOLD,
         "count": int(found.sum()),
         "missing": int((~found).sum()),
     }

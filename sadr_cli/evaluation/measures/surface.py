@@ -18,7 +18,8 @@ from sadr_cli.pose import similarity, transform
 
 _ICP_POINTS = 4_000  # about as many are used by the alignment to a surface; all by the error
 _CLOUD_POINTS = 5_000  # likewise of the alignment to points; more change it by less than 0.01 %
-_COARSE_ROUNDS = 10
+_COARSE_ROUNDS, _ROUNDS = 10, 60
+_CONVERGED = 1e-6  # motion of an iteration, in ``reach``
 _FEW = 10_000  # points
 _ON_EDGE = 1e-4  # a point with a smaller barycentric weight lies on the opposite edge
 _NO_AREA = 1e-12  # of ``unit`` squared: smaller triangles are dropped, they have no normal
@@ -86,20 +87,12 @@ class Surface:
         return ((np.asarray(points, float) - self._center) / self._unit).astype(np.float32)
 
 
-def icp_to_surface(
-    points: NDArray[Any],
-    surface: Surface,
-    *,
-    reach: float,
-    iterations: int = 60,
-    tolerance: float = 1e-6,
-) -> Array:
+def icp_to_surface(points: NDArray[Any], surface: Surface, *, reach: float) -> Array:
     """``points`` (P, 3) aligned rigidly to ``surface`` by ICP.
 
     A few point-to-point iterations with pairs up to 4 ``reach`` apart, then point-to-plane
     iterations until convergence. There, pairs further apart than ``reach`` are ignored (hair,
     holes), unless that leaves fewer than half.
-    tolerance: largest motion, in ``reach``, of the last iteration.
     """
     start = np.asarray(points, float)
     moved = start[:: max(len(start) // _ICP_POINTS, 1)].copy()
@@ -109,13 +102,13 @@ def icp_to_surface(
         near = _near(moved, target, 4 * reach)
         fit = similarity(moved[near], target[near], with_scale=False)
         moved = transform(moved, *fit)
-    for _ in range(iterations):
+    for _ in range(_ROUNDS):
         target, normals = surface.nearest_with_normals(moved)
         near = _near(moved, target, reach)
         again = tangent_step(moved, moved[near], target[near], normals[near])
         step = float(np.abs(again - moved).max())
         moved = again
-        if step < tolerance * reach:
+        if step < _CONVERGED * reach:
             break
     return transform(start, *similarity(thin, moved, with_scale=False))
 

@@ -21,11 +21,11 @@ REGION = 19_000  # vertices
 SIZE, EYE_PIXELS = 512, 110.0  # of the rendered pictures
 
 
-def face_region(uv: UVLayout, count: int = REGION) -> NDArray[np.intp]:
-    """(count,) indices of the vertices nearest to the nose tip of the mean template."""
+def face_region(uv: UVLayout) -> NDArray[np.intp]:
+    """(REGION,) indices of the vertices nearest to the nose tip of the mean template."""
     mean = np.asarray(uv.mean_shape, float)
     distance = np.linalg.norm(mean - mean[uv.landmark_indices[NOSE_TIP]], axis=1)
-    return np.sort(np.argsort(distance, kind="stable")[:count])
+    return np.sort(np.argsort(distance, kind="stable")[:REGION])
 
 
 def views_of(landmarks: ScanLandmarks) -> list[View]:

@@ -116,19 +116,16 @@ class _Axes:
         )
 
 
-def ced_chart(errors: dict[str, Array], limit: float = 10.0) -> Markup:
-    """Cumulative error curves of the labelled errors (N,), percent, up to ``limit``."""
-    thresholds = np.linspace(0, limit, 201)
-    axes = _Axes((0, limit), (0, 1), "error (%)", "images with at most this error")
-    axes.grid(np.arange(0, limit + 1, 2).tolist(), [0, 0.2, 0.4, 0.6, 0.8, 1.0], percent=True)
-    series = [
-        Series(
-            label, thresholds, ced(values, thresholds), PALETTE[k % len(PALETTE)], k >= len(PALETTE)
-        )
-        for k, (label, values) in enumerate(errors.items())
-    ]
-    for s in series:
-        axes.line(s)
+def ced_chart(errors: dict[str, Array]) -> Markup:
+    """Cumulative error curves of the labelled errors (N,), up to 10 percent."""
+    thresholds = np.linspace(0, 10, 201)
+    axes = _Axes((0, 10), (0, 1), "error (%)", "images with at most this error")
+    axes.grid([0, 2, 4, 6, 8, 10], [0, 0.2, 0.4, 0.6, 0.8, 1.0], percent=True)
+    series = []
+    for k, (label, values) in enumerate(errors.items()):
+        color, dashed = PALETTE[k % len(PALETTE)], k >= len(PALETTE)
+        series.append(Series(label, thresholds, ced(values, thresholds), color, dashed))
+        axes.line(series[-1])
     axes.legend(series, right=True, top=False)
     return axes.svg("cumulative error distribution")
 

@@ -12,30 +12,26 @@ from sadr_cli.crop import crop_from_landmarks, extract_crop, image_to_crop
 from sadr_cli.evaluation.data.benchmark import Array
 from sadr_cli.landmarks import CONTOURS
 
-SIDE = 288
+SIDE, QUALITY = 288, 82
 MARGIN = 1.6
 TRUTH, PREDICTION = (255, 176, 32), (64, 169, 255)  # RGB: amber, blue
 _OUTLINE = (16, 20, 26)
 _SHIFT = 4
 
 
-def face_jpeg(
-    image: NDArray[np.uint8], truth: Array, prediction: Array | None, quality: int = 82
-) -> bytes:
+def face_jpeg(image: NDArray[np.uint8], truth: Array, prediction: Array) -> bytes:
     """JPEG of ``SIDE`` pixels; landmarks (68, 2 or 3) in pixels of ``image`` (H, W, 3) RGB."""
     if not np.isfinite(truth).all():  # a scan without ordered landmarks
-        assert prediction is not None
-        truth, prediction = prediction, prediction
-    both = truth[:, :2] if prediction is None else np.concatenate([truth[:, :2], prediction[:, :2]])
+        truth = prediction
+    both = np.concatenate([truth[:, :2], prediction[:, :2]])
     crop = crop_from_landmarks(truth, MARGIN)
     reach = 2 * float(np.abs(both - [crop.center_x, crop.center_y]).max()) * 1.08
     if np.isfinite(reach) and reach > crop.size:  # zoom out to show a distant prediction
         crop = crop_from_landmarks(truth, MARGIN * min(reach / crop.size, 3.0))
     canvas = np.ascontiguousarray(extract_crop(image, crop, SIDE))
     for points, color in ((truth, TRUTH), (prediction, PREDICTION)):
-        if points is not None:
-            _draw(canvas, image_to_crop(points[:, :2], crop, SIDE), color)
-    done, data = cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        _draw(canvas, image_to_crop(points[:, :2], crop, SIDE), color)
+    done, data = cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
     return data.tobytes()
 
