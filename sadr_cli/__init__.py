@@ -4,8 +4,8 @@
 
     faces = Reconstructor().reconstruct(image)  # (H, W, 3) uint8 RGB -> list[Face]
 
-A `Face` has vertices, landmarks, visibility and pose; `read_image` gives upright RGB from a file
-in any usual format, `save_mesh` writes a face for Blender and others:
+A `Face` has vertices, landmarks, visibility and pose; `read_image` reads upright RGB from any
+common format, and `save_mesh` writes a face for Blender and other programs:
 
     from sadr_cli import Reconstructor, read_image, save_mesh
 
@@ -15,12 +15,12 @@ in any usual format, `save_mesh` writes a face for Blender and others:
         print(face.euler, face.confidence)  # yaw, pitch, roll in degrees; 0 to 1
         save_mesh(f"face{i}.glb", face, reconstructor.uv, image)
 
-`read_run` gives the faces of a finished run as typed records and as a pandas table. A notebook
-shows a `Face` as a mesh to turn.
+`read_run` returns the faces of a finished run as typed records or as a pandas table. Notebooks show
+a `Face` as an interactive mesh.
 
-The names on this page are the public interface and keep their meaning within a major version; every
-other module of the package is private. Errors that a caller can act on are subclasses of
-`SadrError`. Importing the package is cheap: PyTorch and OpenCV are imported by what needs them.
+The names on this page are the public interface and keep their meaning within a major version; all
+other modules are private. Errors that a caller can handle are subclasses of `SadrError`. Importing
+the package is fast: PyTorch and OpenCV are imported on first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Arrays of ``.npz`` and MATLAB files that others made, damaged or hostile ones included.
+"""Arrays of untrusted ``.npz`` and MATLAB files, which may be damaged or malicious.
 
-Nothing is unpickled, and nothing that unpacks to gigabytes, or claims to, is unpacked. ``.mat`` is
-read here because SciPy's reader takes the process down: it recurses into nested cells without end
-and reads behind its tables for an unknown type of numbers.
+Nothing is unpickled, and files that would decompress to gigabytes are rejected. ``.mat`` files have
+a reader here because SciPy's can crash the process: it recurses into nested cells without limit and
+reads beyond its tables for unknown number types.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sadr_cli.errors import MissingDataError
 from sadr_cli.files import atomic_write
 from sadr_cli.folder import read_file
 
-_SMALL = 256 << 20  # bytes that any file may unpack to
-_RATIO = 50  # of unpacked to packed bytes; real measurements are near 2
+_SMALL = 256 << 20  # bytes to which any file may decompress
+_RATIO = 50  # limit of the compression ratio for larger files; real data has about 2
 
 _LARGEST_MAT = 4 << 30  # bytes
 
-# MATLAB's level 5 format ("MAT-File Format", The MathWorks): elements, classes and flags of arrays,
-# types of numbers, and the order of bytes.
+# MATLAB's level 5 format ("MAT-File Format", The MathWorks): elements, array classes and flags,
+# number types, and byte order.
 _MATRIX, _COMPRESSED = 14, 15
 _STRUCT, _NUMBERS, _COMPLEX = 2, range(6, 16), 0x800
 _TYPES = {
@@ -52,9 +52,9 @@ _ORDERS = {b"IM": "<", b"MI": ">"}
 def read_npz(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
-    """The named arrays of ``path``, those of ``optional`` where they are there.
+    """The arrays ``required``, and those of ``optional`` that exist, of the file ``path``.
 
-    MissingDataError says what is wrong with the file.
+    Raises MissingDataError.
     """
     if not path.is_file():
         raise MissingDataError(f"no file {path}")
@@ -73,7 +73,7 @@ def read_npz(
     except MissingDataError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many types for damaged files
-        raise MissingDataError(f"{path} is damaged or no npz{_reason(error)}") from error
+        raise MissingDataError(f"{path} is damaged or not an npz{_reason(error)}") from error
     for name in required:
         if name not in arrays:
             raise MissingDataError(f"{path} has no array {name!r}")
@@ -81,10 +81,10 @@ def read_npz(
 
 
 def read_mat(path: Path, names: Sequence[str], struct_name: str = "") -> dict[str, NDArray[Any]]:
-    """Those of the arrays ``names`` that a MATLAB file of level 5 holds, real numbers all.
+    """The arrays ``names`` that exist in a MATLAB level 5 file; they must be real numbers.
 
-    struct_name: where the file has a 1 x 1 struct of that name, its fields are read instead.
-    MissingDataError says what is wrong with the file.
+    struct_name: if the file has a 1 x 1 struct of that name, its fields are read instead.
+    Raises MissingDataError.
     """
     if not path.is_file():
         raise MissingDataError(f"no file {path}")
@@ -98,8 +98,8 @@ def read_mat(path: Path, names: Sequence[str], struct_name: str = "") -> dict[st
                 arrays = array.fields(path, names)
     except MissingDataError:
         raise
-    except Exception as error:  # also of zlib, struct and NumPy
-        raise MissingDataError(f"{path} is damaged or no MATLAB file{_reason(error)}") from error
+    except Exception as error:  # including those of zlib, struct and NumPy
+        raise MissingDataError(f"{path} is damaged or not a MATLAB file{_reason(error)}") from error
     return arrays
 
 
@@ -128,13 +128,13 @@ def _check_size(path: Path, unpacked: int) -> None:
     limit = max(_SMALL, _RATIO * path.stat().st_size)
     if unpacked > limit:
         raise MissingDataError(
-            f"{path} would unpack to more than {limit >> 20} MB, {_RATIO} times its size: it is "
-            "damaged or made to fill the memory"
+            f"{path} would decompress to more than {limit >> 20} MB, {_RATIO} times its size: it "
+            "is damaged or malicious"
         )
 
 
 def _check_header(file: Any, size: int) -> None:
-    """ValueError unless the array that an ``.npy`` announces is as large as what follows."""
+    """ValueError unless the array described by an ``.npy`` header has the size of its data."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
     if read is None:
@@ -148,14 +148,14 @@ def _check_header(file: Any, size: int) -> None:
 
 
 def _elements(path: Path) -> Iterator[tuple[memoryview, str]]:
-    """The body of every variable, unpacked, and the order of its bytes."""
+    """The decompressed body of every variable, and its byte order."""
     if path.stat().st_size > _LARGEST_MAT:
-        raise MissingDataError(f"{path} is larger than {_LARGEST_MAT >> 30} GB: no MATLAB file is")
+        raise MissingDataError(f"{path} is larger than {_LARGEST_MAT >> 30} GB")
     data = memoryview(read_file(path))
     order = _ORDERS.get(bytes(data[126:128]))
     if order is None:
         raise MissingDataError(
-            f"{path} is damaged or no MATLAB file of level 5: save it in MATLAB with -v7"
+            f"{path} is damaged or not a MATLAB level 5 file: save it in MATLAB with -v7"
         )
     limit = max(_SMALL, _RATIO * len(data))
     place = 128
@@ -183,14 +183,14 @@ def _tag(data: memoryview, order: str) -> tuple[int, int, memoryview]:
 def _element(data: memoryview, order: str) -> tuple[int, memoryview, memoryview]:
     """Type and body of the first element of ``data``, and what follows it."""
     kind, length, rest = _tag(data, order)
-    if kind >> 16:  # a small element: its length, and up to four bytes, in the tag itself
+    if kind >> 16:  # a small element: the tag contains its length and up to four bytes
         return kind & 0xFFFF, data[4 : 4 + (kind >> 16)], rest
     return kind, rest[:length], rest[length + -length % 8 :]
 
 
 @dataclass(frozen=True)
 class _Array:
-    """A MATLAB array: flags (its class in the low byte), sides, name, and its still packed body."""
+    """A MATLAB array: flags (class in the low byte), dimensions, name, and the unparsed rest."""
 
     flags: int
     sides: tuple[int, ...]
@@ -208,7 +208,7 @@ class _Array:
         return cls(value, shape, bytes(name).decode("latin-1"), rest, order)
 
     def numbers(self, path: Path, name: str = "") -> NDArray[Any]:
-        """Its values; MissingDataError when they are no real numbers."""
+        """Its values; MissingDataError if they are not real numbers."""
         if self.flags & 0xFF not in _NUMBERS or self.flags & _COMPLEX:
             raise MissingDataError(f"{path}: {name or self.name} must be real numbers")
         kind, data, _ = _element(self.body, self.order)
@@ -217,9 +217,9 @@ class _Array:
         return np.frombuffer(data, self.order + _TYPES[kind]).reshape(self.sides, order="F")
 
     def fields(self, path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Those of ``names`` among its fields; MissingDataError unless it is a 1 x 1 struct."""
+        """Its fields among ``names``; MissingDataError unless it is a 1 x 1 struct."""
         if self.flags & 0xFF != _STRUCT or math.prod(self.sides) != 1:
-            raise MissingDataError(f"{path}: its {self.name} is no struct of numbers")
+            raise MissingDataError(f"{path}: its {self.name} is not a struct of numbers")
         _, longest, rest = _element(self.body, self.order)
         _, packed, rest = _element(rest, self.order)
         width = struct.unpack(f"{self.order}i", longest)[0]

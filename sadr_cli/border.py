@@ -1,8 +1,8 @@
-"""Faces that the border of a photo cuts: what lies outside is not seen, and a warning says so.
+"""Faces cut by the border of a photo: the parts outside are not visible, and there is a warning.
 
-The network reads such faces as turned: of 64 faces of AFLW2000-3D photos cut to 50 to 100 % of
-their width or height, 46 results were more than 10 degrees off, and 42 of these had more than
-``CUT`` of their landmarks outside the photo, as none of the uncut ones had.
+The network interprets such faces as turned. Of 64 faces in AFLW2000-3D photos cut to 50 to 100 % of
+their width or height, 46 results were more than 10 degrees off; 42 of these, but no uncut face, had
+more than ``CUT`` of their landmarks outside the photo.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ CUT = 0.08  # share of the landmarks
 
 
 def with_border(faces: Sequence[Face | Other], photo: tuple[int, int]) -> list[Face | Other]:
-    """``faces`` of a photo (height, width) in pixels: what is outside it is never visible.
+    """``faces`` of a photo (height, width) in pixels, with nothing visible outside it.
 
-    Visibilities become 0 there, ``landmark_confidence`` falls with them (see ``Face``), and a face
-    with more than ``CUT`` of its landmarks outside carries a warning. Others stay as they are.
+    Visibilities become 0 there, ``landmark_confidence`` decreases with them (see ``Face``), and a
+    face with more than ``CUT`` of its landmarks outside gets a warning. Items that are not faces
+    are returned unchanged.
     """
     return [_seen_in(face, photo) if isinstance(face, Face) else face for face in faces]
 

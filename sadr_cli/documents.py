@@ -1,4 +1,4 @@
-"""JSON: values as plain types, strict text, and reading what a stranger may have written."""
+"""JSON: conversion to plain types, strict output, and parsing of untrusted text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's types: NaN and infinity, which JSON lacks, become None.
+    """``value`` as JSON types; NaN and infinity, which JSON lacks, become None.
 
-    Takes numpy and torch values and paths; TypeError for anything else that JSON has not.
+    Accepts NumPy and PyTorch values and paths; TypeError for other types.
     """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
         return os.fspath(value)
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def rounded(values: Any, decimals: int) -> Any:
@@ -37,12 +37,12 @@ def rounded(values: Any, decimals: int) -> Any:
 
 
 def compact(value: Any) -> bytes:
-    """One line of strict JSON in ASCII: odd file names survive any encoding."""
+    """One line of strict JSON in ASCII, so that file names survive any encoding."""
     return _ENCODER.encode(value).encode()
 
 
 def indented(value: Any, depth: int = 0) -> str:
-    """JSON with one key a line; lists of numbers stay on one line."""
+    """JSON with one key per line; lists of numbers stay on one line."""
     pad = "  " * (depth + 1)
     if isinstance(value, dict) and value:
         rows = [f"{pad}{_ENCODER.encode(k)}: {indented(v, depth + 1)}" for k, v in value.items()]
@@ -57,12 +57,12 @@ def indented(value: Any, depth: int = 0) -> str:
         rows = [pad + indented(v, depth + 1) for v in value]
         return "[\n" + ",\n".join(rows) + "\n" + "  " * depth + "]"
     if type(value) is float and math.isfinite(value):
-        return repr(value)  # as the encoder does it, without its preparations
+        return repr(value)  # like the encoder, but faster
     return _ENCODER.encode(value)
 
 
 def parse(data: bytes) -> Any:
-    """The value of a JSON text; ValueError for whatever is none, NaN and infinity included."""
+    """The value of a JSON text; ValueError for invalid JSON, including NaN and infinity."""
     try:
         return _DECODER.decode(data.decode("utf-8-sig"))
     except RecursionError as error:
@@ -70,7 +70,7 @@ def parse(data: bytes) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _ENCODER = json.JSONEncoder(allow_nan=False)

@@ -1,7 +1,7 @@
 """Errors a user can cause, each with its exit code.
 
 Every error carries one clear sentence: what is wrong, with which file, and what to do.
-Commands print it on stderr without a traceback and leave with :attr:`SadrError.exit_code`.
+Commands print it on stderr without a traceback and exit with :attr:`SadrError.exit_code`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     SOME_FAILED = 3
     NOTHING = 4  # nothing to do, or no face anywhere
-    MISSING = 5  # weights or data missing or damaged
+    MISSING = 5  # missing or damaged weights or data
     INTERRUPTED = 130
     STALLED = 142  # 128 + SIGALRM: no progress for too long
 
@@ -53,15 +53,11 @@ class MissingDataError(SadrError):
 
 
 class OutputError(SadrError):
-    """The output cannot be written (read-only folder, full disk...): the run stops, resumable."""
-
-    exit_code = ExitCode.INTERNAL
+    """The output cannot be written (read-only folder, full disk...); the run can be resumed."""
 
 
 class TrainingError(SadrError):
-    """Training failed (the loss is no longer a number): the last good state is kept."""
-
-    exit_code = ExitCode.INTERNAL
+    """Training failed (the loss is not a number); the last good state is kept."""
 
 
 def exit_code(
@@ -71,11 +67,11 @@ def exit_code(
     no_face: int = 0,
     fail_on_no_face: bool = False,
 ) -> ExitCode:
-    """The code of a run over many inputs.
+    """The exit code of a run over many inputs.
 
-    done: inputs processed, those without a face included; failed: inputs with an error;
-    faces: faces found in all (None: the run does not look for faces);
-    no_face: inputs among ``done`` without a face.
+    done: processed inputs, including those without a face; failed: inputs with an error; faces:
+    total number of faces (None: the run does not look for faces); no_face: inputs among ``done``
+    without a face.
     """
     if failed or (fail_on_no_face and no_face):
         return ExitCode.SOME_FAILED

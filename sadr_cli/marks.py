@@ -1,7 +1,6 @@
-"""The mark in every picture and video that sadr makes, by which it never takes them for photos.
+"""The mark in every picture and video made by sadr, so that they are never taken for photos.
 
-A PNG text, a JPEG or GIF comment, a chunk of a WebP, a free box of an MP4: all of them beside the
-picture itself.
+A PNG text, a JPEG or GIF comment, a WebP chunk, or a free box in an MP4; the pixels do not change.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ PICTURE, CROP = "picture", "crop"
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _GIF, _RIFF = b"GIF8", b"RIFF"
 _HEAD = 33  # bytes of a PNG's signature and its first chunk
-_START, _END = 512, 64  # bytes of a file that are looked at
+_START, _END = 512, 64  # bytes of a file that are searched
 
 
 def marked(data: bytes, kind: str = PICTURE) -> bytes:
     """A PNG, JPEG, GIF or WebP file with the mark; ``kind`` is PICTURE, or CROP of a photo."""
     text = _text(kind)
-    if data.startswith(_GIF):  # before the byte that ends it
+    if data.startswith(_GIF):  # before the final byte
         return data[:-1] + b"\x21\xfe" + bytes([len(text)]) + text + b"\0" + data[-1:]
     if data.startswith(_RIFF):
         chunk = b"MARK" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
@@ -31,21 +30,21 @@ def marked(data: bytes, kind: str = PICTURE) -> bytes:
         chunk = b"tEXt" + text
         check = struct.pack(">I", zlib.crc32(chunk))
         return data[:_HEAD] + struct.pack(">I", len(text)) + chunk + check + data[_HEAD:]
-    # Behind the segment that JFIF wants first.
+    # After the JFIF segment, which must be the first.
     place = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2
     return data[:place] + b"\xff\xfe" + struct.pack(">H", 2 + len(text)) + text + data[place:]
 
 
 def mark_video(path: Path) -> None:
-    """Append the mark to a whole MP4 file."""
+    """Append the mark to a finished MP4 file."""
     with path.open("ab") as file:
         file.write(struct.pack(">I4s", 8 + len(_text(PICTURE)), b"free") + _text(PICTURE))
 
 
 def mark_of(path: str | os.PathLike[str]) -> str | None:
-    """PICTURE or CROP for a file that sadr made, else None; also for what cannot be read."""
+    """PICTURE or CROP for a file made by sadr, else None, also for unreadable files."""
     try:
-        # A pipe would keep us waiting for whoever writes into it.
+        # Opening a pipe must not block.
         wait_not = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         file = os.open(path, os.O_RDONLY | wait_not)
     except (OSError, ValueError):
@@ -67,7 +66,7 @@ def mark_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def _ends_with_it(start: bytes) -> bool:
-    """Whether the mark is at the end of files that begin so."""
+    """Whether files with this start have the mark at the end."""
     return start[4:8] == b"ftyp" or start.startswith((_GIF, _RIFF))
 
 

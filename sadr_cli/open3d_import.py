@@ -1,4 +1,4 @@
-"""Open3D, which ICP and decimation need and nothing else: imported here alone, when it is used."""
+"""The only import of Open3D, which only ICP and decimation need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sadr_cli.errors import MissingDataError
 
 
 def import_open3d(purpose: str) -> Any:
-    """The module ``open3d``; MissingDataError that says what needs it and how to get it."""
+    """The module ``open3d``; MissingDataError if it cannot be loaded."""
     try:
         import open3d
     except (ImportError, OSError) as error:  # OSError: a system library is missing

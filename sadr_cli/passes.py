@@ -1,7 +1,7 @@
-"""The second pass: crop again around the first pass's landmarks, keep the more confident face.
+"""The second pass: crop again around the landmarks of the first, keep the more confident face.
 
-It costs as much as the first one, so it is taken where the first crop was far off alone. On 400
-AFLW2000-3D photos the balanced 2-D NME of the weights ``mobile`` is 2.98 after one pass from the
+It costs as much as the first pass, so it is used only where the first crop was far off. On 400
+AFLW2000-3D photos, the balanced 2-D NME of the weights ``mobile`` is 2.98 after one pass from the
 detector's crop, 2.97 after two for every face, 2.95 with the true crop (``benchmarks/passes.py``).
 
 Faces of low confidence, and those of which nobody knows how they are turned, are also tried in
@@ -22,7 +22,7 @@ from sadr_cli.pose import wrapped
 
 Failure = TypeVar("Failure")
 
-# A second crop beyond these multiples of the first one's side is not of the same face.
+# A second crop outside this range, in multiples of the first one's side, is of another face.
 _SMALLEST, _LARGEST = 0.4, 2.5
 # A first crop is near enough when the second one's side is within this factor of its own and its
 # centre within this share of it: crops as far off as that took part in the training.

@@ -1,8 +1,8 @@
 """Pixel centres and edges: the only module with half-pixel offsets.
 
 The centre of pixel k is at coordinate k, so a picture n pixels wide covers [-0.5, n - 0.5].
-Networks, textures and resizing count from the picture's edge instead: there pixel k has its centre
-at k + 0.5. All functions take and return numbers, NumPy arrays or PyTorch tensors.
+Networks, textures and resizing measure from the picture's edge instead: there the centre of pixel k
+is at k + 0.5. All functions take and return numbers, NumPy arrays or PyTorch tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def from_edge(distance: Position) -> Position:
 
 
 def resized(position: Position, ratio: Any) -> Position:
-    """Where ``position`` is after its picture has been resized to ``ratio`` times its size."""
+    """``position`` after its picture has been resized to ``ratio`` times its size."""
     return from_edge(to_edge(position) * ratio)
 
 

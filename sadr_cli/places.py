@@ -1,4 +1,4 @@
-"""Optional folders of the user; one that cannot be determined counts as not there."""
+"""The user's cache folders; None if they cannot be determined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def cache_home() -> Path | None:
     """``XDG_CACHE_HOME``, else ``~/.cache``; None for a user without a home folder.
 
-    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification wants it.
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification requires.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
@@ -21,7 +21,7 @@ def cache_home() -> Path | None:
 
 
 def own_cache() -> Path | None:
-    """Where weights and detectors of one's own lie: ``SADR_HOME``, else ``sadr`` of the cache."""
+    """Folder of the user's own weights and detectors: ``SADR_HOME``, else ``sadr`` in the cache."""
     if given := os.environ.get("SADR_HOME"):
         return Path(given)
     cache = cache_home()

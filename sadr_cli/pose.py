@@ -18,18 +18,18 @@ lifts the chin (the nose tip moves up), **roll > 0** turns the head clockwise in
 
 ``asin`` only reaches +-90 degrees of yaw. A face turned further has a second pair of angles
 with |yaw| > 90 and pitch and roll near zero; :func:`matrix_to_euler` returns it with
-``beyond_profile=True``. Near 90 degrees of yaw neither pair means much: a small turn of the head
-changes pitch and roll by any amount.
+``beyond_profile=True``. Near 90 degrees of yaw neither pair is meaningful: a small turn of the head
+can change pitch and roll by any amount.
 
 The same rotation in the intrinsic order y-x-z, as :func:`matrix_to_yxz` gives it,
 
     R = Ry(yaw) Rx(pitch) Rz(roll)
 
-is safe there: **yaw** within +-180 is the compass direction that the face looks in, about the
-picture's vertical, **pitch** within +-90 how far above the horizon it looks, **roll** how far the
-head is tilted about that line of sight. Signs are the same, and so are the angles of a face that
-turns about one axis. Only a face that looks straight up or down leaves yaw and roll open.
-docs/angles.md shows both.
+is stable there: **yaw** within +-180 is the direction of view about the picture's vertical axis,
+**pitch** within +-90 its elevation above the horizontal, **roll** the tilt of the head about the
+direction of view. Signs are the same, and so are the angles of a face turned about one axis only.
+Yaw and roll are undetermined only for a face that looks straight up or down. docs/angles.md shows
+both.
 """
 
 from __future__ import annotations
@@ -66,11 +66,10 @@ def euler_to_matrix(yaw: ArrayLike, pitch: ArrayLike, roll: ArrayLike) -> Array:
 def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array:
     """Euler angles ``(..., 3)`` = yaw, pitch, roll in degrees from ``(..., 3, 3)`` rotations.
 
-    By default yaw lies in [-90, 90], the reading of AFLW2000-3D. With ``beyond_profile`` the
-    equivalent triple ``(180 - yaw, pitch +- 180, roll +- 180)`` is returned for a face that looks
-    away from the viewer (R[2, 2] < 0) where that one has the smaller |pitch| + |roll|: a face
-    turned past the profile then reads as |yaw| > 90.
-    At |yaw| = 90 exactly only pitch +- roll is determined; roll is then set to zero.
+    By default yaw lies in [-90, 90], as in AFLW2000-3D. With ``beyond_profile``, a face that looks
+    away from the viewer (R[2, 2] < 0) gets the equivalent triple ``(180 - yaw, pitch +- 180,
+    roll +- 180)`` if that has the smaller |pitch| + |roll|: a face turned beyond the profile then
+    has |yaw| > 90. At exactly |yaw| = 90 only pitch +- roll is determined; roll is then zero.
     """
     m = np.asarray(matrix, float)
     sin_yaw = np.clip(-m[..., 0, 2], -1.0, 1.0)
@@ -82,36 +81,18 @@ def matrix_to_euler(matrix: ArrayLike, *, beyond_profile: bool = False) -> Array
     roll = np.where(locked, 0.0, roll)
     angles = np.rad2deg(np.stack([yaw, pitch, roll], -1))
     if beyond_profile:
-        other = np.stack(
-            [
-                wrapped(180 - angles[..., 0]),
-                wrapped(angles[..., 1] + 180),
-                wrapped(angles[..., 2] + 180),
-            ],
-            -1,
-        )
+        other = wrapped(angles * (-1, 1, 1) + 180)
         away = m[..., 2, 2] < 0
         better = away & (np.abs(other[..., 1:]).sum(-1) < np.abs(angles[..., 1:]).sum(-1))
         angles = np.where(better[..., None], other, angles)
     return angles
 
 
-def yxz_to_matrix(yaw: ArrayLike, pitch: ArrayLike, roll: ArrayLike) -> Array:
-    """Rotation matrices from angles in degrees in the order y-x-z, R = Ry(yaw) Rx(pitch) Rz(roll).
-
-    Arguments broadcast to a shape ``(...)``; returns ``(..., 3, 3)``.
-    """
-    turned, lifted, tilted = (
-        euler_to_matrix(*angles) for angles in ((yaw, 0, 0), (0, pitch, 0), (0, 0, roll))
-    )
-    return np.asarray(turned @ lifted @ tilted, float)
-
-
 def matrix_to_yxz(matrix: ArrayLike) -> Array:
     """Angles ``(..., 3)`` = yaw, pitch, roll in degrees, y-x-z, from ``(..., 3, 3)`` rotations.
 
-    Safe at profiles: yaw in (-180, 180], pitch in [-90, 90], roll in (-180, 180]. At |pitch| = 90
-    exactly only yaw +- roll is determined; roll is then set to zero.
+    Stable at profiles: yaw in (-180, 180], pitch in [-90, 90], roll in (-180, 180]. At exactly
+    |pitch| = 90 only yaw +- roll is determined; roll is then zero.
     """
     m = np.asarray(matrix, float)
     locked = np.hypot(m[..., 1, 0], m[..., 1, 1]) < _GIMBAL
@@ -128,8 +109,8 @@ def matrix_to_yxz(matrix: ArrayLike) -> Array:
 def matrix_to_quaternion(matrix: ArrayLike) -> Array:
     """Unit quaternions ``(..., 4)`` as (w, x, y, z) with w >= 0 from rotations ``(..., 3, 3)``."""
     m = np.asarray(matrix, float)
-    # The largest eigenvector of this symmetric matrix is the quaternion of the nearest rotation
-    # (Bar-Itzhack 2000): no case distinction, no division by a small number.
+    # The principal eigenvector of this symmetric matrix is the quaternion of the nearest rotation
+    # (Bar-Itzhack 2000): no case distinctions, no division by small numbers.
     k = np.empty((*m.shape[:-2], 4, 4))
     xx, xy, xz = m[..., 0, 0], m[..., 0, 1], m[..., 0, 2]
     yx, yy, yz = m[..., 1, 0], m[..., 1, 1], m[..., 1, 2]
@@ -165,9 +146,9 @@ def geodesic_distance(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def in_plane_angle(matrix: ArrayLike) -> Array:
-    """Degrees (...) by which a face is turned in the picture, clockwise, from ``(..., 3, 3)``.
+    """In-plane rotation (...) of a face in degrees, clockwise, from ``(..., 3, 3)`` rotations.
 
-    The direction of its vertical axis; unlike roll it stays meaningful at a profile.
+    The direction of its vertical axis; unlike roll, it stays meaningful at profiles.
     """
     m = np.asarray(matrix, float)
     return np.rad2deg(np.arctan2(m[..., 0, 1], m[..., 1, 1]))
@@ -175,19 +156,19 @@ def in_plane_angle(matrix: ArrayLike) -> Array:
 
 @lru_cache(maxsize=64)
 def turn(angle: float) -> Array:
-    """(2, 2) matrix that turns photo pixels (y down) by ``angle`` degrees, clockwise as seen.
+    """(2, 2) matrix that rotates photo pixels (y down) by ``angle`` degrees, clockwise as seen.
 
-    It is the upper left part of ``Rz(roll)`` with y down. Quarter turns are exact.
+    The upper left part of ``Rz(roll)`` with y down. Quarter turns are exact.
     """
     radians = np.deg2rad(angle)
     c, s = np.round([np.cos(radians), np.sin(radians)], 15)
     out = np.array([[c, -s], [s, c]])
-    out.setflags(write=False)  # it is kept
+    out.setflags(write=False)  # shared by all callers
     return out
 
 
 def wrapped(degrees: Any) -> Any:
-    """Angles in degrees -> the same ones in (-180, 180]."""
+    """Angles in degrees -> the equivalent angles in (-180, 180]."""
     return 180 - (180 - degrees) % 360
 
 
@@ -207,8 +188,8 @@ def similarity(
 ) -> tuple[float, Array, Array]:
     """Least-squares scale s, proper rotation R (3, 3) and t (3,): target ~ s R source + t.
 
-    source, target: (P, 3) corresponding points (Umeyama 1991); det R = +1 whatever the input,
-    so points of a y-down frame must not be fitted to points of a y-up frame.
+    source, target: (P, 3) corresponding points (Umeyama 1991). det R = +1 for any input, so points
+    of a y-down frame must not be fitted to points of a y-up frame.
     """
     a, b = np.asarray(source, float), np.asarray(target, float)
     mean_a, mean_b = a.mean(0), b.mean(0)

@@ -103,7 +103,7 @@ def test_arrays_that_nobody_asks_for_are_left_alone(annotation, tmp_path):
 def test_an_unknown_type_of_numbers_is_damage(tmp_path, kind):
     head = array_head(b"pt3d_68", 6, 3, 68)
     (tmp_path / "a.mat").write_bytes(HEAD + element(14, head + element(kind, bytes(8 * 204))))
-    with pytest.raises(MissingDataError, match=r"a\.mat is damaged or no MATLAB file"):
+    with pytest.raises(MissingDataError, match=r"a\.mat is damaged or not a MATLAB"):
         read_annotation(tmp_path / "a.mat")
 
 
@@ -149,7 +149,7 @@ def test_nested_cells_in_or_behind_a_struct_do_not_end_the_process(tmp_path, sid
     inside = cells if sides == (1, 1) else numbers(b"", np.ones((1, 1)))
     struct_ = element(14, array_head(b"model", 2, *sides) + fields + inside)
     (tmp_path / "a.mat").write_bytes(HEAD + struct_ + cells)
-    with pytest.raises(MissingDataError, match="tri must be real|model is no struct of numbers"):
+    with pytest.raises(MissingDataError, match="tri must be real|model is not a struct of numbers"):
         read_mat(tmp_path / "a.mat", ["tri"], "model")
 
 
@@ -162,14 +162,14 @@ def small(monkeypatch):
 def test_a_mat_that_unpacks_to_gigabytes_is_refused(tmp_path, small):
     data = zlib.compress(numbers(b"other", np.zeros((1, 1_000_000))), 1)
     (tmp_path / "a.mat").write_bytes(HEAD + struct.pack("<2I", 15, len(data)) + data)
-    with pytest.raises(MissingDataError, match=r"a\.mat would unpack to more than 1 MB"):
+    with pytest.raises(MissingDataError, match=r"a\.mat would decompress to more than 1 MB"):
         read_annotation(tmp_path / "a.mat")
 
 
 @pytest.mark.parametrize("start", [b"", b"\x89HDF\r\n\x1a\n", b"\0\0\0\0" * 5, HEAD[:126]])
 def test_other_files_are_no_mat(tmp_path, start):
     (tmp_path / "a.mat").write_bytes(start + bytes(300))
-    with pytest.raises(MissingDataError, match=r"a\.mat is damaged or no MATLAB file.*-v7"):
+    with pytest.raises(MissingDataError, match=r"a\.mat is damaged or not a MATLAB.*-v7"):
         read_annotation(tmp_path / "a.mat")
 
 
@@ -180,7 +180,7 @@ def test_an_npz_that_unpacks_to_gigabytes_is_refused(tmp_path, small):
     )
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(8_000_000))
-    with pytest.raises(MissingDataError, match=r"a\.npz would unpack to more than 1 MB"):
+    with pytest.raises(MissingDataError, match=r"a\.npz would decompress to more than 1 MB"):
         read_npz(tmp_path / "a.npz", ["a"])
 
 
@@ -192,13 +192,13 @@ def test_an_npy_that_claims_another_size_is_refused(tmp_path, shape):
     )
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(16))
-    with pytest.raises(MissingDataError, match=r"a\.npz is damaged or no npz"):
+    with pytest.raises(MissingDataError, match=r"a\.npz is damaged or not an npz"):
         read_npz(tmp_path / "a.npz", ["a"])
 
 
 def test_pickles_are_never_opened(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.array([{}], object))
-    with pytest.raises(MissingDataError, match=r"a\.npz is damaged or no npz"):
+    with pytest.raises(MissingDataError, match=r"a\.npz is damaged or not an npz"):
         read_npz(tmp_path / "a.npz", ["a"])
 
 

@@ -1,1 +1,1 @@
-"""From results to other files: run folders and meshes read back, decimated, merged, converted."""
+"""Export of results: run folders and meshes are read, decimated, merged and converted."""

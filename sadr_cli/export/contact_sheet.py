@@ -1,4 +1,4 @@
-"""The faces of a run on sheets to look at or print: a small picture, a name and the angles each."""
+"""Contact sheets of a run: a small picture, the name and the angles of each face."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sadr_cli.marks import marked
 from sadr_cli.render.labels import shortened
 
 CELL = 200  # pixels of a picture's side
-COLUMNS, ROWS = 6, 7  # of a sheet: about A4, upright
-_GAP, _LINES = 16, 40  # pixels between cells; for the two lines under a picture
+COLUMNS, ROWS = 6, 7  # of a sheet: about A4 portrait
+_GAP, _LINES = 16, 40  # pixels between cells; for the two lines below a picture
 _LETTERS, _SMALL = 15, 12
 _PAPER, _INK, _GREY = (255, 255, 255), (24, 28, 36), (110, 116, 126)
 _DPI = 170  # at which six columns fill the width of A4
@@ -25,7 +25,7 @@ _DPI = 170  # at which six columns fill the width of A4
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """picture: (CELL, CELL, 3) uint8 RGB; name and about: the lines under it."""
+    """picture: (CELL, CELL, 3) uint8 RGB; name, about: the two lines below it."""
 
     picture: NDArray[np.uint8]
     name: str
@@ -47,7 +47,7 @@ class ContactSheet:
             self._finish_sheet()
 
     def write(self) -> list[str]:
-        """Names of the files, none when there was no cell. Raises OutputError."""
+        """Write the sheets; returns the names of the files. Raises OutputError."""
         if self._cells:
             self._finish_sheet()
         if not self._sheets:
@@ -78,8 +78,7 @@ class ContactSheet:
 
 
 def draw_sheet(cells: list[Cell]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: up to COLUMNS x ROWS cells from the upper left, no more paper than needed
-    where it is one row."""
+    """(H, W, 3) RGB with up to COLUMNS x ROWS cells, only as large as necessary."""
     columns = min(len(cells), COLUMNS)
     rows = -(-len(cells) // COLUMNS)
     step, height = CELL + _GAP, CELL + _LINES + _GAP

@@ -1,4 +1,4 @@
-"""One face to the files asked for."""
+"""Conversion of one face to the requested files."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _RESERVED = frozenset(Path(name).stem for name in (INDEX, TOPOLOGY, manifest.NAM
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What is written, and where.
+    """What to write, and where.
 
-    frame: of ``writers.FRAMES``, or None for that of the source. photos: folder in which photos
-    are looked for by name when they are not where they were. triangles, ears, mouth: what topology
-    was made with; meshes that are not sadr's are decimated one by one.
+    frame: of ``writers.FRAMES``, or None for that of the source. photos: folder in which moved
+    photos are found by name. triangles, ears, mouth: arguments of the topology; meshes of other
+    programs are decimated one by one.
     """
 
     out: Path
@@ -55,7 +55,7 @@ class ExportSettings:
 
     @property
     def drawn(self) -> bool:
-        """Whether pictures are wanted, for which a face needs its texture."""
+        """Whether pictures are requested, which need the face's texture."""
         return bool(self.pictures) or self.sheet
 
     def drawn_look(self, frame: str) -> Look:
@@ -69,8 +69,7 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class Written:
-    """names: of the files of a face. notes: what should be known of them. cell: for the contact
-    sheet, where one is wanted."""
+    """names: of the files of a face. notes: for the user. cell: for the contact sheet, if any."""
 
     names: list[str]
     notes: list[str]
@@ -82,8 +81,7 @@ def export_subject(
 ) -> Written:
     """Write the files of a face.
 
-    InputError when something of this face is missing, UsageError when it cannot have what was
-    asked for.
+    InputError if data of this face is missing, UsageError if the request does not apply to it.
     """
     notes: list[str] = []
     if subject.face is None or subject.record is None or subject.size is None:
@@ -107,7 +105,7 @@ def export_subject(
     if not settings.formats:
         return Written(drawn, notes, cell)
     mesh = apply_topology(mesh, topology)
-    # Maps show the whole face, whatever the mesh keeps of it.
+    # Maps show the whole face, even if the mesh is reduced.
     whole = replace(mesh, layout=uv)
     files, names = write_formats(settings.out, subject.stem, whole, subject.face, look)
     record = dict(subject.record)
@@ -119,21 +117,21 @@ def export_subject(
 
 
 def _as_known(mesh: Mesh, subject: Subject, colored: bool, notes: list[str]) -> Mesh:
-    """``mesh`` with the visibility and confidence that the face's files know of."""
+    """``mesh`` with the visibility and confidence stored in the face's files."""
     if not subject.exact:  # P is unknown
         mesh = replace(mesh, confidence=subject.mesh.confidence)
-    if not subject.attended:  # geometry alone is no visibility
+    if not subject.attended:  # visibility needs more than geometry
         mesh = replace(mesh, visibility=subject.mesh.visibility)
         if colored and subject.mesh.visibility is None:
             notes.append(
-                f"{subject.stem}: its record, of an older version, says nothing of what covers the "
-                "face: that may be on the mesh; reconstruct it again"
+                f"{subject.stem}: its record, of an older version, does not say what covers the "
+                "face: occluders may be on the mesh; reconstruct it again"
             )
     return mesh
 
 
 def _cell(subject: Subject, mesh: Mesh, image: NDArray[np.uint8] | None, uv: UVLayout) -> Cell:
-    """The face in its photo, or from the front where the photo is gone."""
+    """The face in its photo, or from the front if the photo is missing."""
     face, about = subject.face, ""
     if face is not None:
         yaw, pitch, roll = face.euler
@@ -145,12 +143,12 @@ def _cell(subject: Subject, mesh: Mesh, image: NDArray[np.uint8] | None, uv: UVL
 
 
 def free_stem(stem: str) -> str:
-    """``stem``, or another one where the export's own tables have that name."""
+    """``stem``, changed if it is the name of one of the export's own files."""
     return f"{stem}_face" if stem.casefold() in _RESERVED else stem
 
 
 def write_index(folder: Path, uv: UVLayout, topology: Topology | None) -> list[str]:
-    """The tables of indices: landmarks -> vertices; thinned vertices -> those of the layout."""
+    """Write the index tables: landmarks -> vertices; exported vertices -> those of the layout."""
     ids = np.arange(uv.vertex_count) if topology is None else topology.vertices
     position = np.full(uv.vertex_count, -1)
     position[ids] = np.arange(len(ids))
@@ -168,31 +166,31 @@ def write_index(folder: Path, uv: UVLayout, topology: Topology | None) -> list[s
 
 
 def load_photo(subject: Subject, photos: Path | None, max_pixels: int) -> NDArray[np.uint8]:
-    """The subject's photo; InputError when it is gone or has changed."""
+    """The subject's photo; InputError if it is missing or has changed."""
     record, was = subject.record, subject.photo
     if record is None or was is None or subject.size is None:
-        raise InputError(f"{subject.path}: no record says which photo it is from")
+        raise InputError(f"{subject.path}: has no record that names its photo")
     tried = [was] if photos is None else [photos / was.name, photos / Path(record["source"]).name]
     path = next((p for p in tried if p.is_file()), None)
     if path is None:
         raise InputError(
-            f"{subject.stem}: its photo {was} is not there any more: give its folder with --photos"
+            f"{subject.stem}: its photo {was} is missing: give its folder with --photos"
         )
     image = _read_picture(path, record["image"], max_pixels)
     if image.shape[:2] != subject.size:
         height, width = subject.size
         raise InputError(
-            f"{subject.stem}: {path} is not the photo it was made from ({width} x {height} then, "
+            f"{subject.stem}: {path} is not its photo ({width} x {height} then, "
             f"{image.shape[1]} x {image.shape[0]} now): give the folder of the right one"
         )
     size = subject.stamp[0] if isinstance(subject.stamp, tuple) else None
     if photos is None and size is not None and path.stat().st_size != size:
-        raise InputError(f"{subject.stem}: {path} has changed since: reconstruct it again")
+        raise InputError(f"{subject.stem}: {path} has changed: reconstruct it again")
     return image
 
 
 def _read_picture(path: Path, about: dict[str, Any], max_pixels: int) -> NDArray[np.uint8]:
-    """The photo, or the frame of the video, that a record is about."""
+    """The photo, or the video frame, of a record."""
     if about.get("index") is None:
         return read_image(path, max_pixels=max_pixels)
     start = max(float(about.get("time") or 0.0) - 1.0, 0.0)
@@ -200,13 +198,13 @@ def _read_picture(path: Path, about: dict[str, Any], max_pixels: int) -> NDArray
     for frame in iter_frames(source, start=start, max_pixels=max_pixels):
         if frame.index == about["index"]:
             return frame.image
-    raise InputError(f"{path}: has no frame {about['index']} any more")
+    raise InputError(f"{path}: no longer has frame {about['index']}")
 
 
 def _photo_for(
     subject: Subject, settings: ExportSettings, look: Look, notes: list[str]
 ) -> NDArray[np.uint8] | None:
-    """The photo, where colours are wanted; without it, those that the mesh already has."""
+    """The photo, if colours are needed; None, with a note, if it is missing but not essential."""
     if not (look.wants_texture or look.wants_colors):
         return None
     asked = bool(settings.texture_size) or "texture" in settings.formats
@@ -215,17 +213,14 @@ def _photo_for(
     except InputError as error:
         if asked and subject.mesh.texture is None:
             raise
-        kept = "its mesh's own colours are kept" if _has_looks(subject.mesh) else "no colours"
+        colored = subject.mesh.colors is not None or subject.mesh.texture is not None
+        kept = "the colours of its mesh are kept" if colored else "no colours"
         notes.append(f"{error}; {kept}")
         return None
 
 
-def _has_looks(mesh: MeshFile) -> bool:
-    return mesh.colors is not None or mesh.texture is not None
-
-
 def _keep_looks(mesh: Mesh, old: MeshFile, look: Look) -> Mesh:
-    """Colours and texture of the source file on ``mesh``, which has none."""
+    """``mesh``, which has none, with the colours and texture of the source file."""
     texture = old.texture if look.wants_texture else None
     return replace(mesh, colors=old.colors, texture=texture)
 
@@ -238,7 +233,7 @@ def _check_exact(subject: Subject, formats: tuple[str, ...]) -> None:
     for name, there in known.items():
         if name in formats and not there:
             raise UsageError(
-                f"{subject.path} does not hold the {name}, as older versions left it out: "
+                f"{subject.path} lacks the {name}, which older versions did not store: "
                 "reconstruct it again"
             )
 
@@ -246,26 +241,26 @@ def _check_exact(subject: Subject, formats: tuple[str, ...]) -> None:
 def _export_lone(
     subject: Subject, uv: UVLayout, settings: ExportSettings, topology: Topology | None
 ) -> Written:
-    """A mesh without a record: converted as it is; ours keep their landmarks."""
+    """A mesh without a record is converted as it is; meshes of sadr keep their landmarks."""
     old = subject.mesh
     others = [name for name in settings.formats if name not in (*MESH_FORMATS, "texture", "csv")]
     if others:
         raise UsageError(
-            f"{subject.path}: {', '.join(others)} need the face's record, a JSON file of sadr of "
-            "the same name beside it"
+            f"{subject.path}: {', '.join(others)} need the face's record, a JSON file of the same "
+            "name beside it"
         )
     if settings.frame not in (None, old.frame):
         raise UsageError(
-            f"{subject.path}: only a mesh of sadr with its JSON file beside it can change its "
-            f"frame; this one is in frame {old.frame}"
+            f"{subject.path}: changing the frame {old.frame} needs the JSON file of sadr beside "
+            "the mesh"
         )
     if settings.texture_size and old.texture is None:
-        raise UsageError(f"{subject.path}: has no texture, and no record says which photo it shows")
+        raise UsageError(f"{subject.path}: has neither a texture nor a record that names its photo")
     ours = old.frame != FOREIGN and np.array_equal(old.triangles, uv.triangles)
     if old.frame == "image" and {"glb", "usdz"} & set(settings.formats):
         raise UsageError(
-            f"{subject.path}: is in photo pixels, and GLB and USDZ want metres: its JSON file is "
-            "needed"
+            f"{subject.path}: is in photo pixels, but GLB and USDZ need metres: put its JSON file "
+            "beside it"
         )
     mesh = Mesh(
         vertices=old.vertices.astype(np.float32),
@@ -285,7 +280,7 @@ def _export_lone(
         mesh = apply_topology(mesh, topology)
     elif not (settings.ears and settings.mouth):
         option = "--open-mouth" if settings.ears else "--crop-ears"
-        raise UsageError(f"{subject.path}: {option} knows only meshes of sadr's own")
+        raise UsageError(f"{subject.path}: {option} applies only to meshes of sadr")
     elif settings.triangles is not None:
         mesh = _decimate(mesh, settings.triangles)
     drawn = write_pictures(settings.out, subject.stem, mesh, None, settings.pictures, settings.ears)
@@ -296,7 +291,7 @@ def _export_lone(
 
 
 def _decimate(mesh: Mesh, triangles: int) -> Mesh:
-    """Quadric decimation of any mesh; texture and what else hangs on vertices is dropped."""
+    """Quadric decimation of any mesh; keeps colours but no other vertex data or texture."""
     if len(mesh.triangles) <= triangles:
         return mesh
 

@@ -1,8 +1,8 @@
 """Several photos of one person -> one pose-free face and one texture.
 
-Each vertex is the mean of the photos' shapes, weighted by how well each photo shows it and how
-much its face is trusted; so is each texel, after the photos' colours have been brought to those
-of the photo that shows most. Expressions are averaged too.
+Each vertex is the mean of the shapes, weighted by its visibility in each photo and the confidence
+of each face. So is each texel, after the colours have been matched to those of the photo that shows
+most. Expressions are averaged too.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sadr_cli.documents import indented
+from sadr_cli.documents import indented, plain
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.export.contact_sheet import CELL, Cell
 from sadr_cli.export.convert import ExportSettings, Written, free_stem, load_photo
@@ -28,11 +27,7 @@ from sadr_cli.folder import read_file
 from sadr_cli.render.fill import fill_hidden, soften
 from sadr_cli.render.maps import resize_map
 from sadr_cli.render.seen import seen_map
-from sadr_cli.render.texture import (
-    TEXTURE_SIZE,
-    sample_map,
-    smooth_over_uv,
-)
+from sadr_cli.render.texture import TEXTURE_SIZE, sample_map, smooth_over_uv
 from sadr_cli.text import decode
 from sadr_cli.uv import MM_PER_UNIT, SIZE, UVLayout
 from sadr_cli.version import __version__
@@ -41,25 +36,25 @@ from sadr_cli.writers.compose import write_formats
 from sadr_cli.writers.mesh import vertex_confidence
 from sadr_cli.writers.rim import layout_rim
 
-_FLOOR = 0.1  # weight of what a photo hides, so that every vertex has some
-_SHARP = 4  # power of the texels' weights: the better photo wins, without a seam
+_LEAST = 0.1  # weight of hidden vertices, so that every vertex has some
+_SHARP = 4  # exponent of the texels' weights: prefers the better photo without a seam
 _GAIN = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
 class Person:
-    """name: of the files. entries: the faces that are this person's."""
+    """name: of the files. entries: the faces of this person."""
 
     name: str
     entries: tuple[FaceSource, ...]
 
 
 def find_people(rules: Sequence[Path], entries: Sequence[FaceSource]) -> list[Person]:
-    """Who is who: a text file names the photos of one person, a folder holds them.
+    """Assign faces to people: a text file lists the photos of one person, a folder contains them.
 
-    A text file has one photo or face name a line (``IMG_1.jpg``, ``photos/IMG_1.jpg``,
-    ``IMG_1_face1``); the person is called like the file. A folder with subfolders is a person a
-    subfolder. UsageError when a rule, or a line of it, fits no face.
+    A text file has one photo or face name per line (``IMG_1.jpg``, ``photos/IMG_1.jpg``,
+    ``IMG_1_face1``) and is named after the person. A folder may have one subfolder per person.
+    UsageError if a rule, or a line of it, matches no face.
     """
     entries = [entry for entry in entries if entry.damage is None]
     people: list[Person] = []
@@ -74,7 +69,7 @@ def find_people(rules: Sequence[Path], entries: Sequence[FaceSource]) -> list[Pe
     names = [person.name.casefold() for person in people]
     twice = next((p.name for p in people if names.count(p.name.casefold()) > 1), None)
     if twice is not None:
-        raise UsageError(f"--merge: two people are called {twice!r}: rename one")
+        raise UsageError(f"--merge: two people have the name {twice!r}: rename one")
     return people
 
 
@@ -87,7 +82,7 @@ def _from_folder(folder: Path, entries: Sequence[FaceSource]) -> list[Person]:
         inside = entry.photo.resolve().relative_to(root).parts[:-1]
         groups.setdefault(inside[0] if inside else root.name, []).append(entry)
     if not groups:
-        raise UsageError(f"--merge {folder}: the run has no face from a photo in it")
+        raise UsageError(f"--merge {folder}: the run has no face from its photos")
     return [Person(name, tuple(_first_faces(found))) for name, found in sorted(groups.items())]
 
 
@@ -115,7 +110,7 @@ def _is(photo: Path, line: str) -> bool:
 
 
 def _first_faces(entries: Sequence[FaceSource]) -> list[FaceSource]:
-    """One face per photo: a person is in it once. The others have names of their own."""
+    """The first face of each photo, as a person appears once; others can be named explicitly."""
     return list({entry.photo or entry.path: entry for entry in reversed(entries)}.values())[::-1]
 
 
@@ -126,12 +121,12 @@ def merge_person(
     settings: ExportSettings,
     topology: Topology | None,
 ) -> Written:
-    """Write the person's files."""
+    """Write the files of a person."""
     others = [f for f in settings.formats if f not in (*MESH_FORMATS, "texture")]
     if others or settings.frame not in (None, "canonical"):
         what = ", ".join(others) or f"frame {settings.frame}"
         raise UsageError(
-            f"--merge makes pose-free meshes and textures: it has no {what}, which belong to one "
+            f"--merge makes pose-free meshes and textures: it has no {what}, which need a single "
             "photo"
         )
     faces = []
@@ -186,7 +181,7 @@ def merge_person(
             for s, share in zip(subjects, shares, strict=True)
         ],
         "mesh": mesh.describe(),
-        "landmarks": {"order": "300-W, 68 points", "vertices": _indices(mesh)},
+        "landmarks": {"order": "300-W, 68 points", "vertices": plain(mesh.landmarks)},
         "files": files,
     }
     document = settings.out / f"{person.name}.json"
@@ -197,15 +192,15 @@ def merge_person(
 def merge_shapes(
     faces: Sequence[Face], uv: UVLayout
 ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32], list[float]]:
-    """Mean shape (V, 3) in shape units, best visibility (V,), mean confidence (V,), and each
-    face's share of the whole."""
+    """Mean shape (V, 3) in shape units, best visibility (V,), mean confidence (V,), and the
+    weight of each face."""
     total = np.zeros(uv.vertex_count)
     shape = np.zeros((uv.vertex_count, 3))
     confidence = np.zeros(uv.vertex_count)
     visibility = np.zeros(uv.vertex_count, np.float32)
     weights = []
     for face in faces:
-        weight = (smooth_over_uv(face.visibility, uv) + _FLOOR) * max(face.confidence, 1e-3)
+        weight = (smooth_over_uv(face.visibility, uv) + _LEAST) * max(face.confidence, 1e-3)
         shape += weight[:, None] * np.asarray(face.shape, np.float64)
         confidence += weight * vertex_confidence(face)
         visibility = np.maximum(visibility, np.asarray(face.visibility, np.float32))
@@ -218,7 +213,7 @@ def merge_shapes(
 def merge_textures(
     images: Sequence[NDArray[np.uint8]], faces: Sequence[Face], uv: UVLayout, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Blended texture (size, size, 3), and the share of each texel that some photo shows."""
+    """Blended texture (size, size, 3), and the best visibility of each texel in any photo."""
     softs = [soften(seen_map(image, face, uv)) for image, face in zip(images, faces, strict=True)]
     finest = max(face.scale for face in faces)
     first = int(np.argmax([soft.sum() * f.scale for soft, f in zip(softs, faces, strict=True)]))
@@ -242,13 +237,9 @@ def _gain(
     colors: NDArray[np.float32],
     weight: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(3,) factor that brings ``colors`` to the light of ``reference`` where both are seen."""
+    """(3,) factor that matches ``colors`` to ``reference`` where both are visible."""
     both = (reference_weight * weight)[..., None]
     if float(both.sum()) < 0.01 * both.size:
         return np.ones(3, np.float32)
     ratio = (both * reference).sum((0, 1)) / np.maximum((both * colors).sum((0, 1)), 1e-3)
     return np.clip(ratio, *_GAIN).astype(np.float32)
-
-
-def _indices(mesh: Mesh) -> list[Any]:
-    return [] if mesh.landmarks is None else mesh.landmarks.tolist()

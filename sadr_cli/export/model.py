@@ -12,8 +12,8 @@ rotation     (B, 3, 3)          R  }
 translation  (B, 3)             t  }
 ============ ================== ==============================================================
 
-A network with a smaller input gets the crop averaged down. The file's metadata key ``sadr`` has
-the landmarks' and the mask's pixels, so that nothing else is needed to use it.
+For networks with a smaller input, the crop is averaged down. The metadata key ``sadr`` of the file
+has the pixels of the landmarks and the mask, so no other file is needed.
 """
 
 from __future__ import annotations
@@ -43,24 +43,16 @@ from sadr_cli.uv import SIZE
 from sadr_cli.version import __version__
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
-OUTPUTS = (
-    "pose_map",
-    "offset_map",
-    "attention",
-    "face_map",
-    "scale",
-    "rotation",
-    "translation",
-)
+OUTPUTS = ("pose_map", "offset_map", "attention", "face_map", "scale", "rotation", "translation")
 OPSET = 18
 _SQUARINGS = 12  # of Horn's matrix: 4096 steps of the power iteration
 _NEWTON = 12
 
 
 class AlignedNetwork(nn.Module):
-    """Crops -> :data:`OUTPUTS`, in operations that every runtime has (no SVD).
+    """Crops -> :data:`OUTPUTS`, with operations that every runtime supports (no SVD).
 
-    half: the network's arithmetic in float16; alignment and outputs stay float32.
+    half: network arithmetic in float16; alignment and outputs stay float32.
     """
 
     mean: Tensor
@@ -80,7 +72,7 @@ class AlignedNetwork(nn.Module):
         self.network.load_state_dict(checkpoint.network.state_dict())
         self.register_buffer("pose_bias", self.network.pose_bias.float().clone())
         self.network.eval()
-        if half:  # but the three-channel layers, where half a step would be a tenth of a pixel
+        if half:  # except the output layers, where rounding would cost a tenth of a pixel
             self.network.half()
             for head in (self.network.decoder_kpt, self.network.decoder_offset):
                 head[-3:].float()
@@ -108,10 +100,7 @@ class AlignedNetwork(nn.Module):
         shape = offset_map + self.mean if self.deformation else offset_map
         attention = None if logits is None else torch.sigmoid(logits.float())
         aligned = alignment.self_align(
-            pose_map,
-            shape,
-            attention,
-            self.kpt,
+            *(pose_map, shape, attention, self.kpt),
             size=SIZE,
             mask=self.mask,
             mode=self.mode,
@@ -119,20 +108,13 @@ class AlignedNetwork(nn.Module):
         )
         if attention is None:
             attention = torch.ones_like(pose_map[:, :1, ::8, ::8])
-        return (
-            pose_map,
-            offset_map,
-            attention,
-            aligned.face,
-            aligned.scale,
-            aligned.rotation,
-            aligned.translation,
-        )
+        pose = aligned.scale, aligned.rotation, aligned.translation
+        return pose_map, offset_map, attention, aligned.face, *pose
 
 
 def _normalize(rgb: Tensor, config: NetworkConfig) -> Tensor:
-    """``normalize_input``, statistics as sums by rows, then columns: some runtimes add up 16,000
-    numbers one after the other, and lose two digits."""
+    """``normalize_input`` with means over rows, then columns: some runtimes sum 16,000 numbers
+    sequentially and lose two digits."""
     if config.pixel_scale:
         return normalize_input(rgb, config)
     x = (rgb.flip(1) if config.color == "BGR" else rgb) / 255
@@ -147,17 +129,17 @@ def _decode(head: nn.Sequential, y: Tensor) -> Tensor:
 
 
 def nearest_rotation(m: Tensor, proper: bool) -> Tensor:
-    """The rotation nearest to ``m`` (B, 3, 3) without SVD; see ``alignment``.
+    """The rotation nearest to ``m`` (B, 3, 3), without SVD; see ``alignment``.
 
-    proper: by Horn's quaternion, det R = +1 always; else the orthogonal polar factor.
+    proper: by Horn's quaternion, always with det R = +1; else the orthogonal polar factor.
     """
     m = m / torch.sqrt((m * m).sum((1, 2), keepdim=True)).clamp_min(1e-20)
     return _horn(m) if proper else _polar(m)
 
 
 def _horn(m: Tensor) -> Tensor:
-    """The quaternion that maximises trace(R' M) is the first eigenvector of a 4 x 4 matrix
-    (Horn 1987). Squared again and again, that matrix becomes q q', whose entries give R."""
+    """The quaternion that maximises trace(R' M) is the principal eigenvector of a 4 x 4 matrix
+    (Horn 1987). Repeated squaring turns that matrix into q q', whose entries give R."""
     r = [[m[:, i, j] for j in range(3)] for i in range(3)]
     trace = r[0][0] + r[1][1] + r[2][2]
     v = [r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]]
@@ -169,7 +151,7 @@ def _horn(m: Tensor) -> Tensor:
             row.append(value - trace if i == j else value)
         rows.append(torch.stack(row, 1))
     k = torch.stack(rows, 1)
-    # All eigenvalues lie within +-sqrt(3) for |M| = 1: shifted, the first is also the largest.
+    # For |M| = 1 all eigenvalues lie within +-sqrt(3): the shift makes them non-negative.
     k = k + 3**0.5 * torch.eye(4, dtype=m.dtype, device=m.device)
     for _ in range(_SQUARINGS):
         k = k @ k
@@ -188,7 +170,7 @@ def _horn(m: Tensor) -> Tensor:
 
 
 def _polar(m: Tensor) -> Tensor:
-    """Newton's iteration X <- (X / g + g X^-T) / 2 for the polar factor, sign of det M kept."""
+    """Newton's iteration X <- (X / g + g X^-T) / 2 for the polar factor; det M keeps its sign."""
     x = m
     for _ in range(_NEWTON):
         a, b, c = x[:, 0], x[:, 1], x[:, 2]
@@ -212,9 +194,9 @@ def export_model(
     half: bool = False,
     dynamic_batch: bool = False,
 ) -> None:
-    """Write the network as ``kind`` of :data:`FORMATS`; whole or not at all.
+    """Write the network as ``kind`` of :data:`FORMATS`, completely or not at all.
 
-    dynamic_batch: any number of crops at once (ONNX; else one). TorchScript takes any anyway.
+    dynamic_batch: any number of crops per call for ONNX, else one; TorchScript takes any number.
     """
     if kind not in FORMATS:
         raise UsageError(f"--format for model takes {', '.join(FORMATS)}, not {kind!r}")
@@ -287,7 +269,7 @@ def _metadata(checkpoint: Checkpoint, half: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Without the exporters' own chatter on standard output and in the log."""
+    """Suppresses the exporters' output and log messages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

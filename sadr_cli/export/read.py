@@ -1,4 +1,4 @@
-"""Mesh files read back: those of ``sadr`` exactly, vertex by vertex; others through trimesh."""
+"""Reading of mesh files: those of sadr exactly, vertex by vertex; others through trimesh."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from sadr_cli.writers.mesh import FOREIGN, FRAMES
 _FRAME = re.compile(rb"sadr face mesh:? frame[ =](\w+)")
 SUFFIXES = (".npz", ".ply", ".obj", ".glb", ".stl")
 _FOREIGN_SUFFIXES = (*SUFFIXES[1:], ".gltf", ".off", ".3mf", ".dae")
-_FAR = 1e12  # beyond any coordinate; its square is still a float
+_FAR = 1e12  # larger than any coordinate; its square is still finite
 _PLY_TYPES = {"float": "<f4", "uchar": "u1", "double": "<f8", "int": "<i4"}
 
 
 @dataclass(eq=False)
 class MeshFile:
-    """What a mesh file holds. ``frame`` is ``file`` for meshes that are not sadr's.
+    """Contents of a mesh file. ``frame`` is ``file`` for meshes of other programs.
 
-    vertices: (V, 3) in the file's own frame; triangles: (T, 3); soup: True when vertices are the
-    triangles' corners, three each (STL). arrays: everything of an npz.
+    vertices: (V, 3) in the file's frame; triangles: (T, 3); soup: each triangle has its own three
+    vertices (STL). arrays: all arrays of an npz.
     """
 
     vertices: NDArray[np.float64]
@@ -53,14 +53,14 @@ class MeshFile:
 
 
 def read_mesh(path: Path, root: Path | None = None) -> MeshFile:
-    """Read a mesh; InputError says why that is impossible.
+    """Read a mesh; InputError if that is impossible.
 
     root: see :func:`sadr_cli.folder.open_file`.
     """
     suffix = path.suffix.lower()
     if suffix not in (*SUFFIXES, *_FOREIGN_SUFFIXES):
         known = ", ".join(s[1:] for s in _FOREIGN_SUFFIXES)
-        raise InputError(f"{path}: not a mesh that can be read; npz of sadr, {known} can")
+        raise InputError(f"{path}: not a mesh that can be read: use npz of sadr, {known}")
     try:
         data = read_file(path, root)
     except OSError as error:
@@ -71,7 +71,7 @@ def read_mesh(path: Path, root: Path | None = None) -> MeshFile:
         mesh.triangles = np.ascontiguousarray(mesh.triangles, np.int32)
     except Damaged as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # trimesh and numpy raise anything on hostile bytes
+    except Exception as error:  # trimesh and numpy can raise anything on malicious data
         raise InputError(f"{path}: damaged, or not a mesh of that format") from error
     if suffix == ".obj" and mesh.texture is None:
         picture = path.with_suffix(".texture.png")
@@ -80,7 +80,7 @@ def read_mesh(path: Path, root: Path | None = None) -> MeshFile:
     return mesh
 
 
-# Arrays of an npz that make a whole face: those with an entry a vertex, and the others.
+# Arrays of an npz with a complete face: those with one entry per vertex, and the others.
 _A_VERTEX = {"vertices_photo": (3,), "pose_face_photo": (3,), "shape": (3,), "visibility": ()}
 _A_FACE = {
     "landmarks": (68, 3),
@@ -96,11 +96,11 @@ _DETECTION = {"detection_box": (4,), "detection_score": ()}
 
 
 def is_face(mesh: MeshFile) -> bool:
-    """Whether the ``arrays`` of an npz hold a whole face, each in its shape and finite."""
+    """Whether the ``arrays`` of an npz hold a complete face, finite and of the right shapes."""
     shapes = {k: (len(mesh.vertices), *shape) for k, shape in _A_VERTEX.items()} | _A_FACE
     if "detection_box" in mesh.arrays:
         shapes |= _DETECTION
-    if "crop_angle" in mesh.arrays:  # not in those of 0.2
+    if "crop_angle" in mesh.arrays:  # since 0.3
         shapes["crop_angle"] = ()
     shapes["attention"] = (len(mesh.arrays.get("attention", ())),) * 2
     found = [(mesh.arrays.get(name), shape) for name, shape in shapes.items()]
@@ -128,11 +128,11 @@ def _decode(path: Path, suffix: str, data: bytes) -> MeshFile:
 
 
 def _check(mesh: MeshFile) -> None:
-    """Damaged unless all arrays have the shapes they are documented with, and indices lead to
-    vertices: native code further on trusts them."""
+    """Damaged unless all arrays have the documented shapes and all indices are valid: native code
+    relies on that."""
     count = len(mesh.vertices)
     if mesh.frame not in (*FRAMES, FOREIGN):
-        raise Damaged("damaged: its frame is none of sadr's")
+        raise Damaged("damaged: unknown frame")
     if len(mesh.triangles) == 0 or mesh.vertices.shape != (count, 3):
         raise Damaged("holds no usable surface: no triangles")
     if not (np.abs(mesh.vertices) < _FAR).all():  # not NaN either
@@ -141,29 +141,29 @@ def _check(mesh: MeshFile) -> None:
     if mesh.landmarks is not None:
         _check_indices("landmark", mesh.landmarks, (68,), count)
     if mesh.colors is not None and (mesh.colors.shape, mesh.colors.dtype) != ((count, 3), np.uint8):
-        raise Damaged("damaged: its colours are not three bytes a vertex")
+        raise Damaged("damaged: its colours are not three bytes per vertex")
     for name, shape in {"uv": (count, 2), "visibility": (count,), "confidence": (count,)}.items():
         values = getattr(mesh, name)
         if values is None:
             continue
         if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
-            raise Damaged(f"damaged: its {name} is not finite numbers a vertex")
+            raise Damaged(f"damaged: its {name} is not one finite number per vertex")
     if mesh.to_photo is not None and (
         mesh.to_photo.shape != (4, 4) or not (np.abs(mesh.to_photo) < _FAR).all()
     ):
-        raise Damaged("damaged: its way back to the photo is no matrix")
+        raise Damaged("damaged: its transformation to the photo is not a matrix")
 
 
 def _check_indices(what: str, values: NDArray[Any], shape: tuple[int, ...], count: int) -> None:
     if values.shape != shape or values.dtype.kind not in "iu":
-        raise Damaged(f"damaged: its {what}s are no indices")
+        raise Damaged(f"damaged: its {what}s are not indices")
     wrong = values[(values < 0) | (values >= count)]
     if len(wrong):
-        raise Damaged(f"damaged: a {what} names vertex {wrong[0]}, and there are {count}")
+        raise Damaged(f"damaged: a {what} refers to vertex {wrong[0]} of {count}")
 
 
 def _picture(data: bytes) -> NDArray[np.uint8] | None:
-    """A texture; None for what is no picture, or a larger one than textures are."""
+    """A texture; None if it is not a picture, or too large."""
     try:
         return read_image(data, max_pixels=MAX_TEXTURE**2)
     except InputError:
@@ -174,7 +174,7 @@ def _read_npz(data: bytes) -> MeshFile:
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {k: file[k] for k in file.files}
     if "about" not in arrays or "vertices" not in arrays:
-        raise Damaged("an npz, but not of sadr: vertices and about are missing")
+        raise Damaged("not an npz of sadr: vertices or about is missing")
     about = parse(str(arrays["about"]).encode())
     return MeshFile(
         arrays["vertices"].astype(np.float64),
@@ -207,7 +207,7 @@ def _read_obj(data: bytes) -> MeshFile:
 
 
 def _bytes(colors: NDArray[Any]) -> NDArray[np.uint8]:
-    """Shares in [0, 1] as bytes."""
+    """Values in [0, 1] as bytes."""
     return np.rint(np.clip(np.nan_to_num(colors), 0, 1) * 255).astype(np.uint8)
 
 
@@ -263,7 +263,7 @@ def _read_glb(data: bytes) -> MeshFile:
     extras = document["asset"]["extras"]
     primitive = document["meshes"][0]["primitives"][0]
     attributes = primitive["attributes"]
-    # Metres in the file, millimetres everywhere else.
+    # The file is in metres; everything else uses millimetres.
     mesh = MeshFile(
         accessor(attributes["POSITION"]).astype(np.float64),
         accessor(primitive["indices"]).reshape(-1, 3),
@@ -298,7 +298,7 @@ def _read_foreign(path: Path, data: bytes) -> MeshFile:
     import trimesh
 
     class Beside(trimesh.resolvers.FilePathResolver):
-        """Materials and textures from the mesh's folder, never through a link or ``..``."""
+        """Reads materials and textures in the mesh's folder, never through a link or ``..``."""
 
         def get(self, name: str) -> bytes:
             inner = Path(name.strip())
@@ -316,7 +316,7 @@ def _read_foreign(path: Path, data: bytes) -> MeshFile:
 
 
 def _converted(loaded: Any) -> MeshFile:
-    """What trimesh has read."""
+    """The contents of a mesh loaded by trimesh."""
     import trimesh
 
     if not isinstance(loaded, trimesh.Trimesh):

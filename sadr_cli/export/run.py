@@ -1,4 +1,4 @@
-"""Many faces to files: what ``sadr export`` does."""
+"""Export of many faces or people, as done by ``sadr export``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sadr_cli.files import check_writable
 from sadr_cli.pipeline.feed import ordered_map
 from sadr_cli.uv import UVLayout
 
-_HOPELESS = 16  # faces that cannot have what was asked for, before any that can
+_HOPELESS = 16  # refused faces, before any success, after which an export is given up
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of one face, or of one person.
+    """Result of one face, or of one person.
 
     source: the face's file, or the person's name. name: stem of the files. faces: names of the
-    faces that were merged, for a person. notes: what should be known. error: why it failed;
-    refusal: the same, where the face cannot have what was asked for. cell: for the contact sheet.
+    merged faces, for a person. notes: for the user. error: why it failed; refusal: the same if the
+    request does not apply to this face. cell: for the contact sheet.
     """
 
     source: str
@@ -46,11 +46,11 @@ Observer = Callable[[Exported], None]
 
 
 def find_all(sources: Iterable[str], out: Path) -> Iterator[FaceSource]:
-    """The faces of all ``sources``; UsageError when ``out`` is where one of them lies."""
+    """The faces of all ``sources``; UsageError if ``out`` is the folder of one of them."""
     for source in sources:
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
         if folder.exists() and out.exists() and folder.resolve() == out.resolve():
-            raise UsageError(f"--out {out} is where the source lies: choose another folder")
+            raise UsageError(f"--out {out} is the folder of the source: choose another folder")
     return chain.from_iterable(find_faces(Path(source)) for source in sources)
 
 
@@ -61,12 +61,12 @@ def export_faces(
     topology: Topology | None,
     observe: Observer,
 ) -> tuple[int, int]:
-    """Export every face, in a few threads, and tell ``observe`` in order; (done, failed).
+    """Export every face with several threads, and call ``observe`` in order; (done, failed).
 
-    A face that cannot be read or written as asked fails alone. UsageError when no face can have
-    what was asked for, OutputError when the output cannot be written.
+    A face that cannot be read or exported fails alone. UsageError if the request applies to no
+    face, OutputError if the output cannot be written.
     """
-    first = next(entries)  # raises what is wrong with the sources
+    first = next(entries)  # raises errors of the sources
     taken: dict[str, FaceSource] = {}
 
     def named() -> Iterator[tuple[FaceSource, str, FaceSource]]:
@@ -92,16 +92,12 @@ def export_faces(
 
     jobs = min(max(os.cpu_count() or 2, 2), 8)
     with _folder(settings.out):
-        results = (result for _, result in ordered_map(attempt, named(), jobs, _never))
-        return _count(
-            _unless_hopeless(results),
-            observe,
-            lambda: write_index(settings.out, uv, topology) if settings.formats else None,
-        )
+        results = (result for _, result in ordered_map(attempt, named(), jobs, lambda: False))
+        return _count(_unless_hopeless(results), uv, settings, topology, observe)
 
 
 def _unless_hopeless(results: Iterable[Exported]) -> Iterator[Exported]:
-    """The results; raises the first refusal when no face can have what was asked for."""
+    """The results; raises the first refusal if the request applies to no face."""
     held: list[Exported] = []
     hopeful = False
     for result in results:
@@ -125,7 +121,7 @@ def merge_people(
     topology: Topology | None,
     observe: Observer,
 ) -> tuple[int, int]:
-    """One result a person; otherwise as :func:`export_faces`."""
+    """One result per person; otherwise like :func:`export_faces`."""
 
     def work(person: Person) -> Exported:
         subjects = [load_subject(entry, uv) for entry in person.entries]
@@ -135,18 +131,14 @@ def merge_people(
         return Exported(person.name, person.name, files, notes, stems, cell=done.cell)
 
     with _folder(settings.out):
-        return _count(
-            (
-                _isolated(partial(work, person), person.name, f"{person.name}: ")
-                for person in people
-            ),
-            observe,
-            lambda: write_index(settings.out, uv, topology) if settings.formats else None,
+        results = (
+            _isolated(partial(work, person), person.name, f"{person.name}: ") for person in people
         )
+        return _count(results, uv, settings, topology, observe)
 
 
 def _isolated(work: Callable[[], Exported], source: str, label: str) -> Exported:
-    """label: what an InputError does not name itself."""
+    """The result of ``work``, or its error. label: precedes messages of sadr's errors."""
     try:
         return work()
     except (UsageError, OutputError):
@@ -155,30 +147,31 @@ def _isolated(work: Callable[[], Exported], source: str, label: str) -> Exported
         return Exported(source, error=f"{label}{error}")
     except MemoryError:
         return Exported(source, error=f"{source}: not enough memory")
-    except Exception as error:  # one bad face never stops an export
+    except Exception as error:  # one bad face must not stop an export
         return Exported(source, error=f"{source}: {type(error).__name__}: {error}")
 
 
 def _count(
-    results: Iterable[Exported], observe: Observer, finish: Callable[[], object]
+    results: Iterable[Exported],
+    uv: UVLayout,
+    settings: ExportSettings,
+    topology: Topology | None,
+    observe: Observer,
 ) -> tuple[int, int]:
+    """Pass on the results and write the index; (done, failed)."""
     done = failed = 0
     for result in results:
         done += result.error is None
         failed += result.error is not None
         observe(result)
-    if done:
-        finish()
+    if done and settings.formats:
+        write_index(settings.out, uv, topology)
     return done, failed
-
-
-def _never() -> bool:
-    return False
 
 
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
-    """``out``, proven writable; gone again when it was made for an export that is refused."""
+    """Creates ``out`` and proves it writable; removes it again if the export is refused."""
     new = not out.exists()
     check_writable(out)
     try:

@@ -1,4 +1,4 @@
-"""What can be exported: faces of a run folder, their files read back into records."""
+"""Faces that can be exported: finding them, and reading their files into records."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from sadr_cli.results.entry import Stamp
 from sadr_cli.uv import UVLayout
 from sadr_cli.writers.mesh import FOREIGN
 
-_UNKNOWN: NDArray[Any] = np.ones((1, 1), np.float32)  # attention that no file holds
+_UNKNOWN: NDArray[Any] = np.ones((1, 1), np.float32)  # attention that is not stored
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One face to export.
 
-    stem: name of its files. mesh: as read. face: its record, None for a lone mesh.
-    record: its JSON document, or None. photo: where its photo was; stamp: size and time then.
-    exact: visibility, P and attention are the network's own, of an npz.
-    attended: the attention is known, of an npz or the record; else geometry stands in.
+    stem: name of its files. mesh: as read. face: None for a mesh without a record.
+    record: its JSON document, or None. photo: path of its photo; stamp: the photo's size and time.
+    exact: visibility, P and attention are those of the network, from an npz.
+    attended: the attention is known, from an npz or the record; else only the geometry is used.
     """
 
     stem: str
@@ -58,10 +58,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class FaceSource:
-    """Where a face lies: its JSON document or lone mesh, and its photo.
+    """Files of a face: its JSON document or mesh, and its photo.
 
-    root: the folder it was found in, whose links are not followed; None for a file that the user
-    named. damage: why it cannot be read, known beforehand.
+    root: the folder in which it was found, whose links are not followed; None for a file named by
+    the user. damage: why it cannot be read, if already known.
     """
 
     path: Path
@@ -74,8 +74,8 @@ class FaceSource:
 def find_faces(source: Path) -> Iterator[FaceSource]:
     """The faces of a run folder, an exported folder, a JSON document or a mesh file.
 
-    Raises UsageError when there is no such thing, MissingDataError for a folder of another
-    version, NothingToDoError when it has no faces.
+    Raises UsageError if it does not exist, MissingDataError for a folder of another version,
+    NothingToDoError if it has no faces.
     """
     if not source.exists():
         raise UsageError(f"no run folder or mesh at {source}")
@@ -121,7 +121,7 @@ def is_record(path: Path, root: Path | None = None) -> bool:
 
 
 def load_subject(source: FaceSource, uv: UVLayout) -> Subject:
-    """Read a face; InputError when its files are gone, damaged or of another version."""
+    """Read a face; InputError if its files are missing, damaged or of another version."""
     if source.damage is not None:
         raise InputError(source.damage)
     path, root = source.path, source.root
@@ -151,17 +151,17 @@ def load_subject(source: FaceSource, uv: UVLayout) -> Subject:
 
 
 def _mesh_beside(document: Path) -> Path:
-    """The mesh of a record that says most."""
+    """The most complete mesh of a record."""
     for suffix in SUFFIXES:
         path = document.with_suffix(suffix)
         if os.path.lexists(path):
             return path
-    raise InputError(f"{document}: its mesh is gone: reconstruct the photo again")
+    raise InputError(f"{document}: its mesh is missing: reconstruct the photo again")
 
 
 def _check_counts(mesh: MeshFile, described: dict[str, Any], path: Path) -> None:
-    """InputError when a mesh of sadr's is not all that its record describes."""
-    if mesh.frame == FOREIGN:  # changed by another program since
+    """InputError if a mesh of sadr is not as large as its record describes."""
+    if mesh.frame == FOREIGN:  # changed by another program
         return
     found = {"triangles": len(mesh.triangles)}
     if not mesh.soup:
@@ -175,7 +175,7 @@ def _check_counts(mesh: MeshFile, described: dict[str, Any], path: Path) -> None
 
 
 def _weld(mesh: MeshFile, uv: UVLayout) -> None:
-    """Give the corners of an STL of sadr their vertices back."""
+    """Merge the corners in an STL of sadr into its vertices again."""
     if len(mesh.triangles) == len(uv.triangles):
         vertices = np.zeros((uv.vertex_count, 3))
         vertices[uv.triangles.ravel()] = mesh.vertices
@@ -207,11 +207,11 @@ def _face_of_npz(mesh: MeshFile) -> Face:
 
 
 def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: Path) -> Face:
-    """The record's face on the mesh's vertices; P is not in these files."""
+    """The face of a record, with the vertices of its mesh; P is not stored in these files."""
     to_photo = mesh.to_photo
     if to_photo is None:
         if "to_photo" not in record["mesh"]:
-            raise InputError(f"{path}: neither it nor its record says where in the photo it is")
+            raise InputError(f"{path}: it and its record lack its position in the photo")
         to_photo = np.array(record["mesh"]["to_photo"], np.float64)
     pose, crop, marks = record["pose"], record["crop"], record["landmarks"]
     vertices = mesh.vertices @ to_photo[:3, :3].T + to_photo[:3, 3]
@@ -255,9 +255,9 @@ def _face_of_record(record: dict[str, Any], mesh: MeshFile, uv: UVLayout, path: 
 def _visibility(
     vertices: NDArray[np.float64], uv: UVLayout, attention: NDArray[Any], crop: Crop
 ) -> NDArray[np.float32]:
-    """Vis of Eq 10 (V,): the attention over the crop where the surface faces the viewer."""
+    """(V,) visibility of Eq 10: the attention where the surface faces the viewer, else 0."""
     facing = vertex_normals(vertices, uv.triangles[:, ::-1])[:, 2] >= 0
     side = len(attention)
     cell = np.rint(image_to_crop(vertices[:, :2], crop, side)).astype(int).clip(-1, side) + 1
-    padded = np.pad(attention, 1)  # what is outside reads 0
+    padded = np.pad(attention, 1)  # 0 outside
     return (padded[cell[:, 1], cell[:, 0]] * facing).astype(np.float32)

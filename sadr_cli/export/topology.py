@@ -1,8 +1,8 @@
-"""Fewer vertices or triangles, the same for every face, so that exported meshes stay registered.
+"""Reduced topologies, the same for every face, so that exported meshes stay in correspondence.
 
-All faces share one topology (``UVLayout``). It is thinned once, on the mean face, to a subset of
-its vertices; vertex k of every mesh exported with the same options is then the same point of
-the face, and the 68 landmarks are vertices of their own in all of them.
+All faces share one topology (``UVLayout``). It is reduced once, on the mean face, to a subset of
+its vertices. Vertex k of every mesh exported with the same options is then the same point of the
+face, and the 68 landmarks are always vertices.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.rim import Rim, make_rim
 
 MIN_TRIANGLES = 500
-_SPAN = 1.5  # of the usual distance between vertices: what spans the lips is longer
+_SPAN = 1.5  # times the median distance of neighbours: longer edges connect the lips
 
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """vertices: (K,) which vertices of the layout; triangles: (T, 3) indices into those; rim: of
-    a part of the layout's grid, else None."""
+    """vertices: (K,) indices into the layout; triangles: (T, 3) indices into those; rim: for a part
+    of the layout's grid, else None."""
 
     vertices: NDArray[np.int32]
     triangles: NDArray[np.int32]
@@ -38,8 +38,8 @@ class Topology:
 def make_topology(
     uv: UVLayout, triangles: int | None, ears: bool, mouth: bool = True
 ) -> Topology | None:
-    """At most ``triangles`` triangles (None: all), with or without ears and what spans the lips
-    (``mouth``); None: all as it is."""
+    """At most ``triangles`` triangles (None: all), with or without ``ears`` and the surface between
+    the lips (``mouth``). Returns None for the whole layout."""
     if triangles is not None and triangles < MIN_TRIANGLES:
         raise UsageError(f"--decimate takes at least {MIN_TRIANGLES} triangles: {triangles}")
     mask = uv.mask if ears else without_ears(uv)
@@ -50,7 +50,7 @@ def make_topology(
 
 
 def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
-    """The mesh of a whole layout on ``topology``; its ``vertex_ids`` lead back."""
+    """The mesh of a whole layout reduced to ``topology``, with ``vertex_ids`` of the layout."""
     if topology is None:
         return mesh
     ids = topology.vertices
@@ -94,8 +94,8 @@ def _restrict(uv: UVLayout, mask: NDArray[np.bool_], mouth: bool) -> Topology:
 
 @lru_cache(maxsize=2)
 def _lips(uv: UVLayout) -> NDArray[np.float64]:
-    """(256,) the row between upper and lower lip in each column, NaN where there is none: the
-    layout has no mouth inside, so that one row of squares spans the lips."""
+    """(256,) row between upper and lower lip in each column, NaN where there is none. The layout
+    has no inner mouth: one row of squares connects the lips."""
     place = uv.to_map(uv.mean_shape)
     apart = np.linalg.norm(np.diff(place, axis=0), axis=2)
     inner = uv.kpt[60:68]
@@ -108,7 +108,7 @@ def _lips(uv: UVLayout) -> NDArray[np.float64]:
 
 
 def _across_lips(uv: UVLayout, triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """(T,) which triangles, of the layout's vertices, lead from one lip to the other."""
+    """(T,) which triangles, of the layout's vertices, connect the lips."""
     rows, columns = (axis[triangles] for axis in uv.rows_columns)
     between = _lips(uv)
     out = np.zeros(len(triangles), bool)
@@ -120,13 +120,13 @@ def _across_lips(uv: UVLayout, triangles: NDArray[np.int32]) -> NDArray[np.bool_
             row - np.where(np.isnan(own), middle, own)
             for (row, _), own in zip(ends, level, strict=True)
         )
-        out |= one * other < 0  # False beyond the corners
+        out |= one * other < 0  # NaN, and so False, beyond the corners of the mouth
     return out
 
 
 @lru_cache(maxsize=4)
 def _decimated(uv: UVLayout, mask: bytes, wanted: int, mouth: bool) -> Topology:
-    """Quadric decimation says where vertices are needed; Delaunay in UV joins those it chose."""
+    """Quadric decimation chooses the vertices; a Delaunay triangulation in UV connects them."""
     full = _restrict(uv, np.frombuffer(mask, bool).reshape(SIZE, SIZE), mouth)
     goal = wanted
     for _ in range(6):
@@ -138,7 +138,7 @@ def _decimated(uv: UVLayout, mask: bytes, wanted: int, mouth: bool) -> Topology:
 
 
 def _chosen(uv: UVLayout, full: Topology, triangles: int) -> NDArray[np.int32]:
-    """Vertices of the layout nearest to those that quadric decimation of the mean face leaves."""
+    """Vertices of the layout nearest to those of the mean face after quadric decimation."""
     from scipy.spatial import cKDTree
 
     o3d = import_open3d("--decimate")
@@ -160,7 +160,7 @@ def _join(uv: UVLayout, full: Topology, ids: NDArray[np.int32], mouth: bool) -> 
     inside = np.zeros((SIZE, SIZE), np.uint8)
     all_rows, all_columns = uv.rows_columns
     inside[all_rows[full.vertices], all_columns[full.vertices]] = 1
-    # A little beyond: coarse triangles cut the corners of the rim.
+    # Dilated, because coarse triangles cut the corners of the rim.
     inside = cv2.dilate(inside, np.ones((5, 5), np.uint8))
     for weights in ((1, 1, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1)):
         w = np.array(weights) / sum(weights)

@@ -1,4 +1,4 @@
-"""Pictures of a face by itself: from the front, and turning."""
+"""Pictures of a face alone: from the front, and turning."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from sadr_cli.writers.mesh import FOREIGN, Mesh
 from sadr_cli.writers.rim import layout_rim
 
 _BACKGROUND = (24, 28, 36)
-_RATE = 20  # pictures a second
+_RATE = 20  # frames per second
 _SECONDS = 4  # of a turn
-_SWING = 70.0  # degrees to either side: a face has no back
+_SWING = 70.0  # degrees to either side, as a face has no back
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which pictures are made of every face.
+    """Pictures to make of every face.
 
-    frontal: NAME.frontal.png, the face from the front on a transparent ground; turntable: of
-    mp4, gif and webp, NAME.turntable.KIND, or None. side: of the pictures, in pixels.
+    frontal: NAME.frontal.png, the face from the front on a transparent background; turntable: mp4,
+    gif or webp for NAME.turntable.KIND, or None. side: of the pictures, in pixels.
     """
 
     frontal: bool = False
@@ -53,8 +53,8 @@ def write_pictures(
 ) -> list[str]:
     """Write the pictures of ``mesh``; returns their names.
 
-    face: whose mesh it is, shown without its pose; None shows ``mesh`` as it stands. ears: show
-    them, where the mesh is one of sadr's.
+    face: of the mesh, which is shown without its pose; None shows ``mesh`` as it is. ears: whether
+    to show them, for meshes of sadr.
     """
     out = []
     if pictures.frontal:
@@ -73,7 +73,7 @@ def write_pictures(
 
 
 def view_of(mesh: Mesh, face: Face | None, ears: bool = True, turns: bool = False) -> View:
-    """``mesh`` as it is seen from the front, for :func:`write_pictures`."""
+    """The frontal view of ``mesh``; arguments as for :func:`write_pictures`."""
     if face is not None:
         shape = np.asarray(face.shape, np.float32) * np.float32(MM_PER_UNIT)
         if mesh.layout is not None:
@@ -90,9 +90,9 @@ def _edge(uv: UVLayout, ears: bool) -> NDArray[np.float32]:
 
 
 def _turning(view: View, side: int, around: bool) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of one turn, whose end is its beginning: all around, or to either side and back."""
+    """Frames of one loop: all around, or to either side and back."""
     count = _RATE * _SECONDS
-    known: dict[float, NDArray[np.uint8]] = {}  # on its way back it passes the same angles
+    known: dict[float, NDArray[np.uint8]] = {}  # the way back has the same angles
     for k in range(count):
         yaw = 360 * k / count if around else _SWING * math.sin(2 * math.pi * k / count)
         angle = round(yaw, 6)
@@ -120,22 +120,15 @@ def _write_film(path: Path, kind: str, pictures: Iterator[NDArray[np.uint8]]) ->
 
 
 def _encode(kind: str, pictures: Iterator[NDArray[np.uint8]]) -> bytes:
-    """An endless animation, as GIF or WebP."""
+    """A looping animation as GIF or WebP."""
     first, *others = [Image.fromarray(picture) for picture in pictures]
     how: dict[str, Any] = {"quality": 85, "method": 3} if kind == "webp" else {"optimize": False}
     data = io.BytesIO()
-    first.save(
-        data,
-        kind.upper(),
-        save_all=True,
-        append_images=others,
-        duration=1000 // _RATE,
-        loop=0,
-        **how,
-    )
+    how |= {"duration": 1000 // _RATE, "loop": 0}
+    first.save(data, kind.upper(), save_all=True, append_images=others, **how)
     return data.getvalue()
 
 
 def frontal_on_ground(mesh: Mesh, face: Face | None, side: int) -> NDArray[np.uint8]:
-    """(side, side, 3) the face from the front, on the ground that turning ones have."""
+    """(side, side, 3) the face from the front, on the background of turntables."""
     return on_background(view_of(mesh, face).render(side, light=0.0), _BACKGROUND)

@@ -1,8 +1,8 @@
-"""Writers: one module per format. A file is written completely or not at all.
+"""Writers, one module per format. A file is written completely or not at all.
 
-``create_writer("ply").write(path, mesh)`` writes a :class:`~sadr_cli.writers.mesh.Mesh`, made
-from a face by :func:`~sadr_cli.writers.mesh.face_mesh`. Formats are meshes and other data
-of a face: landmarks, camera, maps over the photo and over the UV layout.
+``create_writer("ply").write(path, mesh)`` writes a :class:`~sadr_cli.writers.mesh.Mesh` that
+:func:`~sadr_cli.writers.mesh.face_mesh` made from a face. Formats are meshes and other data of a
+face: landmarks, camera, maps over the photo and over the UV layout.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ __all__ = [
 
 
 class MeshWriter(Protocol):
-    """What every format offers. ``suffix`` has its dot.
+    """Interface of all formats; ``suffix`` includes the dot.
 
-    Formats other than meshes raise UsageError for a mesh that lacks what they show.
+    Formats other than meshes raise UsageError for a mesh without the data they need.
     """
 
     format: str
     suffix: str
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh`` (and what else of ``face`` the format holds); returns the files."""
+        """Write ``mesh``, and data of ``face`` that the format holds; returns the files, the main
+        one first."""
         ...
 
 
@@ -82,13 +83,13 @@ _OTHERS: tuple[type[MeshWriter], ...] = (
 _WRITERS: dict[str, type[MeshWriter]] = {w.format: w for w in (*_MESHES, *_OTHERS)}
 FORMATS = tuple(_WRITERS)
 MESH_FORMATS = tuple(w.format for w in _MESHES)
-PLAYING = frozenset((GLBWriter.format, USDZWriter.format))  # formats that hold a track's motion
+PLAYING = frozenset((GLBWriter.format, USDZWriter.format))  # formats that can be animated
 
 
 def create_writer(name: str, face_model: Path | None = None) -> MeshWriter:
-    """The writer of a format; UsageError with the known ones otherwise.
+    """The writer of a format; UsageError for an unknown one.
 
-    face_model: the npz of a linear model, for coefficients.
+    face_model: npz of the linear model for coefficients.
     """
     try:
         kind = _WRITERS[name.strip().lower()]

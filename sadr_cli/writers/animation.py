@@ -1,4 +1,4 @@
-"""A face in motion, and how it stands in glTF: morph targets, the head as a node, the camera.
+"""Animated faces, and their glTF form: morph targets, a node for the head, a camera.
 
 glTF 2.0, sections 3.7.2.2 (morph targets), 3.10 (cameras) and 3.11 (animations).
 """
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sadr_cli.pixels import from_edge
 
-FOCAL = 1.2  # focal length over the frame's longer side: 45 degrees across it
+FOCAL = 1.2  # focal length in multiples of the frame's longer side: a field of view of 45 degrees
 METRES_PER_MM = 1e-3
-_VERTICES = 34962  # glTF: what a buffer holds
+_VERTICES = 34962  # ARRAY_BUFFER of glTF
 
 
 class Accessors(Protocol):
@@ -25,16 +25,16 @@ class Accessors(Protocol):
     def accessor(
         self, values: NDArray[Any], kind: str, target: int | None = None, bounds: bool = False
     ) -> int:
-        """Put ``values`` in; the number of their accessor."""
+        """Add ``values``; returns the index of their accessor."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """How a head moves before a camera that looks along -z from the origin, y up.
+    """Motion of a head in front of a camera at the origin that looks along -z, y up.
 
-    rotations: (N, 4) quaternions w, x, y, z of the shape frame; places: (N, 3) millimetres, of its
-    origin. size: (height, width) of the frames in pixels.
+    rotations: (N, 4) quaternions w, x, y, z of the shape frame; places: (N, 3) position of its
+    origin in millimetres. size: (height, width) of the frames in pixels.
     """
 
     rotations: NDArray[np.float64]
@@ -46,11 +46,11 @@ class Path:
 class Motion:
     """A track: at ``times[k]`` the pose-free face is ``base + sum_j weights[k, j] targets[j]``.
 
-    times: (N,) seconds of the video, N at least 2, increasing. base: (V, 3), targets: (K, V, 3)
-    millimetres; weights: (N, K) in [0, 1]. path: of the head, None for a face that stays in its
-    place. still: the frame that a viewer shows which plays nothing; to_photo: (4, 4) takes ``base``
-    to photo pixels there. error: root mean square over frames and vertices, in millimetres, of
-    what the targets leave out.
+    times: (N,) seconds in the video, N at least 2, increasing. base: (V, 3), targets: (K, V, 3)
+    millimetres; weights: (N, K) in [0, 1]. path: motion of the head, None for a fixed head.
+    still: index of the frame for viewers without animation; to_photo: (4, 4) takes ``base`` to
+    photo pixels in that frame. error: root mean square over frames and vertices of the shape's
+    deviation, in millimetres, due to the limited number of targets.
     """
 
     times: NDArray[np.float64]
@@ -78,11 +78,11 @@ class Motion:
 def place_of(
     center: NDArray[Any], offset: NDArray[Any], px_per_mm: float, size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """(3,) where a head is before the camera, in millimetres.
+    """(3,) position of a head in the camera's frame, in millimetres.
 
-    Weak perspective puts all of a face at one depth: that of its middle, from its scale.
-    center: (x, y, z) of the face's middle in the photo, pixels, y up from the top-left pixel.
-    offset: (3,) millimetres from the shape frame's origin to that middle, as the head is turned.
+    Weak perspective has one depth for the whole face: that of its centre, given by the scale.
+    center: (x, y, z) of the face's centre in the photo, pixels, y up from the top-left pixel.
+    offset: (3,) millimetres from the shape frame's origin to that centre, in the head's rotation.
     size: (height, width) of the photo.
     """
     height, width = size
@@ -93,7 +93,7 @@ def place_of(
 
 
 def animate(document: dict[str, Any], chunks: Accessors, motion: Motion) -> None:
-    """Put ``motion`` into a glTF ``document`` whose node 0 has mesh 0, made of ``motion.base``."""
+    """Add ``motion`` to a glTF ``document`` whose node 0 has mesh 0, made of ``motion.base``."""
     mesh = document["meshes"][0]
     head: dict[str, Any] = document["nodes"][0]
     chosen = increasing(motion.times)
@@ -141,13 +141,13 @@ def _add_camera(document: dict[str, Any], size: tuple[int, int]) -> None:
 
 
 def increasing(times: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Frames whose times differ in single precision, too."""
+    """Indices of the frames whose times are increasing even in single precision."""
     single = times.astype(np.float32)
     return np.flatnonzero(np.diff(single, prepend=-np.inf) > 0)
 
 
 def to_xyzw(rotations: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N, 4) as glTF has them, each on the side of the one before: the way between is short."""
+    """(N, 4) in glTF's order, with signs chosen for the shortest path from frame to frame."""
     out = np.asarray(rotations, float)[:, [1, 2, 3, 0]]
     turns = np.cumprod(np.where((out[1:] * out[:-1]).sum(1) < 0, -1.0, 1.0))
     out[1:] *= turns[:, None]

@@ -25,7 +25,7 @@ scale is the model's prior, not measured; z is relative
 
 
 class CameraWriter:
-    """``block 1 = viewport @ block 3 @ block 2`` in x and y; see the file's header."""
+    """Three 4 x 4 matrices; in x and y, ``block 1 = viewport @ block 3 @ block 2``."""
 
     format = "camera"
     suffix = ".camera.txt"

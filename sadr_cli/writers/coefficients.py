@@ -15,7 +15,7 @@ from sadr_cli.writers.mesh import Mesh
 
 
 class CoefficientsWriter:
-    """``NAME.coefficients.json``: identity, expression and what the model leaves over."""
+    """``NAME.coefficients.json``: identity, expression and the residual."""
 
     format = "coefficients"
     suffix = ".coefficients.json"

@@ -1,4 +1,4 @@
-"""One face -> its files in every format asked for, with colours and texture where they show."""
+"""Files of one face in all requested formats, with colours and texture where supported."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _TEXTURED = ("glb", "usdz", "obj", "texture")
 
 @dataclass(frozen=True)
 class Look:
-    """What the files of a face look like.
+    """Formats and appearance of the files of a face.
 
     formats: of ``writers.FORMATS``; frame: of ``writers.FRAMES``.
     texture_size: side of the texture in texels; 0: vertex colours instead; None: a texture of
         512 in GLB and USDZ, vertex colours in OBJ.
-    face_model: npz of the linear model that coefficients are of.
+    face_model: npz of the linear model for coefficients.
     """
 
     formats: tuple[str, ...]
@@ -63,7 +63,7 @@ class Look:
 
 
 def check_texture_size(size: int | None) -> None:
-    """UsageError for a size that no texture can have."""
+    """UsageError for an invalid texture size."""
     if size is not None and size != 0 and not MIN_TEXTURE <= size <= MAX_TEXTURE:
         raise UsageError(
             f"--texture-size takes {MIN_TEXTURE} to {MAX_TEXTURE}, or 0 for vertex colours: {size}"
@@ -73,9 +73,9 @@ def check_texture_size(size: int | None) -> None:
 def compose_mesh(
     face: Face, uv: UVLayout, look: Look, size: tuple[int, int], image: NDArray[np.uint8] | None
 ) -> Mesh:
-    """The mesh of ``face`` with what ``look`` shows; ``size`` is (height, width) of its photo.
+    """The mesh of ``face`` with the data for ``look``; ``size``: (height, width) of its photo.
 
-    The steps of its rim are straightened, see :mod:`sadr_cli.writers.rim`.
+    Its rim is smoothed, see :mod:`sadr_cli.writers.rim`.
     """
     colors = texture = None
     if image is not None and look.wants_colors:
@@ -113,7 +113,7 @@ def save_mesh(
     frame: str = "image",
     texture_size: int | None = None,
 ) -> list[Path]:
-    """Write a face as OBJ, PLY, GLB, USDZ, STL or NPZ, by the suffix of ``path``.
+    """Write a face as OBJ, PLY, GLB, USDZ, STL or NPZ, according to the suffix of ``path``.
 
     uv: the layout of the mesh, ``Reconstructor.uv``.
     image: the photo, (H, W, 3) uint8 RGB; colours or texture are taken from it.
@@ -122,9 +122,9 @@ def save_mesh(
     texture_size: side in texels of the texture in GLB, USDZ and OBJ, 0 for vertex
         colours; None takes 512, and vertex colours in OBJ.
 
-    Returns the files written (an OBJ with texture comes as three). Folders are made; a file
-    appears whole or not at all. Raises UsageError for another suffix, frame or size, OutputError
-    when the file cannot be written.
+    Returns the files written (three for an OBJ with texture). Missing folders are created, and a
+    file is written completely or not at all. Raises UsageError for an invalid suffix, frame or
+    size, OutputError if a file cannot be written.
     """
     target = Path(path)
     name = target.suffix[1:].lower()

@@ -23,26 +23,25 @@ _COMPONENT = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 class GLBWriter:
     """glTF prescribes metres, so the frames ``metric`` and ``canonical`` are scaled to metres,
-    and the frame ``image`` is written as ``metric``: turned as in the photo, around the model's
-    origin. ``asset.extras`` says so and has the 4 x 4 matrix back to photo pixels. A mesh with
-    :attr:`Mesh.motion` is pose-free, and its node is turned and moved.
+    and the frame ``image`` is written as ``metric``: rotated as in the photo, about the model's
+    origin. ``asset.extras`` records this and the 4 x 4 matrix back to photo pixels. A mesh with
+    :attr:`Mesh.motion` is pose-free, and its node is rotated and moved.
 
-    The photo's light is already in its colours: the material is unlit where a viewer knows
-    ``KHR_materials_unlit``, rough and non-metallic elsewhere; without colours it is lit.
+    The colours already contain the photo's light, so the material is unlit where a viewer supports
+    ``KHR_materials_unlit``, and rough and non-metallic elsewhere. Without colours it is lit.
     """
 
     format = "glb"
     suffix = ".glb"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh``; returns the files written, ``NAME.real.png`` beside a baked texture."""
         atomic_write(path, encode_glb(mesh))
         return [path, *write_real(path, mesh)]
 
 
 def encode_glb(mesh: Mesh) -> bytes:
     motion = mesh.motion
-    mesh = mesh.without_motion()  # the pose is the node's
+    mesh = mesh.without_motion()  # the node has the pose
     vertices, to_photo, frame = in_metres(mesh)
     textured = mesh.textured
     chunks = Buffer()
@@ -59,7 +58,7 @@ def encode_glb(mesh: Mesh) -> bytes:
     if textured:
         assert mesh.texture is not None and mesh.uv is not None
         uv = mesh.uv.astype(np.float32).copy()
-        uv[:, 1] = 1 - uv[:, 1]  # glTF counts v from the top
+        uv[:, 1] = 1 - uv[:, 1]  # v points down in glTF
         attributes["TEXCOORD_0"] = chunks.accessor(uv, "VEC2", _ARRAY_BUFFER)
         view = chunks.view(encode_png(mesh.texture))
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
@@ -72,7 +71,7 @@ def encode_glb(mesh: Mesh) -> bytes:
     if textured or mesh.colors is not None:
         material["extensions"] = {"KHR_materials_unlit": {}}
         document["extensionsUsed"] = ["KHR_materials_unlit"]
-    # 65,535 is the restart index and must not be used.
+    # The index 65,535 is reserved for primitive restart.
     index_type = np.uint16 if len(vertices) < 65535 else np.uint32
     indices = chunks.accessor(
         mesh.triangles.reshape(-1).astype(index_type), "SCALAR", _ELEMENT_BUFFER
@@ -116,7 +115,7 @@ def encode_glb(mesh: Mesh) -> bytes:
 
 
 class Buffer:
-    """Collects bytes with their views and accessors, each aligned to four bytes."""
+    """The binary chunk with its views and accessors, each aligned to four bytes."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -150,8 +149,8 @@ class Buffer:
 
 
 def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, str]:
-    """Vertices in metres, matrix from them to photo pixels, and the frame's name."""
-    if mesh.frame == FOREIGN:  # its units are not known
+    """Vertices in metres, matrix from them to photo pixels, and name of the frame."""
+    if mesh.frame == FOREIGN:  # of unknown units
         return mesh.vertices.astype(np.float32), mesh.to_photo, mesh.frame
     if mesh.frame != "image":
         to_photo = None
@@ -159,7 +158,7 @@ def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | No
             to_photo = mesh.to_photo.copy()
             to_photo[:3, :3] /= METRES_PER_MM
         return mesh.vertices * np.float32(METRES_PER_MM), to_photo, mesh.frame
-    # Pixels -> metres of the prior: undo scale and translation, keep the rotation.
+    # From pixels to metres of the prior: undo scale and translation, keep the rotation.
     if mesh.metric_origin is None:
         raise ValueError("a mesh in pixels needs its scale to be written as GLB")
     origin, pixels_per_mm = mesh.metric_origin
@@ -174,7 +173,7 @@ def in_metres(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float64] | No
 
 
 def _linear(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """sRGB bytes (V, 3) -> linear RGBA (V, 4) in 16 bits, as glTF wants vertex colours."""
+    """sRGB bytes (V, 3) -> linear RGBA (V, 4) in 16 bits, glTF's vertex colours."""
     out = np.full((len(colors), 4), 65535, np.uint16)
     out[:, :3] = np.rint(linear_from_srgb(colors) * 65535)
     return out

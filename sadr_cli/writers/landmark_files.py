@@ -1,7 +1,7 @@
 """The 68 landmarks for other programs: ``.pts`` (300-W) and CSV.
 
-Order: that of 300-W / iBUG, which dlib's 68-point predictor and OpenCV's ``FacemarkLBF`` share:
-jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67, from the picture's left to its right.
+Order of 300-W / iBUG, also used by dlib's 68-point predictor and OpenCV's ``FacemarkLBF``: jaw
+0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67, each from left to right in the picture.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sadr_cli.writers.mesh import Mesh
 
 
 class PTSWriter:
-    """300-W's text format: x and y, counted from 1 at the top-left pixel as 300-W does.
+    """300-W's text format: x and y, with (1, 1) at the top-left pixel.
 
-    The jaw lies on the visible outline, as 300-W's does, where the face has one.
+    The jaw follows the visible outline, as in 300-W, if the face has a contour.
     """
 
     format = "pts"
@@ -36,7 +36,7 @@ class PTSWriter:
 
 
 class CSVWriter:
-    """One row per landmark: its place in the photo, the file's frame, and its vertex."""
+    """One row per landmark: position in the photo and in the mesh's frame, and vertex index."""
 
     format = "csv"
     suffix = ".csv"
@@ -69,6 +69,6 @@ def _landmarks(mesh: Mesh, face: Face | None) -> NDArray[np.float64]:
     if face is not None:
         return np.asarray(face.landmarks, np.float64)
     if mesh.landmarks is None or mesh.to_photo is None:
-        raise UsageError("landmarks need a mesh of sadr's own that knows its photo")
+        raise UsageError("landmarks need a mesh written by sadr, with its position in the photo")
     at = np.asarray(mesh.vertices[mesh.landmarks], np.float64)
     return at @ mesh.to_photo[:3, :3].T + mesh.to_photo[:3, 3]

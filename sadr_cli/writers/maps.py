@@ -1,6 +1,6 @@
-"""Pictures made of a face: over its photo (depth, normals, PNCC...) and over the UV layout.
+"""Maps of a face over its photo (depth, normals, PNCC...) and over the UV layout.
 
-The PNG text of each says what its values mean; 16-bit ones hold ``value = low + step * v``.
+The PNG text of each explains its values; 16-bit maps store ``value = low + step * v``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sadr_cli.uv import UVLayout
 from sadr_cli.writers.mesh import Mesh
 from sadr_cli.writers.pictures import write_png
 
-_STEPS = 65534.0  # 0 is kept for "nothing here"
+_STEPS = 65534.0  # 0 is reserved for "no face"
 
 
 class UVMapWriter:
     """The UV position map, PRNet's format: (256, 256, 3) photo pixels, ``.npy`` and 16-bit PNG.
 
-    NaN in the ``.npy`` and 0 in the PNG lie beyond the face.
+    Outside the face, the ``.npy`` has NaN and the PNG 0.
     """
 
     format = "uvmap"
@@ -48,7 +48,7 @@ class UVMapWriter:
 
 
 class AttentionWriter:
-    """The attention mask, resized to the photo: 255 is full attention, 0 also beyond the crop."""
+    """The attention mask, resized to the photo: 255 is full attention; 0 outside the crop."""
 
     format = "attention"
     suffix = ".attention.png"
@@ -69,7 +69,7 @@ class AttentionWriter:
 
 
 class VisibilityWriter:
-    """Visibility over the UV layout, 8 bits: 255 is seen, 0 hidden or beyond the face."""
+    """Visibility over the UV layout, 8 bits: 255 is visible, 0 hidden or outside the face."""
 
     format = "visibility"
     suffix = ".visibility.png"
@@ -82,7 +82,7 @@ class VisibilityWriter:
 
 
 class DepthWriter:
-    """Depth over the photo, 16 bits: larger is nearer, 0 where there is no face."""
+    """Depth over the photo, 16 bits: larger is nearer, 0 outside the face."""
 
     format = "depth"
     suffix = ".depth.png"
@@ -102,7 +102,7 @@ class DepthWriter:
 
 
 class NormalsWriter:
-    """Normals over the photo, 8 bits: (n + 1) / 2 with x right, y up, z to the viewer; 0: none."""
+    """Normals over the photo, 8 bits: (n + 1) / 2, x right, y up, z to the viewer; 0: no face."""
 
     format = "normals"
     suffix = ".normals.png"
@@ -121,9 +121,9 @@ class NormalsWriter:
 
 
 class PNCCWriter:
-    """Projected normalised coordinate code: the mean face's place of each pixel as a colour.
+    """Projected normalised coordinate code: each pixel's position on the mean face as a colour.
 
-    3DDFA's definition: each coordinate of the mean face scaled to [0, 1] is one of R, G, B.
+    As in 3DDFA, the coordinates of the mean face, each scaled to [0, 1], are R, G and B.
     """
 
     format = "pncc"
@@ -155,7 +155,7 @@ def _over_photo(
 
 
 def _window(face: Face, size: tuple[int, int]) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
-    """The part of the photo that the face covers, and the vertices in its pixels."""
+    """The part of the photo that the face covers, and the vertices in that part's pixels."""
     low = np.floor(face.vertices[:, :2].min(0)).astype(int)
     high = np.ceil(face.vertices[:, :2].max(0)).astype(int) + 1
     x0, y0 = np.clip(low, 0, (size[1], size[0]))
@@ -187,7 +187,7 @@ def _sixteen(
 
 
 def _known(mesh: Mesh, face: Face | None) -> tuple[Face, UVLayout, tuple[int, int]]:
-    """The face, its layout and its photo's (height, width); UsageError when one is missing."""
+    """The face, its layout and its photo's (height, width); UsageError if one is missing."""
     if face is None or mesh.layout is None or mesh.photo_size is None:
         raise UsageError("maps need the face's record: its JSON file, or an npz mesh")
     return face, mesh.layout, mesh.photo_size

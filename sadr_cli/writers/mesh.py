@@ -5,12 +5,12 @@ frame       units        meaning (all: y up, z towards the viewer, right-handed)
 ==========  ===========  ==================================================================
 image       pixels       the final face G over its photo, x right from the photo's left
                          edge, ``y = height - 1 - y of the photo``
-metric      millimetres  the same face turned as in the photo, moved to the model's origin
+metric      millimetres  the same face rotated as in the photo, moved to the model's origin
                          (inside the head) and scaled by the model's prior
-canonical   millimetres  the pose-free face S: frontal, whatever the photo's pose
+canonical   millimetres  the pose-free face S: frontal, whatever the pose in the photo
 ==========  ===========  ==================================================================
 
-A single photo says nothing about real size: millimetres are those of the model's prior
+A single photo does not determine the real size: millimetres are those of the model's prior
 (1 unit of the shape frame = 66.67 mm, mean outer-eye distance 85.4 mm).
 """
 
@@ -30,7 +30,7 @@ from sadr_cli.uv import MM_PER_UNIT, UVLayout
 from sadr_cli.writers.animation import Motion
 
 FRAMES = ("image", "metric", "canonical")
-FOREIGN = "file"  # frame of a mesh that is not sadr's: its file's own axes and units
+FOREIGN = "file"  # frame of a mesh from another program: the file's own axes and units
 UNITS = {
     "image": "pixels",
     "metric": "millimetres",
@@ -57,12 +57,12 @@ class Mesh:
     landmarks: (68,) vertex index of each landmark, 300-W order, or None.
     to_photo: (4, 4) takes homogeneous file coordinates to photo pixels (y down), or None.
     metric_origin: for frame ``image``: the model's origin in the file's pixels (3,) and
-        pixels per millimetre, the way to ``metric``; None when unknown.
-    real: (N, N) in [0, 1], the share of each texel of ``texture`` that the photo gave, or None.
-    layout: the UV layout whose vertices, all of them and in order, these are; else None.
-    vertex_ids: (V,) which vertices of the layout these are, where they are not all; else None.
+        pixels per millimetre, which lead to ``metric``; None if unknown.
+    real: (N, N) in [0, 1], the share of each texel of ``texture`` taken from the photo, or None.
+    layout: the UV layout, if the mesh has all its vertices in order; else None.
+    vertex_ids: (V,) indices of these vertices in the layout, if it has only some; else None.
     photo_size: (height, width) of the photo in pixels, or None.
-    motion: of a track, which formats that can play it hold in the place of the still mesh; or None.
+    motion: of a track, written by formats that can be animated; or None.
     """
 
     vertices: NDArray[np.float32]
@@ -84,7 +84,7 @@ class Mesh:
     name: str = "face"
 
     def without_motion(self) -> Mesh:
-        """The mesh whose :attr:`motion` a file keeps apart: pose-free; without one the mesh."""
+        """The pose-free base mesh of :attr:`motion`; the mesh itself if there is none."""
         motion = self.motion
         if motion is None:
             return self
@@ -105,7 +105,7 @@ class Mesh:
 
     @property
     def comments(self) -> list[str]:
-        """Lines for the header of a text format."""
+        """Header lines for text formats."""
         axes = AXES if self.frame != FOREIGN else "axes as in the source file"
         return [
             f"sadr face mesh: frame {self.frame}, units {self.units}, {axes}",
@@ -113,7 +113,7 @@ class Mesh:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """Frame, units and the way back to the photo, for JSON."""
+        """Frame, units and the transformation to the photo, for JSON."""
         out: dict[str, Any] = {
             "frame": self.frame,
             "units": self.units,
@@ -137,13 +137,13 @@ def face_mesh(
     image_width: int | None = None,
     confidence: bool = True,
 ) -> Mesh:
-    """The mesh of ``face`` in ``frame``; ``image_height`` is that of its photo in pixels.
+    """The mesh of ``face`` in ``frame``; ``image_height``: of its photo in pixels.
 
-    confidence: whether to compute that of every vertex.
+    confidence: whether to compute it for every vertex.
     """
     if frame not in FRAMES:
         raise UsageError(f"unknown frame {frame!r}: choose one of {', '.join(FRAMES)}")
-    # Photo pixels from the y-up frame whose origin is the top-left pixel: y -> -y (Eq 2).
+    # From the y-up frame, whose origin is the top-left pixel, to photo pixels: y -> -y (Eq 2).
     flip = np.diag([1.0, -1.0, 1.0, 1.0])
     to_photo = np.eye(4)
     metric_origin = None

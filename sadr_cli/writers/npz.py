@@ -1,4 +1,4 @@
-"""NumPy archive with all data of a face, for programs."""
+"""NumPy archive with all data of a face."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ PHOTO_FRAME = "photo pixels: x right, y down, z towards the viewer, (0, 0) = cen
 
 
 class NPZWriter:
-    """Uncompressed, loads without pickle; ``about`` is a JSON text that explains every array."""
+    """Uncompressed, without pickle; ``about`` is a JSON text that describes every array."""
 
     format = "npz"
     suffix = ".npz"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh`` and, where given, the whole record ``face``; returns the files written."""
         arrays, about = _mesh_arrays(mesh)
         if face is not None:
             more, more_about = _face_arrays(face)
@@ -71,7 +70,7 @@ def _face_arrays(face: Face) -> tuple[dict[str, Any], dict[str, str]]:
         "euler_yxz": (np.array(face.euler_yxz), "the same in the order y-x-z, safe at profiles"),
         "quaternion": (np.array(face.quaternion), "w, x, y, z of the rotation"),
         "crop": (np.array(crop), "centre x, centre y, side of the square, photo pixels"),
-        "crop_angle": (np.float64(face.crop.angle), "degrees that it is turned, clockwise"),
+        "crop_angle": (np.float64(face.crop.angle), "degrees of its clockwise rotation"),
         "box": (np.asarray(face.box), "x0, y0, x1, y1 of the landmarks, photo pixels"),
         "face_confidence": (np.float64(face.confidence), "in [0, 1]"),
     }

@@ -1,4 +1,4 @@
-"""PNG pictures, and the texture of a face as one."""
+"""PNG pictures, and the writer of textures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sadr_cli.writers.mesh import Mesh
 
 
 class TextureWriter:
-    """The texture alone: ``NAME.texture.png``, and ``NAME.real.png`` for what of it is real."""
+    """The texture alone: ``NAME.texture.png``, with ``NAME.real.png``, see :func:`write_real`."""
 
     format = "texture"
     suffix = ".texture.png"
@@ -29,7 +29,7 @@ class TextureWriter:
 
 
 def write_texture(path: Path, mesh: Mesh) -> list[Path]:
-    """The texture of the mesh file ``path``, beside it."""
+    """Write the texture of the mesh file ``path`` beside it."""
     assert mesh.texture is not None
     picture = path.with_suffix(TextureWriter.suffix)
     write_png(picture, mesh.texture)
@@ -37,7 +37,7 @@ def write_texture(path: Path, mesh: Mesh) -> list[Path]:
 
 
 def write_real(path: Path, mesh: Mesh) -> list[Path]:
-    """``NAME.real.png`` beside ``path``: 255 where a texel is the photo's own, 0 where filled."""
+    """Write ``NAME.real.png``: 255 where a texel comes from the photo, 0 where it is filled in."""
     if mesh.real is None or not mesh.textured:
         return []
     mask = path.with_suffix(".real.png")

@@ -21,7 +21,6 @@ class PLYWriter:
     suffix = ".ply"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh``; returns the files written."""
         atomic_write(path, encode_ply(mesh))
         return [path]
 

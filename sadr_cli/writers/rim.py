@@ -1,8 +1,8 @@
-"""The rim of a mesh over the UV map's pixels, drawn straight where the pixels make steps.
+"""Smoothing of the mesh's rim, which follows the pixels of the UV map in steps.
 
-Where the layout's edge runs aslant it goes up in steps, and at the ears a step is 3 mm wide: a rim
-like a saw. The middle of each step stays; what lies between is moved onto the line from middle to
-middle. Numbers and triangles stay as they are, and what is straight already does not move again.
+Where the layout's edge is slanted, the rim is jagged; at the ears its steps are 3 mm wide. The
+middle of each step stays, and the vertices between are moved onto the line from middle to middle.
+Vertex indices and triangles stay the same; a smoothed rim does not change again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sadr_cli.uv import UVLayout
 
 Float = TypeVar("Float", bound=np.floating[Any])
-_LONG = 16  # pixels: an edge as long is none of a step, and bends
+_LONG = 16  # pixels: a longer straight part is not a step; only its ends are smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def make_rim(uv: UVLayout, triangles: NDArray[np.int32]) -> Rim:
                 (loop[k % len(loop)], a, b, (k - first) / (last - first))
                 for k in range(first + 1, last)
             ]
-    # What would turn a triangle over, as in an ear's rolled edge, stays.
+    # Vertices whose move would flip a triangle, as in the helix of the ear, stay.
     shape = np.asarray(uv.mean_shape, np.float64)
     touching = triangles[_on_rim(triangles)[triangles].any(1)]
     before = _normals(shape, touching)
@@ -82,8 +82,9 @@ def _normals(shape: NDArray[np.float64], triangles: NDArray[np.int32]) -> NDArra
 
 
 def _on_rim(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """(V,) which vertices lie on the rim: around others every neighbour comes once before and once
-    after another one, so the differences of any numbers they have add up to 0."""
+    """(V,) which vertices lie on the rim. Around an inner vertex each neighbour appears once as the
+    first and once as the second corner of a triangle, so differences of arbitrary numbers add up
+    to 0."""
     count = int(triangles.max()) + 1
     numbers = np.random.default_rng(0).integers(1 << 20, size=count)
     corners = numbers[triangles]
@@ -92,7 +93,7 @@ def _on_rim(triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _loops(triangles: NDArray[np.int32]) -> list[list[int]]:
-    """The closed lines of edges that only one triangle has, vertex by vertex."""
+    """Closed loops of vertices along the edges that belong to one triangle only."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = edges[_on_rim(triangles)[edges].all(1)]
     keys = np.sort(edges, 1) @ np.array([int(triangles.max()) + 1, 1])
@@ -113,8 +114,8 @@ def _loops(triangles: NDArray[np.int32]) -> list[list[int]]:
 
 
 def _anchors(place: NDArray[np.intp]) -> list[int]:
-    """Indices into a closed line (N, 2) of pixels that stay: all of long straight parts but their
-    ends, the middle of short ones, and where those are one pixel long, every second corner."""
+    """Indices of the fixed pixels of a loop (N, 2): long straight parts without their ends, the
+    middles of short ones and, where these are one pixel long, every second corner."""
     step = np.roll(place, -1, 0) - place
     corners = np.flatnonzero((step != np.roll(step, 1, 0)).any(1)).tolist()
     out: list[int] = []

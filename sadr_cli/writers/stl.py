@@ -12,13 +12,12 @@ from sadr_cli.writers.mesh import Mesh
 
 
 class STLWriter:
-    """Binary; the 80-byte header says frame and units (STL itself has none)."""
+    """Binary; the 80-byte header states frame and units, which STL itself lacks."""
 
     format = "stl"
     suffix = ".stl"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh``; returns the files written."""
         atomic_write(path, encode_stl(mesh))
         return [path]
 
@@ -30,6 +29,6 @@ def encode_stl(mesh: Mesh) -> bytes:
     record = [("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
     table = np.zeros(len(corners), record)
     table["normal"], table["corners"] = normal, corners
-    # Must not begin with "solid", which marks the text variant.
+    # Must not begin with "solid", which marks text files.
     header = f"sadr face mesh frame={mesh.frame} units={mesh.units} y up z to viewer".encode()
     return header[:80].ljust(80) + np.uint32(len(table)).tobytes() + table.tobytes()

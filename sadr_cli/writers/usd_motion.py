@@ -1,6 +1,6 @@
-"""A track in USD: blend shapes of UsdSkel, the head's motion over it, the camera.
+"""Animation in USD: blend shapes of UsdSkel, the head's motion, the camera.
 
-Viewers that know UsdSkel play all of it; others show the head's motion, or its best frame.
+Viewers that support UsdSkel play all of it; others show the head's motion or a still.
 """
 
 from __future__ import annotations
@@ -12,21 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.writers.animation import FOCAL, METRES_PER_MM, Motion, increasing, to_xyzw
-from sadr_cli.writers.usd_text import numbers, tuples
+from sadr_cli.writers.numbers import listed, tuples
 
 _FILM = 36.0  # longer side of the camera's film, in the unit of its focal length
 
-# What a face that stays still has in the places where one in motion has more.
-STILL = {
-    "clock": "",
-    "kind": "Xform",
-    "root_schemas": "",
-    "head": "",
-    "mesh_schemas": "",
-    "shapes": "",
-    "skeleton": "",
-    "camera": "",
-}
+_KEYS = ("clock", "root_schemas", "head", "mesh_schemas", "shapes", "skeleton", "camera")
+STILL = {**dict.fromkeys(_KEYS, ""), "kind": "Xform"}  # the parts of a layer without animation
 _CLOCK = """
     endTimeCode = {end}
     startTimeCode = {start}
@@ -85,9 +76,9 @@ def Camera "Camera"
 
 
 def usd_motion(motion: Motion) -> dict[str, str]:
-    """``motion`` as parts of a USD layer, for the keys of :data:`STILL`.
+    """``motion`` as the parts of a USD layer, with the keys of :data:`STILL`.
 
-    Time codes count the video's frames: seconds times ``timeCodesPerSecond``.
+    Time codes are seconds times ``timeCodesPerSecond``, the frame rate.
     """
     chosen = increasing(motion.times)
     times = motion.times[chosen]
@@ -116,7 +107,7 @@ def _shapes(motion: Motion, codes: list[str], chosen: NDArray[np.intp]) -> dict[
     quoted = ", ".join(f'"{name}"' for name in names)
 
     def weights(row: NDArray[Any]) -> str:
-        return f"[{numbers(row, 5)}]"
+        return f"[{listed(row, 5)}]"
 
     offsets = motion.targets * np.float32(METRES_PER_MM)
     shapes = (

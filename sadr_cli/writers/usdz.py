@@ -16,9 +16,9 @@ from sadr_cli.render.colors import linear_from_srgb
 from sadr_cli.writers.animation import METRES_PER_MM
 from sadr_cli.writers.glb import in_metres
 from sadr_cli.writers.mesh import Mesh
+from sadr_cli.writers.numbers import listed, tuples
 from sadr_cli.writers.pictures import encode_png, write_real
 from sadr_cli.writers.usd_motion import STILL, usd_motion
-from sadr_cli.writers.usd_text import numbers, tuples
 
 _ALIGNMENT = 64  # of every file's first byte in the archive
 
@@ -89,13 +89,12 @@ _COLORED = """
 
 
 class USDZWriter:
-    """For viewers that know USD; the layer inside is text. Units, frames and tracks as in GLB."""
+    """A text layer in an archive. Units, frames and animation as in GLB."""
 
     format = "usdz"
     suffix = ".usdz"
 
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
-        """Write ``mesh``; returns the files written, ``NAME.real.png`` beside a baked texture."""
         atomic_write(path, encode_usdz(mesh))
         return [path, *write_real(path, mesh)]
 
@@ -110,10 +109,10 @@ def encode_usdz(mesh: Mesh) -> bytes:
 
 def _layer(mesh: Mesh) -> str:
     motion = mesh.motion
-    mesh = mesh.without_motion()  # the pose is the root's
+    mesh = mesh.without_motion()  # the root has the pose
     vertices, _, frame = in_metres(mesh)
     low, high = vertices.min(0), vertices.max(0)
-    if motion is not None:  # as far as all blend shapes together can take a vertex
+    if motion is not None:  # as far as all blend shapes together can move a vertex
         reach = np.abs(motion.targets).max(1, initial=0).sum(0) * METRES_PER_MM
         low, high = low - reach, high + reach
     extra, shaders, diffuse = "", "", " = (0.69, 0.8, 0.93)"
@@ -131,7 +130,7 @@ def _layer(mesh: Mesh) -> str:
         low=", ".join(f"{v:.6f}" for v in low),
         high=", ".join(f"{v:.6f}" for v in high),
         counts=", ".join(["3"] * len(mesh.triangles)),
-        indices=numbers(mesh.triangles.ravel(), 0),
+        indices=listed(mesh.triangles.ravel(), 0),
         points=tuples(vertices, 6),
         normals=tuples(mesh.normals, 4),
         extra=extra,
@@ -146,9 +145,9 @@ def _primvar(name: str, values: NDArray[Any]) -> str:
 
 
 def _archive(files: list[tuple[str, bytes]]) -> bytes:
-    """A zip without compression whose files begin at multiples of 64 bytes, as USDZ demands.
+    """An uncompressed zip whose files begin at multiples of 64 bytes, as USDZ requires.
 
-    (``zipfile`` has no say in the padding.) Times are fixed, so that equal meshes are equal files.
+    ``zipfile`` cannot pad. Times are fixed, so that equal meshes give equal files.
     """
     body, directory = bytearray(), bytearray()
     for name, data in files:

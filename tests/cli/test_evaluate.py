@@ -274,7 +274,7 @@ def test_300w(tmp_path, header):
         (["aflw2000", "--data", "DATA", "--compare", "a.npz", "a.npz"], ExitCode.MISSING,
          "no predictions at a.npz"),
         (["aflw2000", "--data", "DATA", "--predictions", "DATA/image00001.jpg"],
-         ExitCode.MISSING, "image00001.jpg is damaged or no npz"),
+         ExitCode.MISSING, "image00001.jpg is damaged or not an npz"),
         (["aflw2000", "--data", "DATA", "--crop", "guess"], ExitCode.USAGE, "truth or detector"),
         (["aflw2000", "--data", "DATA", "--align", "x"], ExitCode.USAGE, "procrustes or icp"),
         (["aflw2000", "--data", "DATA", "--y-flip", "x"], ExitCode.USAGE, "--y-flip takes"),

@@ -168,7 +168,7 @@ def test_records_without_attention_can_be_read_and_say_so(sadr, masked, tmp_path
     assert result.exit_code == 0 and "reconstruct it again" in result.stderr
     for name in ("attention", "visibility"):
         result = sadr(old, "--out", tmp_path / "2", "--format", name)
-        assert result.exit_code == 2 and f"does not hold the {name}" in result.stderr
+        assert result.exit_code == 2 and f"lacks the {name}" in result.stderr
     assert not (tmp_path / "2").exists()
 
 
@@ -213,7 +213,7 @@ def test_missing_photos(sadr, made, tmp_path):
     assert strict.exit_code == 3 and "--photos" in strict.stderr
     assert not list((tmp_path / "1").glob("*.obj"))
     kept = sadr(moved, "--out", tmp_path / "2", "--format", "glb")
-    assert kept.exit_code == 0 and "own colours are kept" in kept.stderr
+    assert kept.exit_code == 0 and "the colours of its mesh are kept" in kept.stderr
     found = sadr(moved, "--out", tmp_path / "3", "--format", "texture", "--photos", made / "photos")
     assert found.exit_code == 0
     assert np.asarray(Image.open(tmp_path / "3" / "a.texture.png")).shape == (512, 512, 3)

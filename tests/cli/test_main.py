@@ -166,7 +166,7 @@ def test_json_lines_hold_what_json_can() -> None:
     back = json.loads(json_line(values))
     assert back["array"] == [1.5, None] and back["infinite"] is None
     assert back["path"] == str(ROOT) and back["number"] == 3 and back["nested"] == [{"a": [1, 2]}]
-    with pytest.raises(TypeError, match="object does not fit into JSON"):
+    with pytest.raises(TypeError, match="object cannot be written as JSON"):
         json_line({"a": object()})
 
 

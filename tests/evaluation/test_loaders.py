@@ -85,7 +85,7 @@ def _change(key: str, value: object):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncate, "damaged or no MATLAB file"),
+        (_truncate, "damaged or not a MATLAB"),
         (_change("pt3d_68", None), "has no pt3d_68"),
         (_change("pt3d_68", np.zeros((3, 67))), r"pt3d_68 must be \(3, 68\), not \(3, 67\)"),
         (_change("pt3d_68", np.full((3, 68), np.nan)), "not finite"),

@@ -167,7 +167,7 @@ def test_a_wrong_index_never_reaches_the_decimation(sadr, tmp_path):
         (tmp_path / f"{name}.obj").write_text(HEAD + "\n".join([*rows, wrong]) + "\n")
         result = sadr(tmp_path / f"{name}.obj", "--format", "stl", "--decimate", 500, "--out",
                       tmp_path / "o")  # fmt: skip
-        assert result.exit_code == 3 and "names vertex" in result.stderr
+        assert result.exit_code == 3 and "refers to vertex" in result.stderr
 
 
 # Records ---------------------------------------------------------------------------------------

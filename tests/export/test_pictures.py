@@ -146,7 +146,7 @@ def test_a_photo_that_is_gone_leaves_the_meshes_colours(sadr, made, tmp_path):
         path.write_text(path.read_text().replace(str(made), str(tmp_path / "moved")))
     result = sadr(run, "--out", out, "--frontal", "--contact-sheet", "png", "--picture-size", 64)
     assert result.exit_code == 0
-    assert "its mesh's own colours are kept" in result.stderr
+    assert "the colours of its mesh are kept" in result.stderr
     picture = np.asarray(Image.open(out / "a.frontal.png"))
     assert picture[32, 32, 3] == 255 and picture[32, 32, :3].min() > 200  # the white square
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from synthetic import posed_face
 from sadr_cli.errors import UsageError
 from sadr_cli.uv import MM_PER_UNIT
 from sadr_cli.writers import FORMATS, create_writer, face_mesh
-from sadr_cli.writers.obj import format_fixed
+from sadr_cli.writers.numbers import decimal_fields, rows, tuples
 
 HEIGHT = 200
 
@@ -228,18 +229,25 @@ def test_unknown_format_is_a_usage_error():
     assert create_writer(" OBJ ").suffix == ".obj"
 
 
-def test_format_fixed_equals_printf():
+@pytest.mark.parametrize("largest", [-6, -1, 0, 1, 2, 3, 6])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_numbers_equal_printf_and_have_one_length_without_padding(largest, sign):
     rng = np.random.default_rng(0)
-    values = np.concatenate(
-        [rng.normal(size=300) * 10.0 ** rng.integers(-6, 6, 300), [0, -0.0, 1e-9, -1e-9, 999.99996]]
-    ).reshape(-1, 5)
-    text = [bytes(row[row != 0]).decode() for row in format_fixed(values, 4)]
-    for line, row in zip(text, values, strict=True):
-        got = np.array(line.split(), float)
-        np.testing.assert_allclose(got, row, atol=5.1e-5)
-        assert "-0.0000" not in line and all(len(p.split(".")[1]) == 4 for p in line.split())
+    values = np.abs(rng.normal(size=300)) * 10.0 ** rng.integers(-6, largest + 1, 300)
+    values = np.concatenate([values, [0, -0.0, 1e-9, -1e-9, 10.0**largest - 1e-6, -4e-5]])
+    values[::2] *= sign
+    texts = rows("", decimal_fields(values, 4), "\n").decode().split("\n")[:-1]
+    np.testing.assert_allclose(np.array(texts, float), values, atol=5.1e-5)
+    assert len({len(text) for text in texts}) == 1
+    assert all(re.fullmatch(r" -?(0|[1-9]\d*)\.\d{4,}", text) for text in texts)
+    assert not any(re.fullmatch(r" -0\.0+", text) for text in texts)
     with pytest.raises(ValueError, match="finite"):
-        format_fixed(np.array([[np.nan]]), 2)
+        decimal_fields(np.array([np.nan]), 2)
+
+
+def test_tuples_of_usd():
+    text = tuples(np.array([[1.5, -20.25], [0.125, 3]]), 3)
+    assert text == "( 1.500, -20.250),( 0.125, 3.00000)"
 
 
 def glb_json(path):
