@@ -29,13 +29,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sadr_cli.errors import (
-        InputError,
-        MissingDataError,
-        OutputError,
-        SadrError,
-        UsageError,
-    )
+    from sadr_cli.errors import InputError, MissingDataError, OutputError, SadrError, UsageError
     from sadr_cli.faces import Crop, Detection, Face, Frame
     from sadr_cli.reconstructor import Reconstructor, WeightsInfo
     from sadr_cli.render.contour import contour_landmarks

@@ -1,8 +1,8 @@
 """Face box -> square crop, and back to the photo.
 
-The network's crop is SADRNet's: a square of side 1.5 (w + h) / 2 around the centre of the box
-of the 68 landmarks, turned with the face where that is far from upright. Pixel (u, v) of a crop of
-n pixels lies at ``center + T ((u, v) + 0.5 - n / 2) size / n`` of the photo, T the turn by
+The network's crop is that of SADRNet: a square of side 1.5 (w + h) / 2 around the centre of the box
+of the 68 landmarks, rotated with the face if that is far from upright. Pixel (u, v) of a crop of n
+pixels lies at ``center + T ((u, v) + 0.5 - n / 2) size / n`` in the photo, with T the rotation by
 ``angle``, see :func:`turn`.
 """
 
@@ -20,15 +20,15 @@ from sadr_cli.pixels import from_edge, to_edge
 from sadr_cli.pose import turn as turn
 
 LANDMARK_BOX_MARGIN = 1.5
-UPRIGHT = 30.0  # degrees within which crops are not turned with their faces
+UPRIGHT = 30.0  # degrees of in-plane rotation up to which crops stay upright
 
 
 def crop_from_landmarks(
     landmarks: FloatArray, margin: float = LANDMARK_BOX_MARGIN, angle: float = 0.0
 ) -> Crop:
-    """The network's crop from landmarks ``(L, 2 or 3)`` in pixels, turned by ``angle`` degrees.
+    """The network's crop from landmarks ``(L, 2 or 3)`` in pixels, rotated by ``angle`` degrees.
 
-    Raises InputError when the landmarks are not finite or have no extent.
+    Raises InputError if the landmarks are not finite or have no extent.
     """
     xy = np.asarray(landmarks, float)[:, :2] @ turn(angle)
     low, high = xy.min(0), xy.max(0)
@@ -65,17 +65,17 @@ def crop_matrix(crop: Crop, resolution: int) -> NDArray[np.float64]:
 def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[Any]:
     """Cut the square out of ``image`` (H, W, 3) and resize it to ``resolution``; black outside.
 
-    Photos much larger than the crop are averaged first, so that no pixel is skipped.
+    Photos much larger than the crop are averaged first, to avoid aliasing.
     """
     matrix = crop_matrix(crop, resolution)
     step = crop.size / resolution
     if step > 1.5:  # bilinear sampling alone would alias
-        # Cut a generous window, shrink it by area averaging to about the target's scale.
+        # Cut a larger window and shrink it by area averaging to about the target scale.
         reach = crop.size * float(np.abs(turn(crop.angle)[0]).sum())
         low = [c - reach / 2 + to_edge(0.0) * step for c in (crop.center_x, crop.center_y)]
         left, top = (int(v) for v in np.floor(np.array(low) - 2 * step))
         side = int(np.ceil(reach + 4 * step))
-        side += -side % 8 if step > 8 else 0  # that it can be halved
+        side += -side % 8 if step > 8 else 0  # so that it can be halved
         window = cut_window(image, left, top, side)
         small = max(round(side / step), 1)
         image = shrink(window, (small, small))
@@ -89,8 +89,8 @@ def extract_crop(image: NDArray[Any], crop: Crop, resolution: int) -> NDArray[An
 def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """``image`` (H, W, 3) averaged down to ``size`` (width, height).
 
-    Large photos are halved first where no pixel is left over, which OpenCV does many times faster
-    than other factors: about one of 256 steps apart, in a third of the time.
+    Photos with even sides are halved first, which OpenCV does much faster than other factors: in a
+    third of the time, with a difference of about 1 of 256 levels.
     """
     while (
         min(image.shape[1] / size[0], image.shape[0] / size[1]) >= 8
@@ -102,14 +102,14 @@ def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def crop_box(crop: Crop) -> FloatArray:
-    """(4,) x0, y0, x1, y1 of the square, in pixels of the photo, as if it were not turned."""
+    """(4,) x0, y0, x1, y1 of the square without its rotation, in pixels of the photo."""
     half = crop.size / 2
     x, y = crop.center_x, crop.center_y
     return np.array([x - half, y - half, x + half, y + half])
 
 
 def crop_corners(crop: Crop) -> FloatArray:
-    """(4, 2) corners of the square in pixels of the photo: from the face's top left, clockwise."""
+    """(4, 2) corners of the square in pixels of the photo, clockwise from the face's top left."""
     unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (crop.size / 2)
     return np.array([crop.center_x, crop.center_y]) + unit @ turn(crop.angle).T
 
@@ -121,7 +121,7 @@ def points_box(points: FloatArray) -> FloatArray:
 
 
 def box_iou(a: FloatArray, b: FloatArray) -> float:
-    """Intersection over union of two boxes (4,) x0, y0, x1, y1; 0 where one has no extent."""
+    """Intersection over union of two boxes (4,) x0, y0, x1, y1; 0 if one has no extent."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     inside = float(np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)))
     areas = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))

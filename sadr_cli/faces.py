@@ -28,10 +28,10 @@ from sadr_cli.pose import (
 
 FloatArray = NDArray[np.floating[Any]]
 
-# Distance of P and G, as a share of the crop, at which confidence has fallen to 1/e.
+# Distance of P and G, as a share of the crop size, at which the confidence is 1/e.
 AGREEMENT = 0.03
-# A face below it carries a warning: 3 % of AFLW2000-3D's faces (benchmarks/passes.py), and every
-# crop without a face that was tried.
+# Faces below it get a warning: 3 % of AFLW2000-3D (benchmarks/passes.py), and all tested crops
+# without a face.
 LOW_CONFIDENCE = 0.75
 PROFILE_YAW = 60.0  # degrees beyond which the far side of a face is inferred
 
@@ -43,9 +43,9 @@ class Frame:
     image: (H, W, 3) uint8 RGB, upright (EXIF orientation applied).
     source: the input as the user named it, for messages and manifests.
     name: stem for output files; unique in a run, never contains a path separator.
-    path: the file, if there is one.
-    index, time: frame number and seconds, for video frames.
-    notes: what a user should know of how it was read, a phrase each.
+    path: the file, if any.
+    index, time: frame number and time in seconds, for video frames.
+    notes: for the user, about how it was read.
     """
 
     image: NDArray[np.uint8]
@@ -80,7 +80,7 @@ class Detection:
     points: (5, 2) eyes, nose tip, mouth corners (left before right on an upright face), or None.
     detector: the name whose calibration turns this box into the network's crop;
         "landmarks" means that the box is the box of the 68 landmarks itself.
-    angle: degrees by which the face is turned in the picture, clockwise; None: as ``points`` say.
+    angle: clockwise in-plane rotation of the face in degrees; None: determined by ``points``.
     """
 
     box: FloatArray
@@ -106,8 +106,8 @@ class Crop:
 
     center_x, center_y: centre of the square, in pixels of the frame.
     size: side of the square, in pixels of the frame.
-    angle: degrees that the square is turned about its centre, clockwise in the picture as roll is;
-        0: its sides are parallel to the frame's.
+    angle: rotation of the square about its centre in degrees, clockwise in the picture like roll;
+        0: its sides are parallel to those of the frame.
     """
 
     center_x: float
@@ -143,10 +143,10 @@ class Face:
     crop: the square it was computed from.
     detection: the detection it came from.
     confidence: one number in [0, 1] for the face, the agreement over all landmarks.
-    contour: (68, 3) landmarks whose jaw lies on the outline that the photo shows, where asked for
+    contour: (68, 3) landmarks whose jaw follows the visible outline, if computed
         (``sadr_cli.contour_landmarks``); else None.
-    picture: (n, n, 3) uint8 RGB, the pixels of ``crop`` as the network saw them, or None.
-    viewer: makes the HTML of a notebook's view of the face, or None.
+    picture: (n, n, 3) uint8 RGB, the pixels of ``crop`` as seen by the network, or None.
+    viewer: makes the HTML of the face for notebooks, or None.
     """
 
     vertices: FloatArray
@@ -169,14 +169,15 @@ class Face:
     viewer: Callable[[Face], str] | None = None
 
     def _repr_html_(self) -> str | None:
-        """The face as a mesh to turn, for notebooks; None, and so the text, where there is none."""
+        """The face as an interactive mesh for notebooks; None, which shows the text, if there is no
+        viewer."""
         if self.viewer is None or not len(self.shape):
             return None
         return self.viewer(self)
 
     @property
     def shown_landmarks(self) -> FloatArray:
-        """(68, 3) what pictures and 2-D formats show: :attr:`contour` where there is one."""
+        """(68, 3) landmarks for pictures and 2-D formats: :attr:`contour` if there is one."""
         return self.landmarks if self.contour is None else self.contour
 
     def __repr__(self) -> str:
@@ -191,7 +192,7 @@ class Face:
     def euler(self) -> tuple[float, float, float]:
         """Yaw, pitch, roll in degrees, AFLW2000-3D convention; |yaw| > 90 beyond the profile.
 
-        Near the profile pitch and roll mean little: use :attr:`euler_yxz` there.
+        Near the profile pitch and roll are unreliable: use :attr:`euler_yxz` there.
         """
         yaw, pitch, roll = matrix_to_euler(self.rotation, beyond_profile=True)
         return float(yaw), float(pitch), float(roll)
@@ -201,8 +202,8 @@ class Face:
         """Named measures from 0 to 1, free of the head's pose: ``jawOpen``, ``mouthWide``,
         ``mouthSmile``, ``eyeOpenLeft``, ``eyeOpenRight``, ``browRaiseLeft``, ``browRaiseRight``.
 
-        Left and right are the person's own; the eyes are measured in :attr:`picture` where it shows
-        them. docs/expression.md defines all.
+        Left and right are the person's own; the eyes are measured in :attr:`picture` where they are
+        visible. docs/expression.md defines all measures.
         """
         place = self.scale, self.rotation, self.translation
         eyes = {}
@@ -213,14 +214,14 @@ class Face:
 
     @property
     def euler_yxz(self) -> tuple[float, float, float]:
-        """Yaw, pitch, roll in degrees in the order y-x-z, which is safe at profiles: yaw within
-        +-180 about the picture's vertical, pitch within +-90; see ``matrix_to_yxz``."""
+        """Yaw, pitch, roll in degrees in the order y-x-z, which is stable at profiles: yaw within
+        +-180 about the picture's vertical axis, pitch within +-90; see ``matrix_to_yxz``."""
         yaw, pitch, roll = matrix_to_yxz(self.rotation)
         return float(yaw), float(pitch), float(roll)
 
     @property
     def turn(self) -> float:
-        """Degrees by which the face is turned in the picture, clockwise; see ``in_plane_angle``."""
+        """Clockwise in-plane rotation of the face in degrees; see ``in_plane_angle``."""
         return float(in_plane_angle(self.rotation))
 
     @property

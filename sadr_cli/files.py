@@ -1,7 +1,7 @@
-"""Files: written whole or not at all, folders locked for one run, names safe on every system.
+"""Files: atomic writing, locks for output folders, names that are safe on every system.
 
-A file is written under a temporary name in its folder, which is held open, then renamed. The
-temporary file is always a new one; below the folder that the user named no link is followed.
+A file is written under a temporary name in its folder, which is held open, and then renamed. The
+temporary file is always a new one, and no link is followed below the folder named by the user.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sadr_cli.errors import OutputError
 from sadr_cli.folder import Folder
 
 TEMPORARY_PREFIX = ".sadr-tmp-"
-_LEFTOVER_AGE = 600.0  # seconds; no single write takes that long
+_LEFTOVER_AGE = 600.0  # seconds; longer than any single write
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-_MINE = f"{TEMPORARY_PREFIX}{_HOST}-"  # then process, chance, and the suffix, for video encoders
+_MINE = f"{TEMPORARY_PREFIX}{_HOST}-"  # followed by process, random part and suffix
 
 _REASONS = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -43,13 +43,13 @@ _REASONS = {
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The one sentence for a file that cannot be written."""
+    """The error for a file that cannot be written."""
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return OutputError(f"cannot write {path}: {reason}; finished files are kept")
 
 
 def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its parents; OutputError when that is impossible."""
+    """Create ``folder`` and its parents; OutputError if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,9 +57,9 @@ def make_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path, below: Sequence[str] = ()) -> None:
-    """Create ``folder`` if needed, prove that a file can be made in it, and tidy it up.
+    """Create ``folder`` if needed, check that it is writable, and remove leftovers.
 
-    below: subfolders of our own, tidied up as well, see :func:`remove_leftovers`.
+    below: see :func:`remove_leftovers`.
     """
     make_folder(folder)
     Draft(folder / "x").discard()
@@ -70,12 +70,12 @@ def check_writable(folder: Path, below: Sequence[str] = ()) -> None:
 
 
 class Draft:
-    """A new file that grows under a temporary name until :meth:`place` makes it ``path``.
+    """A new file under a temporary name, until :meth:`place` renames it to ``path``.
 
-    Whatever is at ``path`` is replaced, never opened.
-    root: the folder that the user named; below it no link is followed, and missing folders are
-    made. None: the folder of ``path``.
-    Raises OutputError; :meth:`discard` leaves nothing behind, whatever has happened.
+    An existing ``path`` is replaced, never opened.
+    root: the folder named by the user, below which no link is followed and missing folders are
+    created. None: the folder of ``path``.
+    Raises OutputError; :meth:`discard` always cleans up.
     """
 
     def __init__(self, path: Path, *, root: Path | None = None, buffering: int = -1) -> None:
@@ -85,7 +85,7 @@ class Draft:
             self._folder = Folder(path.parent, root, make=root is not None)
             try:
                 self._name = f"{_MINE}{os.getpid()}-{secrets.token_hex(6)}{path.suffix}"
-                # Exclusive: what is there already, a planted link above all, is never opened.
+                # Exclusive: an existing file, such as a planted link, is never opened.
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
                 descriptor = self._folder.open(self._name, flags)
             except BaseException:
@@ -98,7 +98,7 @@ class Draft:
 
     @property
     def temporary(self) -> Path:
-        """Where the file is until it is placed, for libraries that write to a path."""
+        """Path of the file until it is placed, for libraries that write to a path."""
         return self.path.with_name(self._name)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -111,12 +111,12 @@ class Draft:
             raise output_error(self.path, error) from error
 
     def place(self, *, durable: bool = False, keep_open: bool = False) -> None:
-        """Rename into place. durable: see :func:`atomic_write`; keep_open: to go on writing."""
+        """Rename into place. durable: see :func:`atomic_write`; keep_open: for further writing."""
         try:
             self.file.flush()
             if durable:
                 os.fsync(self.file.fileno())
-            if not keep_open or os.name == "nt":  # Windows renames no open file
+            if not keep_open or os.name == "nt":  # Windows cannot rename open files
                 self.file.close()
             self._folder.replace(self._name, self.path.name)
             self._placed = True
@@ -130,11 +130,11 @@ class Draft:
                 self.discard()
 
     def discard(self) -> None:
-        """Let go of the file; it is removed unless it is in its place."""
+        """Close the file, and remove it unless it has been placed."""
         if self._over:
             return
         self._over = True
-        with suppress(OSError):  # what could not be written has been said
+        with suppress(OSError):  # write errors have been reported
             self.file.close()
         if not self._placed:
             with suppress(OSError):
@@ -145,12 +145,12 @@ class Draft:
 def atomic_write(
     path: Path, data: bytes | memoryview, *, durable: bool = False, root: Path | None = None
 ) -> None:
-    """Write ``data`` to ``path`` so that no reader ever meets a part of it.
+    """Write ``data`` to ``path`` atomically.
 
-    durable: also force it to the disk, so that it survives a power cut (some milliseconds more;
-        for the few files that a whole run hangs on).
+    durable: also force it to the disk, so that it survives a power failure (takes milliseconds; for
+        the few files on which a whole run depends).
     root: see :class:`Draft`.
-    Raises OutputError; the temporary file is gone then and an earlier ``path`` is untouched.
+    Raises OutputError, after which an earlier ``path`` is unchanged.
     """
     with atomic_stream(path, durable=durable, root=root) as draft:
         draft.write(data)
@@ -160,7 +160,7 @@ def atomic_write(
 def atomic_stream(
     path: Path, *, durable: bool = False, root: Path | None = None
 ) -> Iterator[Draft]:
-    """A draft that becomes ``path`` when the block ends well, and is gone otherwise."""
+    """A draft that is placed at the end of the block, or removed after an exception."""
     draft = Draft(path, root=root)
     try:
         yield draft
@@ -170,10 +170,10 @@ def atomic_stream(
 
 
 class AppendFile:
-    """A file begun anew and then appended to; each piece is handed to the system whole.
+    """A new file that is appended to; each piece is written immediately.
 
-    begin: its first pieces. A piece that could not be written whole is cut off again, so that
-    what follows it is not read as a part of it. Raises OutputError.
+    begin: its first pieces. An incompletely written piece is removed again, so that it cannot
+    corrupt the next. Raises OutputError.
     """
 
     def __init__(self, path: Path, begin: Iterable[bytes] = ()) -> None:
@@ -201,7 +201,7 @@ class AppendFile:
         self.size += len(data)
 
     def read(self, start: int, size: int) -> bytes:
-        """What was written there."""
+        """Read ``size`` bytes at ``start``."""
         try:
             self._draft.file.seek(start)
             return self._draft.file.read(size)
@@ -209,7 +209,7 @@ class AppendFile:
             raise output_error(self.path, error) from error
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Make the file empty."""
         try:
             self._draft.file.truncate(0)
         except OSError as error:
@@ -221,14 +221,14 @@ class AppendFile:
 
 
 def remove_leftovers(folder: Path, below: Sequence[str] = ()) -> int:
-    """Remove temporary files of runs that were killed; returns how many.
+    """Remove temporary files of killed runs; returns their number.
 
-    Those of this machine as soon as their process is gone; others, a cluster's, when they are
-    old. below: names of subfolders to be looked into as well.
+    Files of this machine are removed once their process is gone; files of other machines of a
+    cluster once they are old. below: names of subfolders to clean as well.
     """
     removed = 0
     for path in (folder, *(folder / name for name in below)):
-        with suppress(OSError), Folder(path, folder) as place:  # if there is one, and it is ours
+        with suppress(OSError), Folder(path, folder) as place:  # missing or inaccessible
             names = [n for n in place.names() if n.startswith(TEMPORARY_PREFIX)]
             removed += sum(_remove_leftover(place, name) for name in names)
     return removed
@@ -243,13 +243,13 @@ def _remove_leftover(place: Folder, name: str) -> bool:
         if old:
             place.remove(name)
         return old
-    except OSError:  # another run was faster
+    except OSError:  # another run has removed it
         return False
 
 
 def _alive(process: str) -> bool:
     try:
-        with suppress(PermissionError):  # somebody else's
+        with suppress(PermissionError):  # of another user
             os.kill(int(process), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
@@ -259,19 +259,18 @@ def _alive(process: str) -> bool:
 # Locks -----------------------------------------------------------------------------------------
 
 LOCK_NAME = ".sadr-lock"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of file systems without
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # the file system has no locks
 
 
 class FolderLock:
-    """Held until :meth:`release` or the end of the process, whatever ends it.
+    """A lock on a folder, held until :meth:`release` or the end of the process.
 
-    Raises OutputError when another run, of this machine or of another one that mounts the
-    folder, holds it, and when the lock's file cannot be made. File systems without locks are
-    taken as they are.
+    Raises OutputError if another run, on this machine or another one that mounts the folder, holds
+    it, or if the lock file cannot be created. File systems without locks are accepted.
     """
 
     def __init__(self, folder: Path) -> None:
-        from filelock import FileLock, Timeout  # takes 0.1 s, which only runs need
+        from filelock import FileLock, Timeout  # slow (0.1 s), and needed only for runs
 
         self._path = folder / LOCK_NAME
         self._lock = FileLock(self._path, blocking=False, thread_local=False)
@@ -282,23 +281,23 @@ class FolderLock:
                 f"another run is writing to {folder}: wait for it, or choose another folder "
                 "(each --shard needs its own)"
             ) from error
-        except OSError as error:  # filelock follows no link either
+        except OSError as error:  # filelock follows no links either
             if error.errno not in _NO_LOCKS:
                 raise output_error(self._path, error) from error
 
     def release(self) -> None:
         if self._lock.is_locked:
-            if os.name != "nt":  # on Windows the file goes with the lock
+            if os.name != "nt":  # on Windows the file disappears with the lock
                 with suppress(OSError):
-                    self._path.unlink()  # while it is held, so that nobody waits for it
+                    self._path.unlink()  # while locked, so that nobody waits for it
             self._lock.release()
 
 
 # Names -----------------------------------------------------------------------------------------
 
 SEPARATOR = "__"  # between a subfolder and the file in a name
-_PARENTS = 16  # folders above a file that may tell it apart
-MAX_BYTES = 160  # of a name: leaves room for what writers append, under the usual 255
+_PARENTS = 16  # parent folders that may distinguish a file
+MAX_BYTES = 160  # of a name: leaves room for suffixes below the usual limit of 255
 
 _PLAIN = re.compile(r"\w[\w ()-]*(\.\w+)*", re.ASCII)
 _FORBIDDEN = str.maketrans(dict.fromkeys('/\\<>:"|?*', "_"))
@@ -308,11 +307,11 @@ _RESERVED = frozenset(
 
 
 def safe_name(text: str) -> str:
-    """``text`` as a file name without suffix: Unicode and spaces stay, the rest is made harmless.
+    """``text`` as a safe file name without suffix; Unicode and spaces are kept.
 
-    Path separators, control and line-break characters, undecodable bytes and what Windows
-    forbids become ``_``; a name never starts with ``-`` or ``.`` nor ends with a dot or space,
-    is never empty, and is at most :data:`MAX_BYTES` long (then it ends with a hash).
+    Path separators, control characters, undecodable bytes and characters forbidden on Windows
+    become ``_``. A name never starts with ``-`` or ``.``, never ends with a dot or space, is never
+    empty, and has at most :data:`MAX_BYTES` (longer ones end with a hash).
     """
     name = _harmless(text)
     encoded = name.encode()
@@ -322,8 +321,8 @@ def safe_name(text: str) -> str:
 
 
 def is_safe_name(text: str) -> bool:
-    """Whether ``text`` is one harmless name of a file, of a length that file systems take."""
-    if len(text) < 256 and _PLAIN.fullmatch(text):  # nearly all: no need to look closer
+    """Whether ``text`` is a single safe file name of a valid length."""
+    if len(text) < 256 and _PLAIN.fullmatch(text):  # fast path for most names
         return text.split(".")[0].casefold() not in _RESERVED
     return text == _harmless(text) and len(text.encode()) <= 255
 
@@ -346,16 +345,16 @@ def _digest(text: str) -> str:
 
 
 class Namer:
-    """Gives each source of a run its own name.
+    """Gives each source of a run a unique name.
 
-    The first source of a stem gets the stem; a later one is told apart by its suffix, then its
-    parent folders, then a hash of its path. Names that differ only in case count as equal. The
+    The first source with a stem gets the stem; later ones are distinguished by suffix, then by
+    parent folders, then by a hash of the path. Names that differ only in case count as equal. The
     same inputs in the same order get the same names.
     """
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
-        self._repeats: dict[int, int] = {}  # of a path's last resort: the number to try next
+        self._repeats: dict[int, int] = {}  # next number to try for a repeated path
 
     def name(self, path: str | PurePath, root: str | PurePath | None = None) -> str:
         """Name for ``path``; below ``root`` its subfolders are part of the name."""
@@ -367,7 +366,7 @@ class Namer:
             name = safe_name(candidate)
             if self._claim(name):
                 return name
-        # The same path again; counting from where the last one stopped, or it were quadratic.
+        # A repeated path; continues counting where the last one stopped, to avoid quadratic time.
         number = self._repeats.get(_key(name), 2)
         while not self._claim(repeat := safe_name(f"{candidate}_{number}")):
             number += 1
@@ -384,7 +383,7 @@ class Namer:
 
 
 def _key(name: str) -> int:
-    """64 bits for a name: a million of them take a tenth of a gigabyte, however long they are."""
+    """A 64-bit hash of a name, so that a million names take only 0.1 GB."""
     digest = hashlib.blake2b(name.casefold().encode(errors="surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 

@@ -1,6 +1,6 @@
-"""Folders held open, and reading in them: what a stranger put there never leads elsewhere.
+"""Safe access to folders with untrusted contents.
 
-Below the folder that the user named no link is followed, and what is read is a regular file.
+Below the folder named by the user, no link is followed and only regular files are read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import BinaryIO
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd  # not on Windows
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a named pipe never makes an open() wait
-_LARGE = 64 * 1024**2  # bytes; a file below may be as empty as it likes
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # open() must not block on a named pipe
+_LARGE = 64 * 1024**2  # bytes; smaller files may be sparse
 
 
 class Folder:
-    """A folder held open; the names in it are used without following links.
+    """A folder held open; links in it are not followed.
 
-    root: the folder that the user named, itself or through a link; the way from there to
-    ``path`` must be free of links. None: ``path`` is what the user named.
+    root: the folder named by the user, which may be a link; the path from there to ``path`` must
+    have no links. None: ``path`` is the folder named by the user.
     make: create missing folders. Raises OSError, with ELOOP for a link.
     """
 
@@ -32,7 +32,7 @@ class Folder:
         if make:
             root.mkdir(parents=True, exist_ok=True)
         self.path = root
-        self._fd: int | None = None  # None: this system knows folders by their path only
+        self._fd: int | None = None  # None if the system has no folder descriptors
         if _BY_DESCRIPTOR:
             self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
         try:
@@ -56,7 +56,7 @@ class Folder:
         self.path = self.path / part
 
     def open(self, name: str, flags: int) -> int:
-        """A descriptor."""
+        """Open a file; returns its descriptor."""
         if not _NO_LINK and Path(self._name(name)).is_symlink():
             raise _link()
         try:
@@ -67,11 +67,11 @@ class Folder:
             raise
 
     def stat(self, name: str) -> os.stat_result:
-        """Of the name itself, be it a link."""
+        """Status of the entry itself, even if it is a link."""
         return os.stat(self._name(name), dir_fd=self._fd, follow_symlinks=False)
 
     def size(self, name: str) -> int:
-        """Bytes of a regular file; 0 when there is none of that name."""
+        """Bytes of a regular file; 0 if there is none of that name."""
         try:
             found = self.stat(name)
         except OSError:
@@ -79,7 +79,7 @@ class Folder:
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     def replace(self, name: str, new: str) -> None:
-        """Rename ``name``, over whatever ``new`` was."""
+        """Rename ``name`` to ``new``, replacing it."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
@@ -109,10 +109,10 @@ def _link() -> OSError:
 
 
 def open_file(path: Path, root: Path | None = None) -> BinaryIO:
-    """Open a file to read that is one: no pipe, no device, no gigabytes of nothing and, below
-    ``root``, no link.
+    """Open a regular file for reading: no pipe, device or large sparse file and, below ``root``, no
+    link.
 
-    root: the folder that the user named, when not the file itself. Raises OSError.
+    root: the folder named by the user, unless the user named the file itself. Raises OSError.
     """
     flags = os.O_RDONLY | _AT_ONCE
     if root is None:
@@ -126,7 +126,7 @@ def open_file(path: Path, root: Path | None = None) -> BinaryIO:
             code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
             raise OSError(code, "is not a regular file")
         if _is_hollow(descriptor):
-            raise OSError(errno.EINVAL, "is hardly more than a hole: a sparse file")
+            raise OSError(errno.EINVAL, "is a sparse file with hardly any data")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -134,7 +134,7 @@ def open_file(path: Path, root: Path | None = None) -> BinaryIO:
 
 
 def _is_hollow(descriptor: int) -> bool:
-    """Whether less than a quarter of a large file is on the disk; else it would become memory."""
+    """Whether less than a quarter of a large file is stored, so that reading it wastes memory."""
     size = os.fstat(descriptor).st_size
     if size < _LARGE or not hasattr(os, "SEEK_DATA"):
         return False
@@ -144,7 +144,7 @@ def _is_hollow(descriptor: int) -> bool:
             start = os.lseek(descriptor, place, os.SEEK_DATA)
             place = os.lseek(descriptor, start, os.SEEK_HOLE)
             there += place - start
-    except OSError:  # nothing but a hole from here on
+    except OSError:  # no more data
         pass
     finally:
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -152,13 +152,13 @@ def _is_hollow(descriptor: int) -> bool:
 
 
 def read_file(path: Path, root: Path | None = None) -> bytes:
-    """All of a file, see :func:`open_file`."""
+    """Contents of a file, see :func:`open_file`."""
     with open_file(path, root) as file:
         return file.read()
 
 
 def file_size(path: Path, root: Path) -> int:
-    """Bytes of the regular file ``path`` in ``root``; 0 when there is none."""
+    """Bytes of the regular file ``path`` in ``root``; 0 if there is none."""
     try:
         with Folder(path.parent, root) as folder:
             return folder.size(path.name)
@@ -167,6 +167,6 @@ def file_size(path: Path, root: Path) -> int:
 
 
 def remove_file(path: Path, root: Path) -> None:
-    """Remove ``path`` if it is there; never beyond a link below ``root``."""
+    """Remove ``path`` if it exists; follows no link below ``root``."""
     with suppress(OSError), Folder(path.parent, root) as folder:
         folder.remove(path.name)

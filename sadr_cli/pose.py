@@ -97,9 +97,7 @@ def matrix_to_yxz(matrix: ArrayLike) -> Array:
     m = np.asarray(matrix, float)
     locked = np.hypot(m[..., 1, 0], m[..., 1, 1]) < _GIMBAL
     yaw = np.where(
-        locked,
-        np.arctan2(m[..., 2, 0], m[..., 0, 0]),
-        np.arctan2(-m[..., 0, 2], m[..., 2, 2]),
+        locked, np.arctan2(m[..., 2, 0], m[..., 0, 0]), np.arctan2(-m[..., 0, 2], m[..., 2, 2])
     )
     pitch = np.arcsin(np.clip(m[..., 1, 2], -1.0, 1.0))
     roll = np.where(locked, 0.0, np.arctan2(-m[..., 1, 0], m[..., 1, 1]))

@@ -1,6 +1,6 @@
-"""The process around a command: streams, environment, signals, the end.
+"""The process of a command: streams, environment, signals, exit.
 
-Imports nothing that takes time: until :func:`prepare` has run, Ctrl-C shows a traceback.
+Imports nothing slow: until :func:`prepare` has run, Ctrl-C shows a traceback.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import NoReturn
 
 from sadr_cli.errors import ExitCode, UsageError
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE, as any other tool in a pipe
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as usual for tools in a pipe
 _SIZES = ("COLUMNS", "LINES")
 _IMPORTER = "<frozen importlib._bootstrap>"
-# New containers between two searches for garbage in circles: by default 700, and a command that
-# imports 70,000 that all stay spends a tenth of its start on them.
+# Allocations between two runs of the garbage collector. With the default of 700, a command that
+# imports 70,000 permanent objects would spend a tenth of its start in the collector.
 _GARBAGE = 20_000
 
 
 def prepare() -> None:
-    """Before anything else: streams that are there, an environment that libraries can read,
-    an end in one sentence for every signal. A second call changes nothing."""
+    """To be called first: opens closed streams, cleans the environment, and makes signals end the
+    command with one sentence. A second call changes nothing."""
     gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     _open_streams()
     _clean_environment()
-    if not sys.warnoptions:  # what libraries think of a damaged file is not for the user
+    if not sys.warnoptions:  # hide libraries' warnings about damaged files
         warnings.simplefilter("ignore")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
@@ -39,36 +39,36 @@ def prepare() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # What is ignored stays so: nohup, jobs in the background of a script.
+        # Ignored signals stay ignored: nohup, background jobs of scripts.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def _open_streams() -> None:
-    """Standard streams that were closed become the null device.
+    """Replace closed standard streams with the null device.
 
-    Otherwise the next file opened would take the place of standard output, and get what is
-    printed. They are opened the other way round, so that reading and writing them still fails.
+    Otherwise the next opened file would become standard output and receive what is printed. They
+    are opened in the opposite direction, so that reading and writing still fails.
     """
     modes = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
     for number, mode in enumerate(modes):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest number that is free
+            os.open(os.devnull, mode)  # gets the lowest free number
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _clean_environment() -> None:
-    """Take out what libraries stumble over."""
-    for name in _SIZES:  # rich shows nothing on a terminal of no width
+    """Remove values that break libraries."""
+    for name in _SIZES:  # rich prints nothing on a terminal of zero width
         if _is_odd(os.environ.get(name)):
             del os.environ[name]
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None and any(_is_odd(part.strip()) for part in threads.split(",")):
         del os.environ["OMP_NUM_THREADS"]
-        message = f"warning: OMP_NUM_THREADS={threads!r} is no number of threads and is ignored\n"
+        message = f"warning: OMP_NUM_THREADS={threads!r} is not a thread count and is ignored\n"
         with suppress(OSError):
             os.write(2, message.encode("ascii", "backslashreplace"))
 
@@ -78,8 +78,8 @@ def _is_odd(number: str | None) -> bool:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """KeyboardInterrupt; an import, in which it may be swallowed or become another error, and
-    which leaves nothing half done, is ended at once."""
+    """Raise KeyboardInterrupt, or end the process at once during an import, which could swallow the
+    exception."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTER:
             with suppress(OSError):
@@ -90,19 +90,17 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def check_working_folder() -> None:
-    """UsageError when it was deleted: libraries would end the process without a word."""
+    """UsageError if it was deleted: libraries would end the process without a message."""
     try:
         os.getcwd()  # noqa: PTH109
     except OSError as error:
-        raise UsageError(
-            "the working folder is not there any more: change to another one"
-        ) from error
+        raise UsageError("the working folder no longer exists: change to another one") from error
 
 
 def leave_interrupted() -> NoReturn:
-    """End with the code of an interruption, all output being written.
+    """Exit with the code of an interruption, after flushing all output.
 
-    A thread that still waits for names in a pipe would make Python abort at its own end.
+    A thread that still waits for names from a pipe would make Python abort on exit.
     """
     import typer
 
@@ -115,8 +113,8 @@ def leave_interrupted() -> NoReturn:
 
 
 def flush() -> None:
-    """Write what is buffered; what has no reader is dropped, so that Python's own last flush
-    stays silent. For the end of a process: its last search for garbage, 0.2 s, finds nothing."""
+    """Flush the streams at the end of the process; without a reader, the data is dropped, so that
+    Python's own flush stays silent. Also skips the last garbage collection, which takes 0.2 s."""
     gc.freeze()
     for stream in (sys.stdout, sys.stderr):
         try:

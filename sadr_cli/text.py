@@ -1,4 +1,4 @@
-"""Text that users write: lists, boxes, tables; in whatever encoding their editor chose."""
+"""Text written by users (lists, boxes, tables) in any encoding, and text for tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sadr_cli.errors import UsageError
 
-_MARKS = (  # of the first bytes; UTF-32's begins like that of UTF-16
+_MARKS = (  # UTF-32 first, as its mark begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -20,26 +20,26 @@ _MARKS = (  # of the first bytes; UTF-32's begins like that of UTF-16
 )
 _BLOCK = 65536
 
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of one
+FORMULA = ("=", "+", "-", "@")  # characters that start a formula in spreadsheets
 _UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # controls, undecodable bytes, line separators
 
 
 class LineTooLong(ValueError):
-    """A line that is none: a file of another kind, or one of nothing but zero bytes."""
+    """A line too long to be text: another kind of file, or only null bytes."""
 
 
 def standard_input() -> BinaryIO:
-    """Its bytes; UsageError where the process has none."""
+    """Standard input as bytes; UsageError if it is closed."""
     if sys.stdin is None or sys.stdin.closed:
         raise UsageError("nothing to read: standard input is closed")
     return sys.stdin.buffer
 
 
 def encoding_of(start: bytes) -> tuple[str, str]:
-    """(encoding, how to treat what is wrong) of the text that begins with ``start``.
+    """(encoding, error handler) of the text that begins with ``start``.
 
-    By its byte-order mark (Notepad, Excel, PowerShell's ``>``), or a line end in UTF-16 without
-    one; else that of the file system, so that undecodable names of files survive.
+    Determined by a byte-order mark (Notepad, Excel, PowerShell's ``>``) or a UTF-16 line end; else
+    that of the file system, which preserves undecodable file names.
     """
     for mark, encoding in _MARKS:
         if start.startswith(mark):
@@ -48,7 +48,7 @@ def encoding_of(start: bytes) -> tuple[str, str]:
         place = start.find(line_end)
         halves = start[0:place:2], start[1:place:2]
         low, high = halves if encoding.endswith("le") else halves[::-1]
-        # Names of one letter with NUL between them look alike, but have no line ends.
+        # NUL-separated names of one letter look similar, but have no line ends.
         if place >= 0 and place % 2 == 0 and 0 not in low and 2 * high.count(0) >= len(high):
             return encoding, "replace"
     return sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -60,7 +60,7 @@ def decode(data: bytes) -> str:
 
 
 def pieces(stream: BinaryIO, start: bytes = b"") -> Iterator[str]:
-    """Text as it comes in; ``start`` was read from ``stream`` before."""
+    """Text in pieces as they arrive; ``start`` was read from ``stream`` before."""
     read = stream.read1 if isinstance(stream, io.BufferedReader) else stream.read
     block = start if len(start) >= 4 else start + stream.read(4)
     block += read(_BLOCK)
@@ -73,11 +73,11 @@ def pieces(stream: BinaryIO, start: bytes = b"") -> Iterator[str]:
 
 
 def split(parts: Iterator[str], separator: str, limit: int) -> Iterator[str]:
-    """What lies between ``separator``s, as it comes in; LineTooLong beyond ``limit`` characters."""
+    """Text between ``separator``s as it arrives; LineTooLong beyond ``limit`` characters."""
     rest = ""
     for part in parts:
         if separator == "\0" and not rest and not part.strip(separator):
-            continue  # a sparse file has gigabytes of them
+            continue  # sparse files have gigabytes of them
         *whole, rest = (rest + part).split(separator)
         for text in whole:
             if len(text) > limit:
@@ -90,19 +90,19 @@ def split(parts: Iterator[str], separator: str, limit: int) -> Iterator[str]:
 
 
 def lines(stream: BinaryIO, limit: int = 1 << 20) -> Iterator[str]:
-    """Lines without their ends, as they come in."""
+    """Lines without line ends, as they arrive."""
     for line in split(pieces(stream), "\n", limit):
         yield line.removesuffix("\r")
 
 
 def table_text(text: str) -> str:
-    """``text`` for a cell of a table: no formula, and no character that a terminal obeys."""
+    """``text`` for a table cell, without formulas and control characters."""
     shown = "".join(_escape(c) if unicodedata.category(c) in _UNSHOWN else c for c in text)
     return "'" + shown if shown.startswith(FORMULA) else shown
 
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # an undecodable byte
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -1,7 +1,7 @@
-"""The UV layout: which pixels of a 256 x 256 UV map are face, landmarks, triangles, mean shape.
+"""The UV layout of a 256 x 256 UV map: face mask, landmarks, triangles, mean shape.
 
-The layout is PRNet's and SADRNet's (paper, Eqs 6-8): a UV map stores one 3-D point per pixel, and
-neighbours in the map are neighbours on the face. It travels inside every checkpoint.
+The layout is that of PRNet and SADRNet (paper, Eqs 6-8): a UV map stores one 3-D point per pixel,
+and neighbours in the map are neighbours on the face. Every checkpoint contains it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def extend_map(uv_map: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.floa
 
 
 def without_ears(uv: UVLayout) -> NDArray[np.bool_]:
-    """The layout's mask (256, 256) without the ears; every landmark stays."""
+    """The layout's mask (256, 256) without the ears; all landmarks are kept."""
     side = np.abs(uv.to_map(uv.mean_shape)[..., 0])
     jaw = side[uv.kpt[[0, 16], 0], uv.kpt[[0, 16], 1]].mean()
     ear = uv.mask & (side > _EAR * jaw)

@@ -1,9 +1,8 @@
-"""A run that stands still says so and ends; signals end a run in any case.
+"""Ends a run that makes no progress; also makes sure that signals end a run.
 
-Neither threads nor signal handlers of Python can run while a native library keeps the
-interpreter's lock. What has to work even then is left to the operating system: an alarm that is
-put off every second as long as Python runs, and the default action of signals that Python does
-not answer (:class:`OneShot`).
+While a native library holds the interpreter lock, neither Python threads nor signal handlers can
+run. For that case the operating system is used: an alarm that Python postpones every second, and
+the default action of signals that Python does not handle (:class:`OneShot`).
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from contextlib import contextmanager
 
 from sadr_cli.errors import ExitCode
 
-PATIENCE = 30.0  # seconds without progress, once a run was asked to stop
+PATIENCE = 30.0  # seconds without progress after a run was asked to stop
 _TICK = 1.0
-_GRACE = 5.0  # seconds for Python to show that it runs, when the alarm goes off
+_GRACE = 5.0  # seconds for Python to postpone the alarm after it went off
 
 _last = time.monotonic()
 
 
 def progress() -> None:
-    """Something was done: a photo read, a batch, a file, a frame of a video. Cheap."""
+    """Report progress: a photo, a batch, a file, a frame of a video. Cheap."""
     global _last
     _last = time.monotonic()
 
@@ -39,12 +38,12 @@ def progress() -> None:
 def watch(
     seconds: float | None, asked_to_stop: Callable[[], bool], then: str = "run again to resume"
 ) -> Iterator[None]:
-    """End the process when nothing calls :func:`progress` for ``seconds``; None: never.
+    """End the process if :func:`progress` is not called for ``seconds``; None: never.
 
-    It says so on standard error, with the stacks of all threads, and leaves with
-    ``ExitCode.STALLED``. Once ``asked_to_stop()``, it waits for :data:`PATIENCE` seconds, and
-    leaves with ``ExitCode.INTERRUPTED``. Time in which the process was stopped does not count.
-    then: what the sentence advises, or says of what happens next.
+    It prints an error and the stacks of all threads, and exits with ``ExitCode.STALLED``. After
+    ``asked_to_stop()``, it waits for :data:`PATIENCE` seconds and exits with
+    ``ExitCode.INTERRUPTED``. Time during which the process was suspended does not count.
+    then: the last part of the message, such as advice.
     """
     if seconds is None:
         yield
@@ -79,20 +78,16 @@ def _guard(
     while not over.wait(_TICK):
         alarm.put_off()
         now = time.monotonic()
-        _last += max(now - before - 2 * _TICK, 0)  # the process itself was stopped
+        _last += max(now - before - 2 * _TICK, 0)  # the process was suspended
         before, idle = now, now - _last
         if asked_to_stop() and idle > min(PATIENCE, seconds):
-            _end(
-                ExitCode.INTERRUPTED,
-                f"what was in flight stood still for {idle:.0f} s: stopped",
-                then,
-            )
+            _end(ExitCode.INTERRUPTED, f"no progress for {idle:.0f} s while stopping", then)
         if idle > seconds:
             _end(ExitCode.STALLED, f"no progress for {_duration(seconds)}: stopped", then)
 
 
 def _end(code: ExitCode, sentence: str, then: str) -> None:
-    """Without Python's own clean-up, which would wait for the threads that stand still."""
+    """End without Python's cleanup, which would wait for the stuck threads."""
     text = f"error: {sentence}; {then}. Where its threads were:\n"
     os.write(2, (b"\n" if os.isatty(2) else b"") + text.encode())
     faulthandler.dump_traceback(2, all_threads=True)
@@ -104,14 +99,14 @@ def _duration(seconds: float) -> str:
 
 
 class _Alarm:
-    """SIGALRM when Python has not put it off for ``seconds``: it shows the stacks, and ends the
-    process (as ``ExitCode.STALLED`` in a shell) unless Python puts it off within a moment."""
+    """A SIGALRM that Python has not postponed for ``seconds``: prints the stacks and ends the
+    process (as ``ExitCode.STALLED`` in a shell), unless Python postpones it in time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._shot: OneShot | None = None
         if hasattr(signal, "setitimer") and math.isfinite(seconds):
-            alone = not OneShot.works()  # then the first alarm has to end the process
+            alone = not OneShot.works()  # then the first alarm must end the process
             faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=alone)
             self._shot = OneShot(signal.SIGALRM)
             self.put_off()
@@ -133,9 +128,8 @@ _MACHINES = ("x86_64", "aarch64", "arm64")
 
 
 class OneShot:
-    """The present handler of a signal, for one time: afterwards the signal's default action
-    holds, until :meth:`arm` is called again by any thread. Where Python does not run any more, a
-    second signal thus ends the process.
+    """Makes the handler of a signal run once: afterwards the signal has its default action, until
+    any thread calls :meth:`arm`. So a second signal ends a process in which Python no longer runs.
 
     Does nothing on platforms whose ``struct sigaction`` is not known here.
     """

@@ -22,12 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from sadr_cli.cli.command import Command, expand_groups
-from sadr_cli.cli.output import (
-    print_error,
-    print_traceback,
-    standard_output_error,
-    wants_traceback,
-)
+from sadr_cli.cli.output import print_error, print_traceback, standard_output_error, wants_traceback
 from sadr_cli.errors import ExitCode, SadrError
 from sadr_cli.process import BROKEN_PIPE, check_working_folder, flush, prepare
 

@@ -26,8 +26,7 @@ def bench(
         bool, typer.Option("--recursive", "-r", help="Search subfolders as well.")
     ] = False,
     threads: Annotated[
-        int,
-        typer.Option("--threads", min=1, metavar="N", help="CPU threads of the network."),
+        int, typer.Option("--threads", min=1, metavar="N", help="CPU threads of the network.")
     ] = 2,
     memory: Annotated[
         int | None,
@@ -43,8 +42,7 @@ def bench(
         typer.Option("--everything", help="Also time torch.compile and ONNX Runtime: minutes."),
     ] = False,
     rounds: Annotated[
-        int,
-        typer.Option("--rounds", min=1, metavar="N", help="Repetitions of network timings."),
+        int, typer.Option("--rounds", min=1, metavar="N", help="Repetitions of network timings.")
     ] = 7,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:

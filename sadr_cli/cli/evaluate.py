@@ -96,8 +96,7 @@ class MethodOptions:
     ] = "truth"
     detector: DetectorOption = "centerface"
     flip: Annotated[
-        bool,
-        typer.Option("--flip", help="Average with the mirrored crop, which doubles the time."),
+        bool, typer.Option("--flip", help="Average with the mirrored crop, which doubles the time.")
     ] = False
 
 

@@ -79,8 +79,7 @@ def export(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="PATH", help="Output folder; for model, a file."),
+        Path, typer.Option("--out", "-o", metavar="PATH", help="Output folder; for model, a file.")
     ],
     pictures: PictureOptions,
     messages: MessageOptions,

@@ -33,8 +33,7 @@ def live(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE",
-            help="Camera number, video file or stream address (rtsp://...).",
+            metavar="SOURCE", help="Camera number, video file or stream address (rtsp://...)."
         ),
     ] = "0",
     record: Annotated[
@@ -69,8 +68,7 @@ def live(
         ),
     ] = None,
     size: Annotated[
-        str,
-        typer.Option("--size", metavar="WxH", help="Picture size to request from a camera."),
+        str, typer.Option("--size", metavar="WxH", help="Picture size to request from a camera.")
     ] = "640x480",
     realtime: Annotated[
         bool,

@@ -144,8 +144,7 @@ class InputOptions:
         ),
     ] = None
     max_pixels: Annotated[
-        int,
-        typer.Option("--max-pixels", min=1, metavar="MEGAPIXELS", help="Reject larger photos."),
+        int, typer.Option("--max-pixels", min=1, metavar="MEGAPIXELS", help="Reject larger photos.")
     ] = 200
 
     @property
@@ -233,8 +232,7 @@ class SpanOptions:
         float, typer.Option("--start", min=0, metavar="SECONDS", help="Time of the first frame.")
     ] = 0.0
     end: Annotated[
-        float | None,
-        typer.Option("--end", metavar="SECONDS", help="Time at which to stop."),
+        float | None, typer.Option("--end", metavar="SECONDS", help="Time at which to stop.")
     ] = None
     frame_step: Annotated[
         int, typer.Option("--frame-step", min=1, metavar="N", help="Process every Nth frame.")

@@ -74,8 +74,7 @@ def reconstruct(
     video: VideoOptions,
     messages: MessageOptions,
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="DIR", help="Output folder, created if needed."),
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder, created if needed.")
     ],
     formats: Annotated[
         str,

@@ -28,8 +28,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Output folder of the run."),
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder of the run.")
     ] = None,
     face_model: Annotated[
         str | None,
@@ -51,9 +50,7 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config",
-            metavar="FILE",
-            help="TOML file with settings that differ from the preset.",
+            "--config", metavar="FILE", help="TOML file with settings that differ from the preset."
         ),
     ] = None,
     changes: Annotated[

@@ -11,10 +11,7 @@ from sadr_cli.cli import add_command, new_app
 from sadr_cli.cli.options import MessageOptions, complete_weights
 from sadr_cli.cli.output import Output
 
-app = new_app(
-    no_args_is_help=True,
-    help="List, show and import weights.",
-)
+app = new_app(no_args_is_help=True, help="List, show and import weights.")
 
 
 def list_weights(messages: MessageOptions) -> None:

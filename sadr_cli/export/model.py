@@ -108,8 +108,8 @@ class AlignedNetwork(nn.Module):
         )
         if attention is None:
             attention = torch.ones_like(pose_map[:, :1, ::8, ::8])
-        pose = aligned.scale, aligned.rotation, aligned.translation
-        return pose_map, offset_map, attention, aligned.face, *pose
+        placement = aligned.scale, aligned.rotation, aligned.translation
+        return pose_map, offset_map, attention, aligned.face, *placement
 
 
 def _normalize(rgb: Tensor, config: NetworkConfig) -> Tensor:

@@ -267,10 +267,7 @@ def _is_blank(image: NDArray[np.uint8]) -> bool:
 
 
 def _finished(
-    image: Image.Image,
-    orientation: int,
-    notes: tuple[str, ...] = (),
-    profile: bytes | None = None,
+    image: Image.Image, orientation: int, notes: tuple[str, ...] = (), profile: bytes | None = None
 ) -> Picture:
     """Upright 8-bit sRGB of a decoded picture."""
     profile = profile or image.info.get("icc_profile")

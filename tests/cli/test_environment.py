@@ -74,7 +74,7 @@ def test_odd_thread_counts_are_said_and_ignored(threads: str, monkeypatch, capfd
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     process._clean_environment()
     assert "OMP_NUM_THREADS" not in os.environ
-    message = f"warning: OMP_NUM_THREADS={threads!r} is no number of threads and is ignored\n"
+    message = f"warning: OMP_NUM_THREADS={threads!r} is not a thread count and is ignored\n"
     assert capfd.readouterr().err == message
 
 
@@ -88,7 +88,7 @@ def test_a_working_folder_that_was_deleted_is_said(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     done = shell(f"mkdir '{gone}' && cd '{gone}' && rmdir '{gone}' && SADR detect /x.jpg")
     assert done.returncode == 2
-    assert done.stderr == "error: the working folder is not there any more: change to another one\n"
+    assert done.stderr == "error: the working folder no longer exists: change to another one\n"
 
 
 # Streams --------------------------------------------------------------------------------------
