@@ -11,6 +11,12 @@ from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import UVLayout
 
 
+def yxz_to_matrix(yaw, pitch, roll):
+    """Rotations Ry(yaw) Rx(pitch) Rz(roll) (..., 3, 3) from degrees."""
+    turned, lifted = euler_to_matrix(yaw, 0, 0), euler_to_matrix(0, pitch, 0)
+    return turned @ lifted @ euler_to_matrix(0, 0, roll)
+
+
 def layout(radius: float = 1.0) -> UVLayout:
     """A dome-shaped face over an ellipse of the UV map; ``radius`` 1 has about 36,000 vertices."""
     rows, columns = np.mgrid[0:256, 0:256]

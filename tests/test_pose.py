@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from synthetic import yxz_to_matrix
 
 from sadr_cli.pose import (
     euler_to_matrix,
@@ -19,12 +20,6 @@ from sadr_cli.pose import (
 
 angle = st.floats(-180, 180)
 NOSE, UP = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
-
-
-def yxz_to_matrix(yaw, pitch, roll):
-    """Ry(yaw) Rx(pitch) Rz(roll)."""
-    turned, lifted = euler_to_matrix(yaw, 0, 0), euler_to_matrix(0, pitch, 0)
-    return turned @ lifted @ euler_to_matrix(0, 0, roll)
 
 
 @given(st.floats(-89, 89), st.floats(-179, 179), st.floats(-179, 179))

@@ -1,4 +1,4 @@
-"""index.html of a run: one page that works offline: a card per face, meshes that can be turned."""
+"""index.html of a run: an offline page with a card and an interactive mesh per face."""
 
 from sadr_cli.gallery.cards import Card, Strip, face_card, write_cards
 from sadr_cli.gallery.page import NAME, write_page

@@ -1,4 +1,4 @@
-"""index.html: made from a run's manifest and cards, in one pass, whatever their number."""
+"""index.html, generated from a run's manifest and cards in one pass."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from sadr_cli.results.manifest import Damage, ManifestReader
 from sadr_cli.uv import UVLayout
 
 NAME = "index.html"
-# Bytes of pictures and meshes in the page; browsers load this from a disk in about a second.
-# Beyond it faces keep their numbers and files, first without mesh, then without picture; beyond
-# MAX_ITEMS they are left out. The page says so.
+# Bytes of pictures and meshes in the page, which browsers load from a disk in about a second.
+# Beyond these, faces have no mesh, and then no picture; beyond MAX_ITEMS they are left out. The
+# page states the limits.
 MAX_MESHES, MAX_PAGE = 96_000_000, 160_000_000
 MAX_ITEMS = 200_000
 _CURVE = 600  # points of a video's curves at most
@@ -60,7 +60,7 @@ def _script() -> str:
 
 
 class _Page:
-    """What the template shows, piece by piece: :meth:`blocks`, :meth:`items`, :attr:`about`."""
+    """The contents of the template, generated in pieces by :meth:`blocks` and :meth:`about`."""
 
     def __init__(self, folder: Path, uv: UVLayout) -> None:
         self._folder, self._uv = folder, uv
@@ -74,8 +74,8 @@ class _Page:
         }
 
     def blocks(self) -> Iterator[Markup]:
-        """Lines of ``thumbnail texture mesh strip motion`` in base64, - for what there is not,
-        :data:`_BLOCK` at a time."""
+        """Blocks of :data:`_BLOCK` lines ``thumbnail texture mesh strip motion`` in base64, with -
+        for missing values."""
         lines: list[str] = []
         size = meshes = 0
         for name, card in self._all_cards():
@@ -107,7 +107,7 @@ class _Page:
             yield Markup("\n".join(lines))
 
     def about(self) -> Iterator[Markup]:
-        """The JSON of everything else; to be asked for after :meth:`blocks`."""
+        """The JSON of all other data; must be called after :meth:`blocks`."""
         yield Markup('{"items":[')
         photos = shown = 0
         for entry in ManifestReader(self._folder):
@@ -173,7 +173,7 @@ def _curves(folder: Path, entry: Entry) -> dict[int, list[list[float]]]:
                 if not all(map(math.isfinite, point)):
                     return {}
                 curves.setdefault(int(row["track"]), array("d")).extend(point)
-    # An older run, or a table that somebody changed.
+    # An older run, or a modified table.
     except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return {}
     points = {k: [v[i : i + 5].tolist() for i in range(0, len(v), 5)] for k, v in curves.items()}

@@ -1,4 +1,4 @@
-"""A face shown inline in a notebook: the page's own viewer, whole in itself, in a sandbox."""
+"""Inline view of a face in a notebook: the self-contained viewer of pages, in a sandbox."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _HERE = Path(__file__).parent
 
 
 def face_html(face: Face, uv: UVLayout) -> str:
-    """HTML of a face to turn, as ``_repr_html_`` gives it to a notebook.
+    """HTML of an interactive face for ``_repr_html_``.
 
-    An ``iframe`` that may run its own script and nothing else, and that loads nothing: it holds a
-    coarse copy of the mesh, and the texture of :attr:`Face.picture` where there is one.
+    A sandboxed ``iframe`` that runs only its own script and loads nothing. It contains a coarse
+    mesh and, if there is a :attr:`Face.picture`, its texture.
     """
     yaw, pitch, roll = face.euler
     about: dict[str, Any] = {
@@ -57,7 +57,7 @@ def face_html(face: Face, uv: UVLayout) -> str:
 
 
 def _texture(face: Face, picture: NDArray[np.uint8], uv: UVLayout) -> str:
-    """JPEG of the face's colours in the UV map, from the square that the network saw."""
+    """JPEG of the face's colours over the UV map, from the network's crop."""
     side = len(picture)
     step = side / face.crop.size
     middle = from_edge(side / 2)

@@ -1,7 +1,7 @@
-"""HTML pages: one file each, everything escaped, nothing loaded from elsewhere.
+"""Self-contained HTML pages: all values are escaped, and nothing is loaded from elsewhere.
 
-A page is a Jinja template that extends ``base.html``. Its content security policy allows the
-page's own style and script, by their hashes, and pictures inside the page; nothing else.
+A page is a Jinja template that extends ``base.html``. Its content security policy allows only the
+page's own style and script, by their hashes, and embedded pictures.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _HERE = Path(__file__).parent
 def render_page(
     template: Path, *, title: str, style: str, script: str = "", **values: Any
 ) -> Iterator[str]:
-    """The text of a page, piece by piece, so that a large one is never whole in memory.
+    """The text of a page in pieces, so that large pages are never held in memory.
 
-    template: the file that extends ``base.html``; style, script: our own CSS and JavaScript, put in
-    as they are; values: what the template shows. Strings are escaped; ``markupsafe.Markup`` is not.
+    template: the file that extends ``base.html``; style, script: trusted CSS and JavaScript,
+    inserted unchanged; values: for the template. Strings are escaped, ``markupsafe.Markup`` is not.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -44,7 +44,7 @@ def render_page(
 
 
 def mesh_script() -> str:
-    """JavaScript that shows a face as a mesh to turn, see :mod:`sadr_cli.render.coarse`.
+    """JavaScript that shows a face as an interactive mesh, see :mod:`sadr_cli.render.coarse`.
 
     The script before it defines ``about`` (``grid`` and ``quantum``), ``$`` and ``payload``.
     """
@@ -52,14 +52,14 @@ def mesh_script() -> str:
 
 
 def page_json(value: Any) -> str:
-    """JSON for a script element, whatever text is in it; a ``Markup``."""
+    """JSON that is safe inside a script element, as a ``Markup``."""
     from jinja2.utils import htmlsafe_json_dumps
 
     return htmlsafe_json_dumps(value, separators=(",", ":"))
 
 
 def content_security_policy(style: str, script: str = "") -> str:
-    """The policy of a page with this style and this script, and no other."""
+    """The policy that allows only this style and this script."""
     parts = ["default-src 'none'", "base-uri 'none'", "form-action 'none'"]
     parts.append("img-src data: blob:")
     parts.append(f"style-src {_source(style)}")

@@ -1,1 +1,1 @@
-"""Drawing in NumPy: a z-buffer rasteriser, overlays on the photo, textures from it."""
+"""Rendering in NumPy: a z-buffer rasteriser, overlays on photos, textures from photos."""

@@ -1,4 +1,4 @@
-"""The coarse mesh of pages: the face on a quarter of the UV layout's rows and columns, as text."""
+"""The coarse mesh of HTML pages, on every fourth row and column of the UV layout, as text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sadr_cli.faces import Face
 from sadr_cli.render.surface import thinned
 from sadr_cli.uv import MM_PER_UNIT, UVLayout, grid_triangles, without_ears
 
-QUANTUM_MM = 0.05  # step of their coordinates
-FRAMES = 600  # of a track that a page plays, at most
+QUANTUM_MM = 0.05  # resolution of the coordinates
+FRAMES = 600  # of an animated track on a page, at most
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The coarse mesh that all faces of a page share.
+    """The coarse topology that all faces of a page share.
 
     vertices: (K,) vertex of the layout; triangles: (T, 3); uv: (K, 2) texture coordinates,
     v down; mean: (K, 3) mean shape in millimetres.
@@ -35,7 +35,7 @@ class Grid:
 
 @lru_cache(maxsize=2)
 def page_grid(uv: UVLayout) -> Grid:
-    """Every fourth row and column of the UV layout, without the ears, whose rim would be ragged."""
+    """Every fourth row and column of the UV layout, without the ears, whose rim would be jagged."""
     index = thinned(np.where(without_ears(uv), uv.index_map, -1))
     ids, triangles = np.unique(grid_triangles(index), return_inverse=True)
     coordinates = uv.uv_coordinates[ids] * (1, -1) + (0, 1)
@@ -49,10 +49,10 @@ def page_grid(uv: UVLayout) -> Grid:
 
 
 def encode_mesh(face: Face, uv: UVLayout) -> str:
-    """The pose-free face on the page's grid: deflated differences from the mean, base64.
+    """The pose-free face on the page's grid: differences from the mean, deflated, base64.
 
-    Whole steps of QUANTUM_MM, each vertex less the one before it, all x, then y, then z; low
-    bytes before high bytes.
+    Multiples of QUANTUM_MM, each as the difference from the previous vertex; all x, then y, then z;
+    low bytes before high bytes.
     """
     grid = page_grid(uv)
     shape = np.asarray(face.shape)[grid.vertices] * MM_PER_UNIT - grid.mean
@@ -63,7 +63,7 @@ def encode_mesh(face: Face, uv: UVLayout) -> str:
 
 
 def is_mesh(text: str, uv: UVLayout) -> bool:
-    """Whether ``text`` unpacks to what :func:`encode_mesh` packs."""
+    """Whether ``text`` has the size of an output of :func:`encode_mesh`."""
     size = 6 * len(page_grid(uv).vertices)
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
@@ -79,11 +79,11 @@ def encode_motion(
     weights: NDArray[Any],
     uv: UVLayout,
 ) -> str:
-    """A track on the page's grid, deflated, base64; at most FRAMES of its frames.
+    """A track on the page's grid with at most FRAMES frames, deflated, base64.
 
     times: (N,) seconds; rotations: (N, 4) quaternions w, x, y, z, or None; targets: (K, V, 3)
     millimetres; weights: (N, K) in [0, 1]. Little-endian: N, K as uint32; times as float32;
-    rotations as int16 of 1 / 32767; weights as uint16 of 1 / 65535; targets as int16 steps of
+    rotations as int16 of 1 / 32767; weights as uint16 of 1 / 65535; targets as int16 of
     QUANTUM_MM, each all x, then y, then z.
     """
     some = slice(None, None, max(-(-len(times) // FRAMES), 1))
@@ -102,7 +102,7 @@ def encode_motion(
 
 
 def is_motion(text: str, uv: UVLayout) -> bool:
-    """Whether ``text`` unpacks to what :func:`encode_motion` packs, of at least two frames."""
+    """Whether ``text`` has the size of an output of :func:`encode_motion`, two frames or more."""
     each = 6 * len(page_grid(uv).vertices)
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text), 1 << 24)
@@ -115,7 +115,7 @@ def is_motion(text: str, uv: UVLayout) -> bool:
 
 
 def page_mesh(uv: UVLayout) -> dict[str, Any]:
-    """What ``pages/mesh.js`` needs to know of all meshes of a page, beside each one's own text."""
+    """The data for ``pages/mesh.js`` that all meshes of a page share."""
     grid = page_grid(uv)
     return {
         "quantum": QUANTUM_MM,

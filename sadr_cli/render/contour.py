@@ -1,15 +1,15 @@
-"""The 68 landmarks as 2-D data sets have them: the jaw on the outline that the picture shows.
+"""The 68 landmarks as in 2-D data sets, with the jaw on the outline visible in the picture.
 
-The jaw of 300-W and its relatives follows the visible outline of the face; that of a 3-D face lies
-on its surface, and on the far side of a turned head behind the cheek. As in landmark marching
-(Zhu et al., CVPR 2015) a jaw point that is turned away moves along a line of the surface to where
-that line comes into sight. The lines run, straight in the UV layout, from each jaw landmark to the
-middle of the face, where their ends are spread from the bridge of the nose to the lower lip: along
-the outline that a profile shows.
+In 300-W and similar data sets the jaw follows the visible outline of the face; the jaw of a 3-D
+face lies on its surface, which for a turned head is hidden behind the cheek on the far side. As in
+landmark marching (Zhu et al., CVPR 2015), a jaw point that faces away moves along a line on the
+surface to where that line becomes visible. The lines are straight in the UV layout, from each jaw
+landmark to the middle of the face, with their ends spread from the bridge of the nose to the lower
+lip: along the outline of a profile.
 
-On 165 HELEN test images (53 of them turned by more than 15 degrees) the jaw points of the
-``mobile`` weights lie 1.7 % of the face's box off the annotated outline so, on the surface 2.3 %;
-in those turned by more than 30 degrees 1.8 % and 4.8 %.
+On 165 HELEN test images (53 of them turned by more than 15 degrees) these jaw points of the
+``mobile`` weights deviate from the annotated outline by 1.7 % of the face's box, those on the
+surface by 2.3 %; for faces turned by more than 30 degrees by 1.8 % and 4.8 %.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sadr_cli.landmarks import JAW, LOWER_LIP, NOSE_BRIDGE
 from sadr_cli.render.rasterize import vertex_normals
 from sadr_cli.uv import UVLayout
 
-_STEPS = 64  # points of a line
+_STEPS = 64  # points per line
 
 
 class _Lines(NamedTuple):
-    """Where on the mesh the lines of the jaw run.
+    """The lines of the jaw on the mesh.
 
-    vertices (N,) those in use; corners (17, S, 4) index into them and weights (17, S, 4) of each
-    point of a line, from the landmark inwards; triangles (T, 3) all that touch them.
+    vertices: (N,) used vertices; corners (17, S, 4), indices into them, and weights (17, S, 4) of
+    each point of a line, from the landmark inwards; triangles: (T, 3) all that contain them.
     """
 
     vertices: NDArray[np.int32]
@@ -43,14 +43,13 @@ class _Lines(NamedTuple):
 
 
 def contour_landmarks(vertices: NDArray[Any], uv: UVLayout) -> NDArray[np.float64]:
-    """(68, 3) landmarks of a face, 300-W order, the 17 of the jaw on its visible outline.
+    """(68, 3) landmarks of a face in 300-W order, the 17 of the jaw on its visible outline.
 
-    vertices: (V, 3) of a face in the image frame, pixels, y down, z towards the viewer, such as
-        ``Face.vertices``; they hold the pose. uv: their layout, ``Reconstructor.uv``.
+    vertices: (V, 3) of a posed face in the image frame, pixels, y down, z towards the viewer, such
+        as ``Face.vertices``. uv: their layout, ``Reconstructor.uv``.
 
-    The inner 51 landmarks are those of the face, and so is every jaw landmark whose surface faces
-    the viewer. Where a profile hides the whole far cheek, its points are those of the nose and the
-    lips in front of it.
+    The inner 51 landmarks do not change, nor do jaw landmarks whose surface faces the viewer. If a
+    profile hides the whole far cheek, its points lie on the nose and lips in front of it.
     """
     points = np.asarray(vertices, float)
     out = points[uv.landmark_indices]
@@ -58,7 +57,7 @@ def contour_landmarks(vertices: NDArray[Any], uv: UVLayout) -> NDArray[np.float6
     normals = vertex_normals(points, lines.triangles)[lines.vertices, 2]
     facing = (lines.weights * normals[lines.corners]).sum(-1)  # (17, S)
     seen = facing >= 0
-    # The first seen point from outside; the last one where the whole line is turned away.
+    # The first visible point from outside; the last one if the whole line faces away.
     first = np.where(seen.any(1), seen.argmax(1), facing.shape[1] - 1)
     rows = np.flatnonzero(first > 0)
     inner = first[rows]
@@ -82,7 +81,7 @@ def with_contour(face: Face, uv: UVLayout) -> Face:
 def _lines(uv: UVLayout) -> _Lines:
     start = uv.kpt[JAW].astype(float)
     bridge, lip = uv.kpt[[NOSE_BRIDGE, LOWER_LIP]].astype(float)
-    low_down = (1 - np.abs(np.arange(17) - 8) / 8)[:, None]  # 1 for the chin
+    low_down = (1 - np.abs(np.arange(17) - 8) / 8)[:, None]  # 1 at the chin
     end = bridge + low_down * (lip - bridge)
     share = np.linspace(0, 1, _STEPS)[:, None]
     at = start[:, None] + share * (end - start)[:, None]  # (17, S, 2) row, column
@@ -96,7 +95,7 @@ def _lines(uv: UVLayout) -> _Lines:
         corners.append(np.maximum(vertex, 0))
         weights.append(np.where(vertex >= 0, weight, 0))
     vertex, total = np.stack(corners, -1), np.stack(weights, -1)
-    beside = total.sum(-1) == 0  # off the mesh: the landmark itself
+    beside = total.sum(-1) == 0  # outside the mesh: use the landmark itself
     vertex[beside] = uv.landmark_indices[JAW].repeat(_STEPS).reshape(beside.shape)[beside, None]
     total[beside] = 1
     used, index = np.unique(vertex, return_inverse=True)

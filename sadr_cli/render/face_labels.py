@@ -1,4 +1,4 @@
-"""Numbers and angles of the faces in a picture, beside the faces: they cover none of them."""
+"""Labels with the numbers and angles of faces, placed so that they cover no face."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sadr_cli.render.labels import draw_label, label_extent, label_size
 
 _PLATE = (24, 28, 36)
-_FOREHEAD = 0.35  # of the landmarks' height: how far the face goes on above the brows
+_FOREHEAD = 0.35  # height of the face above the brows, as a share of the landmarks' height
 Array = NDArray[np.float64]
 
 
@@ -20,12 +20,12 @@ def draw_face_labels(
     numbers: Sequence[str] = (),
     angles: Sequence[tuple[float, float, float]] = (),
 ) -> None:
-    """Write what the faces are called and how they are turned into ``canvas`` (H, W, 3), in place.
+    """Draw names and angles of the faces into ``canvas`` (H, W, 3), in place.
 
     landmarks: (68, 2 or 3) of each face in pixels of the canvas. numbers: names of the faces, or
-    empty. angles: yaw, pitch and roll in degrees of the faces, or empty. A name stands above its
-    face, angles below, or where else beside it no face and no other label is; angles wider than
-    the face are left out where there is no such place.
+    empty. angles: yaw, pitch and roll in degrees of the faces, or empty. Names are placed above the
+    face and angles below it, or elsewhere beside it where no face or label is; angles wider than
+    the face are left out if there is no such place.
     """
     faces = np.array([_face_box(points) for points in landmarks]).reshape(-1, 4)
     kept = np.isfinite(faces).all(1)
@@ -39,7 +39,7 @@ def draw_face_labels(
             size = label_size(unit if above else 0.45 * unit)
             spots = _spots(faces[k], label_extent(text, size), size, above, canvas.shape)
             cover = _overlaps(spots, taken)
-            best = int(cover.argmin())  # the first of equal ones
+            best = int(cover.argmin())  # the first minimum
             if cover[best] > 0 and not above and spots[0, 2] - spots[0, 0] > x1 - x0:
                 continue
             left, _, _, bottom = spots[best]
@@ -48,7 +48,7 @@ def draw_face_labels(
 
 
 def _face_box(landmarks: NDArray[np.floating]) -> Array:
-    """(4,) x0, y0, x1, y1 of a face with its forehead; NaN where it is nowhere."""
+    """(4,) x0, y0, x1, y1 of a face with its forehead; NaN for invalid landmarks."""
     points = np.asarray(landmarks, float)[:, :2]
     if not np.isfinite(points).all():
         return np.full(4, np.nan)
@@ -66,10 +66,10 @@ def _written(angles: tuple[float, float, float]) -> str:
 def _spots(
     face: Array, extent: tuple[int, int], size: int, above: bool, shape: tuple[int, ...]
 ) -> Array:
-    """(N, 4) where a plate of ``extent`` (width, height) can stand beside a face, best first."""
+    """(N, 4) positions beside a face for a label of ``extent`` (width, height), best first."""
     (x0, y0, x1, y1), (width, height) = face, extent
     gap = size / 2
-    # Whole pixels away from the face.
+    # A whole number of pixels away from the face.
     over, under = np.floor(y0) - height, np.ceil(y1 + gap)
     middle, end = (x0 + x1 - width) / 2, x1 - width
     level = y0 if above else y1 - height
@@ -84,7 +84,7 @@ def _spots(
 
 
 def _overlaps(spots: Array, taken: Array) -> Array:
-    """(N,) pixels of each spot that others have."""
+    """(N,) number of pixels of each spot that are already taken."""
     low = np.maximum(spots[:, None, :2], taken[None, :, :2])
     high = np.minimum(spots[:, None, 2:], taken[None, :, 2:])
     return np.asarray(np.maximum(high - low, 0).prod(2).sum(1))

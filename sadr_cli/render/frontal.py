@@ -1,4 +1,4 @@
-"""A mesh by itself, as seen from the front or from any side: no photo, no lens."""
+"""Renderings of a mesh alone from any side, in orthographic projection."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sadr_cli.pixels import from_edge
 from sadr_cli.render.overlay import CLAY, shade
 from sadr_cli.render.rasterize import covered, vertex_normals
 
-_FINER = 2  # pixels drawn for each one of the picture, each way
-_FILLED = 0.94  # of the picture's side that the mesh takes
-_INSIDE = (0.25, 20.0)  # what is seen from behind: this share of its colour, and some grey
+_FINER = 2  # supersampling in each direction
+_FILLED = 0.94  # share of the picture's side that the mesh fills
+_INSIDE = (0.25, 20.0)  # back sides: this share of their colour, plus some grey
 
 
 class View:
-    """A mesh that can be seen from any side.
+    """A mesh that can be rendered from any side.
 
     vertices: (V, 3) x right, y up, z to the viewer, in any unit; triangles: (T, 3)
     counter-clockwise from outside. colors: (V, 3) uint8 sRGB; or uv: (V, 2), v up, and texture:
-    (H, W, 3) uint8 sRGB, top row v = 1; with neither it looks like clay. edge: (V,) opacity.
-    turns: leave room for all that a turn about the vertical axis brings.
+    (H, W, 3) uint8 sRGB, top row v = 1; without colours it looks like clay. edge: (V,) opacity.
+    turns: leave room for any rotation about the vertical axis.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class View:
     def render(
         self, side: int, rotation: NDArray[Any] | None = None, light: float = 0.3
     ) -> NDArray[np.uint8]:
-        """(side, side, 4) uint8 RGBA of the mesh turned by ``rotation`` (3, 3).
+        """(side, side, 4) uint8 RGBA of the mesh rotated by ``rotation`` (3, 3).
 
-        light: share of a made-up light in the brightness; the photo's own is in the colours.
+        light: strength of an added light; the colours already contain that of the photo.
         """
         turn = np.eye(3) if rotation is None else np.asarray(rotation, float)
         size = side * _FINER
@@ -96,7 +96,7 @@ class View:
 
 
 def on_background(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) of an RGBA picture laid on ``color``."""
+    """(H, W, 3) of an RGBA picture composited over ``color``."""
     alpha = picture[..., 3:] / np.float32(255)
     ground = np.array(color, np.float32)
     return np.rint(picture[..., :3] * alpha + ground * (1 - alpha)).astype(np.uint8)
@@ -104,7 +104,7 @@ def on_background(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> ND
 
 def _sample(texture: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
     """(N, 3) bilinear colours at pixels ``x``, ``y``."""
-    # remap takes at most 32,767 points a row.
+    # remap allows at most 32,767 points per row.
     rows = -(-len(x) // 1024)
     points = np.resize(np.stack([x, y], 1).astype(np.float32), (rows, 1024, 2))
     out = cv2.remap(

@@ -1,4 +1,4 @@
-"""Numbers and words on pictures: readable on any background, antialiased."""
+"""Antialiased text on pictures, readable on any background."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SMALLEST, _LARGEST = 11, 44  # pixels of the letters
 
 
 def label_size(unit: float) -> int:
-    """Letters in pixels that suit a thing of ``unit`` pixels."""
+    """Text size in pixels for an object of ``unit`` pixels."""
     return int(np.clip(round(0.16 * unit), _SMALLEST, _LARGEST))
 
 
 def label_extent(text: str, size: int) -> tuple[int, int]:
-    """Width and height in pixels of the plate that :func:`draw_label` makes."""
+    """Width and height in pixels of a label drawn by :func:`draw_label`."""
     height, width = _plate(text, size, (0, 0, 0))[0].shape[:2]
     return width, height
 
@@ -28,8 +28,8 @@ def label_extent(text: str, size: int) -> tuple[int, int]:
 def draw_label(
     canvas: NDArray[np.uint8], text: str, corner: tuple[float, float], size: int, color: Color
 ) -> None:
-    """Write ``text`` on a plate of ``color`` whose lower left is ``corner``, into ``canvas``
-    (H, W, 3) RGB in place; moved inside where it would leave the picture."""
+    """Draw ``text`` on a rectangle of ``color`` with the lower left ``corner`` into ``canvas``
+    (H, W, 3) RGB in place, moved inside the picture if necessary."""
     patch, alpha = _plate(text, size, color)
     height, width = patch.shape[:2]
     rows, columns = canvas.shape[:2]
@@ -45,7 +45,7 @@ def draw_label(
 def _plate(text: str, size: int, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """(h, w, 3) RGB and (h, w, 1) opacity."""
     font = ImageFont.load_default(size)
-    left, top, right, bottom = font.getbbox("0" + text)  # of one height, whatever is written
+    left, top, right, bottom = font.getbbox("0" + text)  # same height for any text
     left, _, right, _ = font.getbbox(text)
     margin = max(2, size // 4)
     shape = (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin)
@@ -60,7 +60,7 @@ def _plate(text: str, size: int, color: Color) -> tuple[NDArray[np.uint8], NDArr
 
 
 def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """``text``, its middle left out where it is longer than ``width`` pixels."""
+    """``text`` with an ellipsis in the middle if it is longer than ``width`` pixels."""
     kept = len(text)
     shown = text
     while font.getlength(shown) > width and kept > 2:

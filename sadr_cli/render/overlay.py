@@ -60,9 +60,9 @@ def render_overlay(
 ) -> NDArray[np.uint8]:
     """The photo (H, W, 3) uint8 RGB with ``faces`` drawn on it, smaller faces first.
 
-    layers: what to draw, of :data:`LAYERS`. opacity: of the mesh. max_side: longest side of the
-    result in pixels; None keeps the photo's size. labels: what each face is called, its number
-    or track, for the layer "number". Returns (h, w, 3) uint8 RGB.
+    layers: of :data:`LAYERS`. opacity: of the mesh. max_side: longest side of the result in pixels;
+    None keeps the photo's size. labels: name of each face, its number or track, for the layer
+    "number". Returns (h, w, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
     ratio = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
@@ -93,7 +93,7 @@ def _draw_lines(
     ratio: float,
     layers: Sequence[str],
 ) -> None:
-    """What is drawn over the mesh; ``landmarks`` and ``ratio`` in pixels of ``canvas``."""
+    """Draw the layers above the mesh; ``landmarks`` in pixels of ``canvas``."""
     if not np.isfinite(landmarks).all():
         return
     unit = float(np.sqrt(np.prod(np.maximum(np.ptp(landmarks[:, :2], axis=0), 1))))
@@ -109,10 +109,10 @@ def _draw_lines(
 
 
 def visible_landmarks(face: Face) -> NDArray[np.bool_]:
-    """(68,) which landmarks count as seen: half as visible as the face's best ones, or more."""
+    """(68,) which landmarks count as visible: at least half as visible as the face's best ones."""
     seen = np.asarray(face.landmark_visibility, float)
     visible = seen > _HIDDEN * float(np.percentile(seen, 90)) if seen.any() else seen > 0
-    # What has moved to the outline has come into sight.
+    # Points moved to the outline are visible.
     return visible | (face.shown_landmarks != face.landmarks).any(1)
 
 
@@ -150,10 +150,10 @@ def draw_surface(
     local = vertices * np.append(ratio, ratio.mean())
     local[:, :2] = resized(vertices[:, :2] - (x0, y0), ratio)
     triangles = triangles[:, ::-1]
-    # Premultiplied: light times opacity, and opacity. Both are zero beside the face.
+    # Premultiplied: light times opacity, and opacity. Both are zero outside the face.
     light = shade(vertex_normals(vertices, triangles))
     values = np.stack([light * edge, edge], 1).astype(np.float32)
-    if len(triangles) * 12 > h * w:  # triangles of a few pixels need no shading inside
+    if len(triangles) * 12 > h * w:  # flat shading suffices for small triangles
         index = nearest_triangles(local, triangles, h, w, cull_backfaces=True)
         table = np.zeros((len(triangles) + 1, 2), np.float32)  # the last row is for -1
         table[:-1] = values[triangles].mean(1)
@@ -161,7 +161,7 @@ def draw_surface(
     else:
         index, weights, _ = rasterize(local, triangles, h, w, cull_backfaces=True)
         layer = interpolate(values, triangles, index, weights)
-    if factor <= 1:  # soften the silhouette, which supersampling does otherwise
+    if factor <= 1:  # soften the silhouette, in place of supersampling
         layer = cv2.GaussianBlur(layer, (0, 0), 0.6)
     size = (int(x1 - x0), int(y1 - y0))
     mode = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
@@ -197,7 +197,7 @@ def draw_quickly(
 ) -> None:
     """Blend the face, without its ears, into ``canvas``, a part of its photo.
 
-    For small pictures: from the surface that the face's colours need as well.
+    For small pictures: uses the coarse surface that is also needed for colours.
     origin: (x, y) of the photo at the canvas's first pixel; step: photo pixels per pixel.
     """
     surface = surface_of(face, uv)
@@ -212,28 +212,27 @@ def draw_quickly(
 
 @lru_cache(maxsize=2)
 def _small_edge(uv: UVLayout) -> NDArray[np.float32]:
-    """(K,) ``edge_opacity`` of the coarse grid's vertices, 0 at the ears, whose rim is ragged."""
+    """(K,) ``edge_opacity`` of the coarse grid's vertices, 0 at the ears, whose rim is jagged."""
     shown = edge_opacity(uv) * uv.from_map(without_ears(uv))
     return np.take(shown, coarse_grid(uv).vertices)
 
 
 @lru_cache(maxsize=2)
 def _coarse(uv: UVLayout) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """``coarse_triangles`` with only the vertices they use: those, and triangles over them."""
+    """The vertices used by ``coarse_triangles``, and the triangles as indices into them."""
     ids, triangles = np.unique(coarse_triangles(uv), return_inverse=True)
     return ids, np.asarray(triangles, np.int32).reshape(-1, 3)
 
 
 def _factor(extent: float) -> float:
-    """Resolution of a face's layer that suits the mesh: finer than a small face's pixels,
-    coarser than a very large one's."""
+    """Relative resolution of a face's layer: higher for small faces, lower for very large ones."""
     return 2.0 if extent < _SMALL else min(1.0, _LARGE / extent)
 
 
 def draw_landmarks(
     canvas: NDArray[np.uint8], landmarks: FloatArray, visible: NDArray[np.bool_], unit: float
 ) -> None:
-    """Seen landmarks as discs, hidden ones as rings; ``unit`` is the face's size in pixels."""
+    """Visible landmarks as discs, hidden ones as rings; ``unit``: size of the face in pixels."""
     radius = max(unit * 0.011, 1.2)
     rim = max(0.4 * radius, 0.7)
     points = _drawable(landmarks)
@@ -247,7 +246,7 @@ def draw_landmarks(
 def draw_contours(
     canvas: NDArray[np.uint8], landmarks: FloatArray, visible: NDArray[np.bool_], unit: float
 ) -> None:
-    """The 300-W groups as lines, fainter where either end is hidden."""
+    """The 300-W groups as lines, fainter if either end is hidden."""
     points = _drawable(landmarks)
     thickness = max(round(unit / 220), 1)
     low = np.floor(points.min(0)).astype(int) - 4 - thickness
@@ -268,7 +267,7 @@ def draw_contours(
 
 @lru_cache(maxsize=1)
 def _segments() -> list[tuple[int, int]]:
-    """The landmarks at both ends of every line of the contours."""
+    """Start and end landmark of every line segment of the contours."""
     out: list[tuple[int, int]] = []
     for group, closed in CONTOURS:
         chain = range(68)[group]
@@ -321,21 +320,21 @@ def shade(normals: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=2)
 def edge_opacity(uv: UVLayout) -> NDArray[np.float32]:
-    """(V,) 1 inside, fading over the last pixels of the UV mask: no ragged rim at the ears."""
+    """(V,) 1 inside, fading out at the border of the UV mask, to hide the jagged rim."""
     padded = np.pad(uv.mask.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     return uv.from_map(np.clip((distance - 1) / 5, 0, 1)).astype(np.float32)
 
 
 def _scaled(points: Any, ratio: float) -> NDArray[np.float64]:
-    """Photo pixels -> pixels of the photo resized by ``ratio``; a depth just grows by it."""
+    """Photo pixels -> pixels of the photo resized by ``ratio``; depths are multiplied by it."""
     out = np.asarray(points, np.float64) * ratio
     out[..., :2] = resized(np.asarray(points, np.float64)[..., :2], ratio)
     return out
 
 
 def _drawable(landmarks: FloatArray) -> NDArray[np.float64]:
-    """x, y of landmarks within what OpenCV can draw."""
+    """x, y of landmarks, clipped to OpenCV's range."""
     return np.clip(np.asarray(landmarks, float)[:, :2], -1e4, 1e5)
 
 

@@ -1,8 +1,8 @@
-"""A z-buffer triangle rasteriser in plain numpy: no GPU, no display, no compiler.
+"""A z-buffer triangle rasteriser in pure NumPy: needs no GPU, display or compiler.
 
-Instead of looping over triangles, all of them are unfolded at once: triangles into the picture's
-rows they touch, rows into the pixels between their two edges, and the nearest triangle of each
-pixel wins. The work is proportional to the pixels covered, whatever the triangles' sizes.
+Instead of looping over triangles, all are expanded at once: triangles into the rows that they
+touch, rows into the pixels between two edges; the nearest triangle of each pixel wins. The work is
+proportional to the number of covered pixels, independently of the size of the triangles.
 
 Pixel coordinates as everywhere in the package: x right, y down, the centre of the top-left pixel
 is (0, 0), z towards the viewer.
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sadr_cli.pixels import image_box
 from sadr_cli.uv import UVLayout, grid_triangles
 
-# Pixels whose centre lies on an edge belong to both triangles (the nearer one, then the lower
-# index, wins); this slack in pixels keeps rounding from opening cracks between neighbours.
+# A pixel whose centre lies on an edge belongs to both triangles (the nearer, then the lower index
+# wins); this tolerance in pixels prevents cracks between neighbours due to rounding.
 _EDGE_SLACK = 1e-7
 _MIN_AREA = 1e-12  # twice the area in square pixels below which a triangle is a line
-_CHUNK = 2_000_000  # pixels unfolded at a time: bounds memory to about 150 MB
+_CHUNK = 2_000_000  # pixels expanded at a time: limits memory to about 150 MB
 _DEPTH_STEPS = float(2**31 - 2)
 
 
@@ -35,18 +35,18 @@ def rasterize(
     *,
     cull_backfaces: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Nearest triangle at the centre of every pixel.
+    """The nearest triangle at the centre of every pixel.
 
-    vertices: (V, 3) x, y in pixels (y down), z towards the viewer. Triangles with a vertex that
-        is not finite, or without area, are left out.
+    vertices: (V, 3) x, y in pixels (y down), z towards the viewer. Triangles with non-finite
+        vertices or without area are ignored.
     triangles: (T, 3) vertex indices.
-    cull_backfaces: leave out triangles that are counter-clockwise **on screen with y down**,
-        that is with a negative ``(b - a) x (c - a)``. Meshes of ``UVLayout`` need their winding
-        reversed first, ``triangles[:, ::-1]``, as for anything in the image frame.
+    cull_backfaces: ignore triangles that are counter-clockwise **on screen with y down**, that is
+        with a negative ``(b - a) x (c - a)``. Meshes of ``UVLayout`` need reversed winding,
+        ``triangles[:, ::-1]``, as everywhere in the image frame.
 
-    Returns ``face_index`` (H, W) int32, -1 where there is nothing; ``barycentric`` (H, W, 3)
-    float32 weights of the triangle's three vertices, affine in the picture, 0 where nothing;
-    ``depth`` (H, W) float32 z, -inf where nothing.
+    Returns ``face_index`` (H, W) int32, -1 for background; ``barycentric`` (H, W, 3) float32
+    weights of the triangle's three vertices, 0 for background; ``depth`` (H, W) float32 z, -inf for
+    background.
     """
     found = covered(vertices, triangles, height, width, cull_backfaces=cull_backfaces)
     face_index = np.full((height, width), -1, np.int32)
@@ -59,8 +59,8 @@ def rasterize(
 
 
 class Covered(NamedTuple):
-    """The (N,) pixels that some triangle covers, numbered row by row: the nearest ``triangle``,
-    the ``weights`` (3, N) of its corners, its ``depth`` there."""
+    """The (N,) covered pixels, numbered row by row, with the nearest ``triangle``, the ``weights``
+    (3, N) of its corners and its ``depth``."""
 
     pixels: NDArray[np.intp]
     triangle: NDArray[np.intp]
@@ -76,7 +76,7 @@ def covered(
     *,
     cull_backfaces: bool = False,
 ) -> Covered:
-    """:func:`rasterize` without the pixels where there is nothing, in less time."""
+    """Like :func:`rasterize`, but only the covered pixels, and faster."""
     v, t = _columns(vertices, triangles)
     pixels, index = _nearest(v, t, height, width, cull_backfaces)
     py, px = np.divmod(pixels, width)
@@ -88,7 +88,7 @@ def covered(
 def _columns(
     vertices: NDArray[Any], triangles: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """(3, V) and (3, T): one array an axis and a corner, for faster gathers."""
+    """(3, V) and (3, T): one array per axis and per corner, for faster indexing."""
     v = np.ascontiguousarray(np.asarray(vertices, float).T)
     return v, np.ascontiguousarray(np.asarray(triangles).T, np.intp)
 
@@ -120,13 +120,13 @@ def _nearest(
     x, y, z = (np.take(axis, corners) for axis in v)  # (3, N) each
     plane = _depth_plane(x, y, z)
 
-    # One 64-bit key per pixel: depth in the high bits, then the lower triangle index wins.
+    # One 64-bit key per pixel: depth in the high bits, then the triangle; the lower index wins.
     z_low, z_high = float(z.min()), float(z.max())
     step = _DEPTH_STEPS / max(z_high - z_low, 1e-30)
     keys = np.full(height * width, -1, np.int64)
     last = t.shape[1]
     row_count = bottom - top + 1
-    # An upper bound of a triangle's pixels, to cut the work into chunks.
+    # An upper bound of the pixels per triangle, to divide the work into chunks.
     x_extent = np.minimum(x.max(0) - x.min(0) + 1, width)
     bound = np.cumsum(row_count * x_extent)
     start = 0
@@ -168,7 +168,7 @@ def vertex_normals(vertices: NDArray[Any], triangles: NDArray[Any]) -> NDArray[n
 
     They point to the side from which the triangles are counter-clockwise in a right-handed frame.
     For image-frame vertices (y down) and the reversed winding of ``UVLayout.triangles`` that is
-    outwards again, z > 0 towards the viewer. Zero where a vertex has no triangle.
+    outwards, with z > 0 towards the viewer. Zero for vertices without a triangle.
     """
     v, t = _columns(vertices, triangles)
     (x1, y1, z1), (x2, y2, z2) = (
@@ -184,7 +184,7 @@ def vertex_normals(vertices: NDArray[Any], triangles: NDArray[Any]) -> NDArray[n
 def bounds(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Smallest and largest value (C,) of each column of ``points`` (N, C).
 
-    Column by column: NumPy's own reduction along the first axis takes ten times as long.
+    Column by column, as NumPy's reduction along the first axis is ten times slower.
     """
     columns = np.ascontiguousarray(np.asarray(points).T)
     return columns.min(1), columns.max(1)
@@ -192,9 +192,9 @@ def bounds(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @lru_cache(maxsize=2)
 def coarse_triangles(uv: UVLayout) -> NDArray[np.int32]:
-    """(T, 3) like ``uv.triangles``, over every second row and column: a quarter of them.
+    """(T, 3) like ``uv.triangles``, but on every second row and column: a quarter as many.
 
-    For pictures in which the face is no more than about 500 pixels wide.
+    For faces up to about 500 pixels wide.
     """
     return grid_triangles(uv.index_map[::2, ::2])
 
@@ -207,7 +207,7 @@ def _candidates(
     cull_backfaces: bool,
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
     """Triangles (of ``t`` (3, T)) that may cover a pixel, and their first and last rows."""
-    # Most triangles of a fine mesh lie between the pixels' centres: drop them cheaply.
+    # Most triangles of a fine mesh contain no pixel centre: drop them cheaply.
     keep = np.arange(t.shape[1])
     finite = np.isfinite(v[0]) & np.isfinite(v[1]) & np.isfinite(v[2])
     if not finite.all():
@@ -258,8 +258,8 @@ def _unfold(
     low = np.full(len(which), left)
     high = np.full(len(which), right)
     for k in range(3):
-        # A row meets the triangle between its crossings with the edges' lines. Inside is the
-        # side of the third corner; of a level edge no side is.
+        # A row intersects the triangle between its crossings with the edges' lines. The inside is
+        # the side of the third corner; horizontal edges are ignored.
         i, j, opposite = k, (k + 1) % 3, (k + 2) % 3
         dy = y[j] - y[i]
         slope = np.divide(x[j] - x[i], dy, out=np.zeros_like(dy), where=dy != 0)
@@ -278,7 +278,7 @@ def _unfold(
 
 
 def _counter(count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 .. count[0] - 1, 0 .. count[1] - 1, ... end to end."""
+    """0 .. count[0] - 1, 0 .. count[1] - 1, ... concatenated."""
     ends = np.cumsum(count)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) - np.repeat(ends - count, count)

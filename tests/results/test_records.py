@@ -10,12 +10,12 @@ import os
 
 import numpy as np
 import pytest
-from synthetic import posed_face
+from synthetic import posed_face, yxz_to_matrix
 
 from sadr_cli.errors import OutputError
 from sadr_cli.faces import Frame
 from sadr_cli.files import atomic_write, check_writable, remove_leftovers
-from sadr_cli.pose import quaternion_to_matrix, yxz_to_matrix
+from sadr_cli.pose import quaternion_to_matrix
 from sadr_cli.results.entry import Entry
 from sadr_cli.results.face_record import face_json, face_numbers, write_face_json
 from sadr_cli.results.manifest import JOURNAL, Manifest
