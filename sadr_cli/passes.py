@@ -4,8 +4,8 @@ It costs as much as the first pass, so it is used only where the first crop was 
 AFLW2000-3D photos, the balanced 2-D NME of the weights ``mobile`` is 2.98 after one pass from the
 detector's crop, 2.97 after two for every face, 2.95 with the true crop (``benchmarks/passes.py``).
 
-Faces of low confidence, and those of which nobody knows how they are turned, are also tried in
-other quarter turns: of 60 faces turned by any angle the right turn was the most confident in 59.
+Faces of low confidence, and those of unknown in-plane rotation, are also tried in other quarter
+turns: for 59 of 60 faces rotated by any angle, the right rotation had the highest confidence.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Failure = TypeVar("Failure")
 
 # A second crop outside this range, in multiples of the first one's side, is of another face.
 _SMALLEST, _LARGEST = 0.4, 2.5
-# A first crop is near enough when the second one's side is within this factor of its own and its
-# centre within this share of it: crops as far off as that took part in the training.
+# A first crop is near enough if the second one's side is within this factor of its own and its
+# centre within this share of it: training includes crops with such deviations.
 NEAR_FACTOR, NEAR_SHIFT = 1.2, 0.1
 # An upright crop of an upside-down face reached a confidence of 0.83.
 UPSIDE_DOWN = 0.85
-NEAR_ANGLE = 45.0  # degrees: up to 60 took part
+NEAR_ANGLE = 45.0  # degrees; training includes up to 60
 
 
 def second_pass(
@@ -40,14 +40,14 @@ def second_pass(
 ) -> list[Face | Failure]:
     """Each of ``faces``, or the face of another crop if that is more confident.
 
-    Faces whose crop was far off, see :func:`far_off`, get a second one. Those that are still of
-    low confidence are tried in the three other quarter turns.
+    Faces whose crop was far off, see :func:`far_off`, get a second one. Those that still have a low
+    confidence are tried in the three other quarter turns.
 
-    faces: results of the first pass. Whatever is not a Face stays as it is.
-    reconstruct: called with indices into ``faces`` and a crop of the same photo for each, an
-        index as often as it has crops (not at all when there is none); returns the results for
-        these crops, in their order.
-    unknown: which may be turned in any way; the others are in the turn they have. None: all.
+    faces: results of the first pass. Items that are not a Face are returned unchanged.
+    reconstruct: called with indices into ``faces`` and one crop of the same photo for each, with
+        repeated indices for several crops (not called without crops); returns the results in
+        the same order.
+    unknown: indices of faces of unknown in-plane rotation; the others keep theirs. None: all.
     shift: as for :func:`far_off`.
     """
 
@@ -68,7 +68,7 @@ def _best_of(
     crops_of: Callable[[Face], list[Crop]],
     reconstruct: Callable[[list[int], list[Crop]], Sequence[Face | Failure]],
 ) -> list[Face | Failure]:
-    """``faces``, those of ``which`` in the most confident of their own and other crops."""
+    """``faces``, with those of ``which`` replaced by more confident results of other crops."""
     out = list(faces)
     pairs = [(k, out[k]) for k in which]
     tasks = [(k, crop) for k, face in pairs if isinstance(face, Face) for crop in crops_of(face)]
@@ -84,7 +84,7 @@ def _best_of(
 
 
 def _turned_crops(face: Face) -> list[Crop]:
-    """Crops of a face of which it is doubtful how it is turned, in other quarter turns."""
+    """Crops in other quarter turns, for a face of doubtful in-plane rotation."""
     quarters: tuple[float, ...] = ()
     if face.confidence < LOW_CONFIDENCE:
         quarters = 90.0, 180.0, -90.0
@@ -98,8 +98,8 @@ def _is_of_unknown_turn(detection: Detection | None) -> bool:
 
 
 def turned_crop(face: Face, angle: float) -> Crop:
-    """The crop of ``face``, turned by ``angle`` degrees about the middle of the detector's box:
-    where the face would be in it if it were turned so."""
+    """The crop of ``face``, rotated by ``angle`` degrees about the centre of the detector's box:
+    the crop of a face with that rotation."""
     crop = face.crop
     center = np.array([crop.center_x, crop.center_y])
     if face.detection is not None:
@@ -109,8 +109,8 @@ def turned_crop(face: Face, angle: float) -> Crop:
 
 
 def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT) -> bool:
-    """Whether the crop of ``face`` is so far from ``crop`` that another look at it pays: its centre
-    by a share ``shift`` of its side, or its side or angle much."""
+    """Whether the crop of ``face`` differs from ``crop`` enough for a second pass: its centre by a
+    share ``shift`` of its side, or its side or angle considerably."""
     first = face.crop
     ratio = crop.size / first.size
     away = max(abs(crop.center_x - first.center_x), abs(crop.center_y - first.center_y))
@@ -119,11 +119,11 @@ def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT) -> bool:
 
 
 def second_crop(face: Face) -> Crop | None:
-    """The crop around the landmarks of ``face``; None where they are no use for one.
+    """The crop around the landmarks of ``face``; None if they are unusable.
 
-    That is when they are not finite, have no extent, or the crop is less than 0.4 or more than
-    2.5 times as large as the one that ``face`` was computed from. It is turned as the first one,
-    or with the face where that is more than 30 degrees off.
+    That is, if they are not finite, have no extent, or the crop is less than 0.4 or more than
+    2.5 times as large as the one from which ``face`` was computed. It is rotated like the first
+    one, or with the face if that differs by more than 30 degrees.
     """
     angle = face.crop.angle
     roll = face.turn
