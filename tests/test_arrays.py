@@ -213,7 +213,7 @@ def test_pickles_are_never_opened(tmp_path):
         ({"sigma": np.ones(7)}, r"basis must be \(\d+, 3, K\)"),
         ({"mask": np.array(["x"])}, "256 x 256 mask"),
         ({"identities": np.array([1, 2])}, "not a face model"),
-        ({"identities": 9}, "9 of its 3 columns"),
+        ({"identities": 9}, "9 of 3 columns"),
         ({"identities": np.inf}, "not a face model"),
         ({"basis": np.array("x")}, "not a face model"),
     ],

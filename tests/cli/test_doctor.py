@@ -109,7 +109,7 @@ def test_weights_given_by_path_are_tried(tmp_path, uv, bare) -> None:
     result, checks, _ = run("--weights", path, "--device", "cpu")
     assert result.exit_code == 0, result.stderr
     assert checks["weights/tiny"]["default"] and "64-pixel" in checks["weights/tiny"]["detail"]
-    assert "no list" in checks["weights/tiny"]["detail"]
+    assert "not in the list" in checks["weights/tiny"]["detail"]
 
 
 @pytest.mark.parametrize(
