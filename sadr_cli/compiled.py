@@ -14,6 +14,8 @@ import io
 import json
 import os
 import queue
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +71,15 @@ class Compiled:
     def load(self) -> None:
         self._requests()
 
+    def start(self) -> None:
+        """As :meth:`load`; what has been compiled before goes on loading in a thread, so that it is
+        ready when the first inputs are."""
+        path = None if self._requests.made else self._path(_core())
+        if path is not None and path.exists():
+            _in_thread(self.load)  # should it fail, the first call tries again and raises it
+        else:
+            self.load()
+
     def __call__(self, *inputs: NDArray[Any]) -> Arrays:
         """The outputs, in the model's order."""
         return next(self.many([inputs]))
@@ -78,38 +89,59 @@ class Compiled:
         return _infer(self._requests(), inputs)
 
     def _load(self) -> queue.LifoQueue[Any]:
-        openvino = library("openvino")
-        core = openvino.Core()
+        core = _core()
         processors = _processors()
         streams = min(processors, _STREAMS) if self._threads == 1 else 1
         threads = max(streams, min(processors, self._threads))
         options = {**_OPTIONS, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
-        model = self._cached(openvino, core, options)
+        model = self._cached(core, options)
         _kept.append(model)
         requests: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(2 * streams):
             requests.put(model.create_infer_request())
         return requests
 
-    def _cached(self, openvino: Any, core: Any, options: dict[str, Any]) -> Any:
+    def _cached(self, core: Any, options: dict[str, Any]) -> Any:
         """The compiled model, from the cache where it is there."""
-        processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-        known = json.dumps([self._identity, openvino.__version__, processor, _OPTIONS])
-        digest = hashlib.sha256(known.encode()).hexdigest()[:32]
-        own = own_cache()
-        path = (
-            None
-            if own is None or not self._identity
-            else own / FOLDER / f"{self._name}-{digest}.blob"
-        )
+        path = self._path(core)
         if (data := _read(path)) is not None:
             with contextlib.suppress(Exception):  # of another build: compiled anew
                 return core.import_model(io.BytesIO(data), "CPU", options)
-        fresh = core.compile_model(self._build(openvino), "CPU", options)
+        fresh = core.compile_model(self._build(library("openvino")), "CPU", options)
         if path is not None:
             with contextlib.suppress(Exception):  # a build that cannot do it compiles every time
                 _write(path, bytes(_exported(fresh)))
         return fresh
+
+    def _path(self, core: Any) -> Path | None:
+        """Where the compiled model is kept; None: nowhere."""
+        own = own_cache()
+        if own is None or not self._identity:
+            return None
+        processor = str(core.get_property("CPU", _PROCESSOR))
+        version = sys.modules["openvino"].__version__
+        known = json.dumps([self._identity, version, processor, _OPTIONS])
+        digest = hashlib.sha256(known.encode()).hexdigest()[:32]
+        return own / FOLDER / f"{self._name}-{digest}.blob"
+
+
+_PROCESSOR = "FULL_DEVICE_NAME"
+_core: Native[Any] = Native(
+    lambda: library("openvino").Core(), lambda core: core.get_property("CPU", _PROCESSOR)
+)
+
+
+def start() -> None:
+    """Load OpenVINO itself, where it is installed, in a thread: for the start of a command."""
+    _in_thread(_core)
+
+
+def _in_thread(load: Callable[[], Any]) -> None:
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            load()
+
+    threading.Thread(target=quietly, name="sadr-load").start()
 
 
 def _infer(
@@ -166,12 +198,12 @@ def _read(path: Path | None) -> bytes | None:
     try:
         if path is None:
             return None
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            digest, body = file.read(32), file.read()
         os.utime(path)
     except OSError:
         return None
-    body = data[32:]
-    return body if hashlib.sha256(body).digest() == data[:32] else None
+    return body if hashlib.sha256(body).digest() == digest else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,8 +10,8 @@ So whatever runs in such a library is made by a :class:`Native`, and the librari
 imported by :func:`library`, which refuses to do it anywhere else. There is one lock for all first
 uses, of whatever library.
 
-Threads do not survive a fork either: in a child, every :class:`Native` is made anew when it is
-first asked for, and every :class:`Lock` is free.
+Threads do not survive a fork either. A fork waits until nothing is being loaded; in the child,
+every :class:`Native` is made anew when it is first asked for, and every :class:`Lock` is free.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Native(Generic[T]):
                     self._use(made)
                     self._made.append(made)
         return self._made[0]
+
+    @property
+    def made(self) -> bool:
+        """Whether it is there: a call returns at once."""
+        return bool(self._made)
 
     @contextmanager
     def alone(self) -> Iterator[T]:
@@ -146,4 +151,8 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(
+        before=lambda: _first_use.acquire(),  # no fork in the midst of a load: it holds locks
+        after_in_parent=lambda: _first_use.release(),
+        after_in_child=_in_child,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from threading import Event, Thread, Timer
 
 import pytest
 from shell import ROOT, run
@@ -81,3 +82,19 @@ def test_on_a_gpu_a_child_says_what_to_do() -> None:
         return False
 
     assert in_child(refused)
+
+
+def test_a_fork_waits_for_what_is_being_loaded() -> None:
+    began, go_on, loaded = Event(), Event(), []
+
+    def load() -> None:
+        began.set()
+        assert go_on.wait(20)
+        loaded.append(True)
+
+    loading = Thread(target=Native(load, lambda _: None))
+    loading.start()
+    assert began.wait(20)
+    Timer(0.2, go_on.set).start()
+    assert in_child(lambda: loaded == [True])
+    loading.join()

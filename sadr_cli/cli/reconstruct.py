@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,6 @@ from sadr_cli.cli.parse import (
 )
 from sadr_cli.errors import UsageError, exit_code
 from sadr_cli.process import leave_interrupted
-from sadr_cli.version import __version__
 
 if TYPE_CHECKING:
     from sadr_cli.pipeline import Summary, Work
@@ -162,6 +162,9 @@ def reconstruct(
     """  # fmt: skip
     say = messages.open()
     which, batch = faces.which, parse_batch_size(batch_size)
+    from sadr_cli.compiled import start
+
+    start()  # OpenVINO loads while all else is imported
     kinds, shown = parse_formats(formats, texture_size), parse_layers(layers)
     check_face_model(face_model, kinds)
     check_out(out)
@@ -175,18 +178,30 @@ def reconstruct(
 
     works = peek(take_shard(_works(inputs, boxes, faces, say), part))
 
-    from sadr_cli.gallery import write_page
-    from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, VideoSettings, run
-    from sadr_cli.pipeline.worker import load_tools
-    from sadr_cli.reconstructor import Reconstructor
+    from sadr_cli.model.device import select_device
 
-    reconstructor = Reconstructor(network.weights, device=network.device, batch_size=batch)
+    device = select_device(network.device)
 
     def make_detector() -> FaceDetector:
-        return faces.make_detector(str(reconstructor.device))
+        return faces.make_detector(str(device))
 
-    if boxes is None:
-        make_detector()  # report a detector that cannot run now, not once per photo
+    with ThreadPoolExecutor(1) as pool:
+        # Report a detector that cannot run now, not once per photo.
+        loading = None if boxes is not None else pool.submit(make_detector)
+
+        from sadr_cli.gallery import write_page
+        from sadr_cli.model.checkpoint import find_weights, open_checkpoint
+        from sadr_cli.pipeline import Cluster, RunSettings, StopFlag, VideoSettings, run
+        from sadr_cli.pipeline.worker import load_tools
+        from sadr_cli.reconstructor import Reconstructor
+        from sadr_cli.sources.images import prepare_decoders
+
+        weights = open_checkpoint(find_weights(network.weights))
+        prepare_decoders()
+        if loading is not None:
+            loading.result()
+    # Last, as the network goes on loading while the first photos are looked at.
+    reconstructor = Reconstructor(weights, device=device, batch_size=batch)
 
     settings = RunSettings(
         out=out,
@@ -217,6 +232,8 @@ def reconstruct(
     say.detail(f"weights {reconstructor.info.name}, device {reconstructor.device}")
     machines = None
     if cluster is not None:
+        from sadr_cli.version import __version__
+
         info = reconstructor.info
         load = partial(
             load_tools,

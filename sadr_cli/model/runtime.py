@@ -54,7 +54,7 @@ class OpenVINONetwork:
         compiled = Compiled("network", known, build, [example], threads)
         self._compiled = _shared.setdefault((known, threads), compiled) if known else compiled
         try:
-            self._compiled.load()
+            self._compiled.start()
         except ImportError as error:
             raise MissingDataError(
                 "runtime 'openvino' needs the package openvino (pip install openvino)"

@@ -148,6 +148,12 @@ def _open(content: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
         yield stream
 
 
+def prepare_decoders() -> None:
+    """Import what decodes photos, as the first photo otherwise does."""
+    Image.init()  # most of it, and nothing native
+    _formats()
+
+
 def _register() -> list[str]:
     Image.init()
     try:

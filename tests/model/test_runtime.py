@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from shell import ROOT
 from torch import nn
 
+from sadr_cli.compiled import Compiled
 from sadr_cli.crop import extract_crop
 from sadr_cli.errors import MissingDataError, UsageError
 from sadr_cli.model.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
@@ -158,6 +160,26 @@ def test_what_was_compiled_once_is_read_and_says_the_same(made, tmp_path, monkey
         assert (a is None and b is None) or np.array_equal(a, b)
     blob.write_bytes(blob.read_bytes()[:-1])  # damaged: compiled again
     assert np.array_equal(fresh_process().pose_map, first.pose_map)
+
+
+@pytest.mark.slow
+def test_what_was_compiled_once_loads_beside_other_work(made, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("SADR_HOME", str(tmp_path))
+    path, crops, go_on = tmp_path / "small.safetensors", pixels(1), Event()
+    save_checkpoint(made(CONFIGS[0]), path)
+    first = OpenVINONetwork(open_checkpoint(path))(crops)
+    monkeypatch.setattr("sadr_cli.model.runtime._shared", {})
+    cached = Compiled._cached
+
+    def waiting(*arguments):
+        assert go_on.wait(20)
+        return cached(*arguments)
+
+    monkeypatch.setattr(Compiled, "_cached", waiting)
+    network = OpenVINONetwork(open_checkpoint(path))  # or this would wait
+    Timer(0.2, go_on.set).start()
+    assert np.array_equal(network(crops).pose_map, first.pose_map)
 
 
 def test_a_cache_that_cannot_be_written_changes_nothing(made, tmp_path, monkeypatch):
