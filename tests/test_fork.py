@@ -78,7 +78,7 @@ def test_on_a_gpu_a_child_says_what_to_do() -> None:
         try:
             check_process(here, Device("cuda"))
         except UsageError as error:
-            return "make it after the fork" in str(error)
+            return "create it after the fork" in str(error)
         return False
 
     assert in_child(refused)
