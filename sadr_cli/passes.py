@@ -24,8 +24,8 @@ Failure = TypeVar("Failure")
 
 # A second crop outside this range, in multiples of the first one's side, is of another face.
 _SMALLEST, _LARGEST = 0.4, 2.5
-# A first crop is near enough if the second one's side is within this factor of its own and its
-# centre within this share of it: training includes crops with such deviations.
+# A first crop is near enough if the second one's side is within this factor of its own, or its
+# centre within this share of it, see `far_off`: training includes crops with such deviations.
 NEAR_FACTOR, NEAR_SHIFT = 1.2, 0.1
 # An upright crop of an upside-down face reached a confidence of 0.83.
 UPSIDE_DOWN = 0.85
@@ -109,13 +109,17 @@ def turned_crop(face: Face, angle: float) -> Crop:
 
 
 def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT) -> bool:
-    """Whether the crop of ``face`` differs from ``crop`` enough for a second pass: its centre by a
-    share ``shift`` of its side, or its side or angle considerably."""
+    """Whether the crop of ``face`` differs from ``crop`` enough for a second pass.
+
+    That is if its centre differs by a share ``shift`` of its side, its side by ``NEAR_FACTOR``, or
+    both by less, where the root of the summed squares in these units is 1; or its angle by
+    ``NEAR_ANGLE``.
+    """
     first = face.crop
-    ratio = crop.size / first.size
-    away = max(abs(crop.center_x - first.center_x), abs(crop.center_y - first.center_y))
-    near = 1 / NEAR_FACTOR < ratio < NEAR_FACTOR and away < shift * first.size
-    return not near or abs(wrapped(crop.angle - first.angle)) > NEAR_ANGLE
+    away = np.hypot(crop.center_x - first.center_x, crop.center_y - first.center_y) / first.size
+    grown = np.log(crop.size / first.size) / np.log(NEAR_FACTOR)
+    turned = abs(wrapped(crop.angle - first.angle)) > NEAR_ANGLE
+    return bool(np.hypot(away / shift, grown) >= 1 or turned)
 
 
 def second_crop(face: Face) -> Crop | None:

@@ -126,7 +126,10 @@ def test_only_what_has_a_second_crop_runs_again(face):
 
 @pytest.mark.parametrize(
     ("factor", "shift", "far"),
-    [(1.0, 0.0, False), (1.15, 0.05, False), (1.25, 0, True), (0.8, 0, True), (1, 0.12, True)],
+    [
+        *((1.0, 0.0, False), (1.15, 0.05, False), (1.25, 0, True), (0.8, 0, True), (1, 0.12, True)),
+        *((1.15, 0, False), (1, 0.08, False), (1.15, 0.08, True)),  # a little of each is much
+    ],
 )
 def test_a_second_look_is_for_crops_that_were_far_off(face, factor, shift, far):
     own = crop_from_landmarks(face.landmarks)

@@ -2,7 +2,8 @@
 
 A face is cropped by its landmarks in the frame before, and once more by those of its own frame
 where it has moved far. The detector looks at the first frame, at every cut, in a frame that shows a
-face of low confidence, when there is no track, and every so many frames to find who else has come.
+face of low confidence, which it confirms or takes out, when there is no track, and every so many
+frames to find who else has come.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class Tracker:
         seen = [(t, f) for t, f in zip(self._tracks, faces, strict=True) if f is not None]
         out = []
         for track, face in seen:
+            if track.weak and track.detection is None:
+                continue  # neither network nor detector sees it; the next frame tells what it was
             out.append(Tracked(track.number, replace(face, detection=track.detection), track.new))
             track.new, track.detection = False, None
         self._tracks = [track for track, _ in seen]

@@ -188,6 +188,14 @@ def test_a_weak_frame_is_looked_at_again_at_once_and_the_better_face_kept():
     assert detector.calls == 2
 
 
+def test_what_neither_network_nor_detector_sees_is_no_face():
+    track, _ = tracker(detect_every=1000)
+    for shown, number in ((True, [1]), (False, []), (True, [1]), (False, []), (False, [])):
+        found = track.step(picture((30, 60, 40)) if shown else picture())
+        assert [t.track for t in found] == number and not any(t.new for t in found[1:])
+    assert track.alive == []
+
+
 def test_a_face_that_has_moved_far_is_cropped_again_in_its_frame():
     network = Following()
     network.looks = []
@@ -207,16 +215,17 @@ def test_a_face_that_has_moved_far_is_cropped_again_in_its_frame():
 
 @pytest.mark.slow
 def test_no_frame_of_the_example_differs_from_its_photo():
-    """A face that moves sideways by a fifth of its crop a frame, without smoothing."""
-    frames = [f.image for f in iter_frames(Source("faces", "faces", CLIP, kind="video"))]
-    frames = frames[19:28]
+    """But for those that the border cuts, which are warned; without smoothing."""
     reconstructor = Reconstructor(device="cpu")
     detector = create_detector("centerface")
     followed = Tracker(reconstructor, detector)
-    for image in frames:
-        alone = reconstructor.reconstruct(image)
-        found = followed.step(image)
-        assert found
-        for item in found:
+    compared = 0
+    for frame in iter_frames(Source("faces", "faces", CLIP, kind="video")):
+        alone = reconstructor.reconstruct(frame.image)
+        for item in followed.step(frame.image):
             photo = max(alone, key=lambda face: box_iou(face.box, item.face.box))
-            assert np.abs(np.subtract(photo.euler_yxz, item.face.euler_yxz)).max() < 2
+            assert box_iou(photo.box, item.face.box) > 0.5
+            if not any(w.startswith("cut by") for w in (*photo.warnings, *item.face.warnings)):
+                assert np.abs(np.subtract(photo.euler_yxz, item.face.euler_yxz)).max() < 2
+                compared += 1
+    assert compared >= 85
