@@ -18,8 +18,8 @@ from sadr_cli.arrays import write_npz
 from sadr_cli.crop import box_iou, crop_from_landmarks, extract_crop, points_box
 from sadr_cli.errors import InputError, UsageError
 from sadr_cli.evaluation.data.benchmark import MISSING_HINT, Benchmark, read_image
-from sadr_cli.evaluation.data.predictions import Predictions
-from sadr_cli.faces import Crop, Detection
+from sadr_cli.evaluation.data.predictions import SMALL, Predictions
+from sadr_cli.faces import Crop, Detection, Face
 from sadr_cli.folder import open_file
 from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
@@ -32,15 +32,13 @@ NO_FACE = "the detector found no face at the true one"
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One image, ready for the network; ``reason``: why it cannot be processed."""
+class Job:
+    """A crop for the network, and its image (H, W, 3) if a second pass may follow."""
 
-    index: int
-    image: NDArray[np.uint8] | None = None
-    pixels: NDArray[np.uint8] | None = None
-    crop: Crop | None = None
+    pixels: NDArray[np.uint8]
+    crop: Crop
+    image: Any = None
     detection: Detection | None = None
-    reason: str = ""
 
 
 def predict(
@@ -91,7 +89,8 @@ def predict(
         write_npz(paths[start], part, root=out)
         parts[start] = part
         progress(len(jobs))
-    merged = {name: _join([parts[start] for start in starts], name) for name in list(parts[0])}
+    keys = list(parts[0])
+    merged = {key: _join([parts[start] for start in starts], key) for key in keys}
     del merged["stamp"]
     reasons = {
         name: str(reason)
@@ -99,15 +98,13 @@ def predict(
         if reason
     }
     # The documented npz, for ``--predictions`` and ``--compare``.
-    small = {key: value for key, value in merged.items() if key != "vertices"}
+    vertices = merged.pop("vertices", None)
     names = np.array(benchmark.names)
-    write_npz(out / "predictions.npz", {"name": names, **small}, compressed=True)
+    write_npz(out / "predictions.npz", {"name": names, **merged}, compressed=True)
+    small: dict[str, Any] = {key: merged[key].astype(float) for key in SMALL}
     return Predictions(
-        landmarks=merged["landmarks"].astype(float),
-        rotation=merged["rotation"].astype(float),
-        vertices=merged.get("vertices"),
-        landmarks_p=merged["landmarks_p"].astype(float),
-        landmarks_contour=merged["landmarks_contour"].astype(float),
+        **small,
+        vertices=vertices,
         reasons=reasons,
         details={"crop": crops if detector is None else f"detector {crops}"},
     )
@@ -122,9 +119,9 @@ class _Reader:
     detector: FaceDetector | None
     allow_missing: bool
 
-    def parts(self, starts: list[int]) -> Iterator[tuple[int, list[_Job]]]:
+    def parts(self, starts: list[int]) -> Iterator[tuple[int, list[Job | str]]]:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            queue: list[tuple[int, list[Future[_Job]]]] = []
+            queue: list[tuple[int, list[Future[Job | str]]]] = []
             try:
                 for start in starts:
                     indices = range(start, min(start + PART, len(self.benchmark)))
@@ -137,27 +134,27 @@ class _Reader:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _job(self, index: int) -> _Job:
+    def _job(self, index: int) -> Job | str:
+        """The job of one image, or why it has none."""
         path = self.benchmark.images[index]
         truth = self.benchmark.landmarks[index]
+        size = self.network.crop_resolution
         try:
             if path is None:
-                raise InputError(f"no picture of {self.benchmark.names[index]}")
-            image, found = read_image(path), None
+                raise InputError(f"no image of {self.benchmark.names[index]}")
+            image = read_image(path)
             if self.detector is None:
                 crop = crop_from_landmarks(truth)
-            else:
-                found = matching_detection(self.detector.detect(image), truth)
-                if found is None:
-                    return _Job(index, reason=NO_FACE)
-                crop = self.network.crop_for(found)
+                return Job(extract_crop(image, crop, size), crop)
+            found = matching_detection(self.detector.detect(image), truth)
+            if found is None:
+                return NO_FACE
+            crop = self.network.crop_for(found)
+            return Job(extract_crop(image, crop, size), crop, image, found)
         except InputError as error:
             if not self.allow_missing:
                 raise InputError(f"{error}; {MISSING_HINT}") from error
-            return _Job(index, reason=str(error))
-        pixels = extract_crop(image, crop, self.network.crop_resolution)
-        # The image itself is needed again only for the second pass.
-        return _Job(index, image if self.detector is not None else None, pixels, crop, found)
+            return str(error)
 
 
 def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Detection | None:
@@ -170,53 +167,49 @@ def matching_detection(detections: list[Detection], truth: NDArray[Any]) -> Dete
     return best if best is not None and overlap(best) >= MIN_OVERLAP else None
 
 
+def reconstruct(jobs: list[Job], network: FaceReconstructor, two_pass: bool) -> list[Face]:
+    """The faces of ``jobs``; with ``two_pass`` cropped again as in ``sadr reconstruct``."""
+    if not jobs:
+        return []
+
+    def crop_again(chosen: list[int], crops: list[Crop]) -> list[Face]:
+        pairs = zip(chosen, crops, strict=True)
+        pixels = [extract_crop(jobs[k].image, c, network.crop_resolution) for k, c in pairs]
+        return network.reconstruct_crops(pixels, crops, [jobs[k].detection for k in chosen])
+
+    pixels, crops, found = zip(*((j.pixels, j.crop, j.detection) for j in jobs), strict=True)
+    faces = network.reconstruct_crops(pixels, crops, found)
+    return second_pass(faces, crop_again) if two_pass else faces
+
+
 def _run_part(
-    jobs: list[_Job], network: FaceReconstructor, two_pass: bool, dense: bool
+    jobs: list[Job | str], network: FaceReconstructor, two_pass: bool, dense: bool
 ) -> dict[str, NDArray[Any]]:
-    ready = [job for job in jobs if job.pixels is not None and job.crop is not None]
-    crops = [job.crop for job in ready if job.crop is not None]
-    pixels = [job.pixels for job in ready if job.pixels is not None]
-    detections = [job.detection for job in ready]
-    faces = network.reconstruct_crops(pixels, crops, detections) if ready else []
-    if two_pass:
-        images = [job.image for job in ready if job.image is not None]
-        size = network.crop_resolution
-        faces = second_pass(
-            faces,
-            lambda ks, again: network.reconstruct_crops(
-                [extract_crop(images[k], crop, size) for k, crop in zip(ks, again, strict=True)],
-                again,
-                [detections[k] for k in ks],
-            ),
-        )
-    row = {job.index: k for k, job in enumerate(ready)}
-    n = len(jobs)
-    out: dict[str, NDArray[Any]] = {
-        "reason": np.array([job.reason for job in jobs], dtype=str),
-        "landmarks": np.full((n, 68, 3), np.nan, np.float32),
-        "landmarks_p": np.full((n, 68, 3), np.nan, np.float32),
-        "landmarks_contour": np.full((n, 68, 3), np.nan, np.float32),
-        "rotation": np.full((n, 3, 3), np.nan),
-        "landmark_visibility": np.full((n, 68), np.nan, np.float32),
-        "confidence": np.full(n, np.nan, np.float32),
-        "crop": np.full((n, 4), np.nan),
-    }
+    """The arrays of a part: one row per image, NaN where there is no face."""
+    ready = {k: job for k, job in enumerate(jobs) if isinstance(job, Job)}
+    faces = reconstruct(list(ready.values()), network, two_pass)
+    shapes: dict[str, tuple[int, ...]] = {
+        "landmarks": (68, 3), "landmarks_p": (68, 3), "landmarks_contour": (68, 3),
+        "landmark_visibility": (68,), "confidence": (), "rotation": (3, 3), "crop": (4,),
+    }  # fmt: skip
     if dense:
-        out["vertices"] = np.full((n, network.uv.vertex_count, 3), np.nan, np.float32)
-    for k, job in enumerate(jobs):
-        if job.index not in row:
-            continue
-        face = faces[row[job.index]]
+        shapes["vertices"] = (network.uv.vertex_count, 3)
+    out: dict[str, NDArray[Any]] = {}
+    for key, shape in shapes.items():
+        dtype = np.float64 if key in ("rotation", "crop") else np.float32
+        out[key] = np.full((len(jobs), *shape), np.nan, dtype)
+    for k, face in zip(ready, faces, strict=True):
         out["landmarks"][k] = face.landmarks
         out["landmarks_p"][k] = face.pose_face[network.uv.landmark_indices]
         out["landmarks_contour"][k] = contour_landmarks(face.vertices, network.uv)
-        out["rotation"][k] = face.rotation
         out["landmark_visibility"][k] = face.landmark_visibility
         out["confidence"][k] = face.confidence
+        out["rotation"][k] = face.rotation
         crop = face.crop
         out["crop"][k] = crop.center_x, crop.center_y, crop.size, crop.angle
         if dense:
             out["vertices"][k] = face.vertices
+    out["reason"] = np.array([job if isinstance(job, str) else "" for job in jobs], dtype=str)
     return out
 
 

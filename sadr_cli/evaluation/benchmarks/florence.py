@@ -47,7 +47,14 @@ from sadr_cli.evaluation.data.scans import (
     read_scan,
     render,
 )
-from sadr_cli.evaluation.inference import NO_FACE, cache_key, matching_detection, read_cached
+from sadr_cli.evaluation.inference import (
+    NO_FACE,
+    Job,
+    cache_key,
+    matching_detection,
+    read_cached,
+    reconstruct,
+)
 from sadr_cli.evaluation.measures import views
 from sadr_cli.evaluation.measures.scoring import Scores, ced_figures
 from sadr_cli.evaluation.measures.views import PITCHES, YAWS, ScanTruth, view_errors, views_of
@@ -59,7 +66,6 @@ from sadr_cli.evaluation.settings import Settings, Tools
 from sadr_cli.faces import Crop, Face
 from sadr_cli.files import atomic_write, check_writable
 from sadr_cli.folder import read_file
-from sadr_cli.passes import second_pass
 from sadr_cli.protocols import FaceDetector, FaceReconstructor
 from sadr_cli.version import __version__
 
@@ -324,18 +330,14 @@ def _reconstruct(
     two_pass: bool,
 ) -> list[Face | None]:
     """The face of each picture; None where there is no crop."""
-
-    def run(ks: list[int], crops: list[Crop]) -> list[Face]:
-        size = network.crop_resolution
-        cut = [extract_crop(pictures[k], crop, size) for k, crop in zip(ks, crops, strict=True)]
-        return list(network.reconstruct_crops(cut, crops))
-
-    faces: list[Face | None] = [None] * len(crops)
-    used = {k: crop for k, crop in enumerate(crops) if crop is not None}
-    if used:
-        for k, face in zip(used, run(list(used), list(used.values())), strict=True):
-            faces[k] = face
-    return second_pass(faces, run) if two_pass else faces
+    size = network.crop_resolution
+    jobs = {
+        k: Job(extract_crop(picture, crop, size), crop, picture)
+        for k, (picture, crop) in enumerate(zip(pictures, crops, strict=True))
+        if crop is not None
+    }
+    faces = dict(zip(jobs, reconstruct(list(jobs.values()), network, two_pass), strict=True))
+    return [faces.get(k) for k in range(len(crops))]
 
 
 def _subjects_table(report: Report[PosedBenchmark]) -> Table:
