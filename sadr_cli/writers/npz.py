@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sadr_cli.arrays import write_npz
 from sadr_cli.faces import Face
-from sadr_cli.files import atomic_write
 from sadr_cli.writers.mesh import Mesh
 
 PHOTO_FRAME = "photo pixels: x right, y down, z towards the viewer, (0, 0) = centre of top-left"
@@ -30,9 +29,7 @@ class NPZWriter:
             about.update(more_about)
         about["mesh"] = mesh.describe()
         arrays["about"] = np.array(json.dumps(about))
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        atomic_write(path, buffer.getbuffer())
+        write_npz(path, arrays)
         return [path]
 
 
