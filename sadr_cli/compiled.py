@@ -36,22 +36,22 @@ _KEPT = 30 * 86_400  # seconds after their last use for which files are kept
 _OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
 
 Arrays = list[NDArray[Any]]
-# Models stay for good: OpenVINO gives the threads of one that is gone to the next, and in a forked
-# child, where there are no such threads, that one would wait for them for ever.
+# Models are never freed: OpenVINO passes the threads of a freed model on to the next, which would
+# wait for them forever in a forked child, where these threads do not exist.
 _kept: list[Any] = []
 
 
 class Compiled:
     """A model on the CPU, in 32-bit floating point, for all threads of a process.
 
-    name: begins the cached file's name. identity: tells the model from every other one; "": it is
-        not kept.
-    build: the model, given the module ``openvino``; called where it has not been compiled before.
+    name: prefix of the cached file. identity: distinguishes the model from all others; "": the
+        compiled model is not cached.
+    build: creates the model, given the module ``openvino``; called if it is not in the cache.
     example: inputs for a first inference.
-    threads: that share an inference, where there are as many processors. More than one: a single
-        inference runs at once.
-    Nothing is loaded before the first call or :meth:`load`. Raises ImportError where OpenVINO is
-    not installed; what else it raises when it cannot do something shares no class.
+    threads: number of threads per inference, if there are as many processors. With more than one,
+        only one inference runs at a time.
+    Nothing is loaded before the first call or :meth:`load`. Raises ImportError if OpenVINO is not
+    installed; other exceptions of OpenVINO have no common class.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ def _processors() -> int:
 
 
 def _read(path: Path | None) -> bytes | None:
-    """What :func:`_write` wrote; None where it is not there or not whole."""
+    """The data of :func:`_write`; None if it is missing or damaged."""
     try:
         if path is None:
             return None
@@ -207,7 +207,7 @@ def _read(path: Path | None) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Keep ``data`` for the next process, where that is possible; let go of what is old."""
+    """Cache ``data`` for the next process if possible, and remove old files."""
     with contextlib.suppress(OutputError, OSError):
         make_folder(path.parent)
         atomic_write(path, hashlib.sha256(data).digest() + data)

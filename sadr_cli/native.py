@@ -1,17 +1,17 @@
-"""Native runtimes, and how threads may meet them: OpenVINO, ONNX Runtime, PyAV, OpenCV's networks.
+"""Thread-safe loading of native runtimes: OpenVINO, ONNX Runtime, PyAV, OpenCV's networks.
 
 The rule: **a runtime is loaded, and used once, in one thread before any other thread may call
-it.** Libraries set up what they keep at their first use. OpenVINO's binding gives up the
-interpreter's lock while it does so inside the initialisation of a C++ static; a second thread that
-comes along then holds the interpreter's lock and waits for the static, the first one waits for the
-lock, and the process stands still for ever, deaf to signals.
+it.** Libraries initialise themselves on first use. OpenVINO's binding releases the interpreter lock
+during the initialisation of a C++ static. A second thread that arrives then holds the interpreter
+lock and waits for the static, while the first one waits for the lock: the process deadlocks and
+ignores signals.
 
-So whatever runs in such a library is made by a :class:`Native`, and the libraries themselves are
-imported by :func:`library`, which refuses to do it anywhere else. There is one lock for all first
-uses, of whatever library.
+So everything that runs in such a library is created by a :class:`Native`, and the libraries are
+imported by :func:`library`, which refuses to do so elsewhere. One lock serves the first use of all
+libraries.
 
 Threads do not survive a fork either. A fork waits until nothing is being loaded; in the child,
-every :class:`Native` is made anew when it is first asked for, and every :class:`Lock` is free.
+every :class:`Native` is created again on first use, and every :class:`Lock` is free.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _CONVERTER = "openvino.tools.ovc"
-LIBRARIES = ("openvino", "onnxruntime", "av")  # those that only :func:`library` may import
+LIBRARIES = ("openvino", "onnxruntime", "av")  # only :func:`library` may import these
 
 _first_use = threading.RLock()
 _natives: weakref.WeakSet[Native[Any]] = weakref.WeakSet()
@@ -37,11 +37,11 @@ _holder: int | None = None  # the thread that is loading something
 
 
 class Native(Generic[T]):
-    """Something native for all threads of a process, made when the first of them asks for it.
+    """A native object shared by all threads of a process, created on the first call.
 
-    load: makes it; use: uses it once, in the way it will be used. Both run in the thread that asks
-        first, and nothing else is loaded or first used meanwhile. What they raise is raised by
-        the call, and the next one tries again.
+    load: creates it; use: uses it once, in the way it will be used. Both run in the first calling
+        thread, while nothing else is loaded or first used. Their exceptions are passed on, and
+        the next call tries again.
     """
 
     def __init__(self, load: Callable[[], T], use: Callable[[T], object]) -> None:
@@ -51,7 +51,7 @@ class Native(Generic[T]):
         _natives.add(self)
 
     def __call__(self) -> T:
-        """The thing itself, for calls that may run in several threads at once."""
+        """The object, for calls that may run in several threads at once."""
         if not self._made:
             with _alone():
                 if not self._made:
@@ -62,19 +62,19 @@ class Native(Generic[T]):
 
     @property
     def made(self) -> bool:
-        """Whether it is there: a call returns at once."""
+        """Whether it has been created, so that a call returns immediately."""
         return bool(self._made)
 
     @contextmanager
     def alone(self) -> Iterator[T]:
-        """For what holds one input at a time: only one thread has it."""
+        """The object for one thread at a time, if it can hold only one input."""
         made = self()
         with self._lock:
             yield made
 
 
 class Lock:
-    """A lock that is free in a forked child, whoever held it in the parent."""
+    """A lock that is free in a forked child, even if held in the parent."""
 
     def __init__(self) -> None:
         self.renew()
@@ -102,7 +102,7 @@ def library(name: str) -> Any:
     if (loaded := sys.modules.get(name)) is not None:
         return loaded
     # By default OpenVINO reports its import to Intel; without the telemetry package it uses a stub.
-    # Its converter takes a third of its time to load, and comes when somebody asks for it.
+    # Its converter takes a third of the import time and is loaded on demand.
     hidden = ["openvino_telemetry", *([_CONVERTER] if name == "openvino" else [])]
     before = {module: sys.modules.get(module) for module in hidden}
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def library(name: str) -> Any:
 
 
 def _convert_model(*arguments: Any, **options: Any) -> Any:
-    """``openvino.convert_model``, for others who use it in this process."""
+    """``openvino.convert_model``, for other users in this process."""
     return import_module(_CONVERTER).convert_model(*arguments, **options)
 
 
@@ -136,7 +136,7 @@ def _alone() -> Iterator[None]:
 
 
 def _leak(made: list[Any]) -> None:
-    """Keep ``made`` for ever: taking it down would wait for threads which are not there."""
+    """Never free ``made``: its destructor would wait for threads that do not exist."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
 
 

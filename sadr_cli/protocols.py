@@ -1,4 +1,4 @@
-"""What a detector and a reconstructor offer to those who use them."""
+"""Interfaces of detectors and reconstructors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class FaceDetector(Protocol):
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         """Faces of ``image`` (H, W, 3) uint8 RGB, best score first, in its pixels.
 
-        Boxes of faces cut by the photo's edge may reach past it: that is where the face is.
+        Boxes of faces cut by the photo's border may extend beyond it.
         """
         ...
 
 
 class FaceReconstructor(Protocol):
-    """Crops in, faces out: :class:`sadr_cli.reconstructor.Reconstructor` for those above it."""
+    """Crops in, faces out; implemented by :class:`sadr_cli.reconstructor.Reconstructor`."""
 
     @property
     def info(self) -> Any:

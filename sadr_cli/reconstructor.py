@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What is loaded: name, file, SHA-256, side of the network's input, parameters."""
+    """The loaded weights: name, file, SHA-256, input size, number of parameters."""
 
     name: str
     path: str
@@ -57,17 +57,17 @@ class Reconstructor:
 
     weights: path or name of a checkpoint, or None for the default (see ``find_weights``).
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-    batch_size: crops a forward pass; None takes what suits the device. Halved, for good, when
+    batch_size: crops per forward pass; None: suitable for the device. Halved permanently when
         memory runs out.
     alignment: "paper" or "official" (see ``alignment``); None takes the checkpoint's own.
     half: bfloat16 arithmetic in the network; None means on CUDA only.
-    detector: name of the detector used when a photo comes without detections.
-    two_pass: crop again from the first pass's landmarks and keep the more confident face.
+    detector: name of the detector for photos without detections.
+    two_pass: crop again around the landmarks of the first pass and keep the more confident face.
     runtime: "torch", "openvino" or "auto", see ``runtime.Runner``.
-    flip: run every crop a second time, mirrored, and take the mean of both (twice the work).
+    flip: also process every crop mirrored and average both results, which doubles the work.
 
-    In a process forked after it was made it works on the CPU, with one thread of PyTorch; on a GPU
-    it raises UsageError there.
+    In a process forked after its creation it works on the CPU, with one thread of PyTorch; on a GPU
+    it raises UsageError.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Reconstructor:
 
     @cached_property
     def detector(self) -> FaceDetector:
-        """The detector used when a photo comes without detections; made at the first use."""
+        """The detector for photos without detections, created on first use."""
         from sadr_cli.detection import create_detector
 
         return create_detector(self.detector_name)
@@ -167,8 +167,8 @@ class Reconstructor:
     ) -> list[Face]:
         """Faces of a photo (H, W, 3) uint8 RGB, in the order of ``detections``.
 
-        Without detections the detector finds them, the main person first. Returns [] when there is
-        no face. Raises InputError when the array is not a photo.
+        Without ``detections`` the detector is used, and the main person comes first. Returns [] if
+        there is no face. Raises InputError if the array is not a photo.
         """
         image = _as_photo(image)
         if detections is None:
@@ -236,7 +236,7 @@ class Reconstructor:
 
     @cached_property
     def _align(self) -> Callable[..., dict[str, Sequence[Any]]]:
-        """The way from a network's outputs to arrays of faces that is fastest on the device."""
+        """The fastest conversion of network outputs to arrays of faces on the device."""
         if self.device.type == "cpu" and self.alignment == "paper":
             c = self.checkpoint
             return FaceAligner(c.uv, c.scaling, c.config)
@@ -283,7 +283,7 @@ class Reconstructor:
                 if crop.angle:
                     p[:] = p @ turned.T.astype(np.float32)
                 for axis, shift in enumerate(corner.astype(np.float32)):
-                    p[:, axis] += shift  # by columns: rows of three take NumPy ten times as long
+                    p[:, axis] += shift  # by columns, which is ten times faster in NumPy
             up = turned.T  # the same turn with y up
             faces.append(
                 Face(
@@ -310,7 +310,7 @@ class Reconstructor:
 
 
 class _Viewer:
-    """Makes a face's view for notebooks. It does not go to other processes with the face."""
+    """Makes a face's HTML for notebooks; not pickled with the face."""
 
     def __init__(self, uv: UVLayout) -> None:
         self._uv = uv
@@ -325,7 +325,7 @@ class _Viewer:
 
 
 def _warnings(face: Face) -> tuple[str, ...]:
-    """What a user should know before relying on this face."""
+    """Warnings about the reliability of this face."""
     out = []
     if face.confidence < LOW_CONFIDENCE:
         out.append("low confidence: the two regressed faces disagree")

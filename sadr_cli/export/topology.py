@@ -50,7 +50,7 @@ def make_topology(
 
 
 def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
-    """The mesh of a whole layout reduced to ``topology``, with ``vertex_ids`` of the layout."""
+    """The mesh of a whole layout reduced to ``topology``."""
     if topology is None:
         return mesh
     ids = topology.vertices
@@ -75,7 +75,6 @@ def apply_topology(mesh: Mesh, topology: Topology | None) -> Mesh:
         visibility=pick(mesh.visibility),
         confidence=pick(mesh.confidence),
         landmarks=landmarks,
-        vertex_ids=ids,
         layout=None,
     )
 

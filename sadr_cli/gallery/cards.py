@@ -1,7 +1,7 @@
-"""A face's share of index.html: a small overlay picture, a coarse mesh, a small texture.
+"""The data of a face in index.html: a small overlay picture, a coarse mesh, a small texture.
 
-Cards are kept in one file per photo, in a hidden folder of the run, so that a resumed run still has
-those of the faces it skips.
+Cards are stored in one file per photo in a hidden folder of the run, so that a resumed run has
+those of skipped faces.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _STRIP, _STRIP_SIDE = 12, 96  # pictures of a video's strip, pixels
 _LARGEST, _LARGEST_PICTURE = 1 << 28, 1 << 18  # bytes of a photo's cards, of a picture's base64
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _JPEG_START = base64.b64encode(b"\xff\xd8\xff").decode()
-_WIDER = 1.15  # of the network's crop: what a thumbnail shows
+_WIDER = 1.15  # size of thumbnails, as a multiple of the network's crop
 _QUALITY = 72
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the page shows of a face; text is base64.
+    """The page's data of a face; text is base64.
 
     face: its number. thumbnail, texture: JPEG. mesh: see ``render.coarse.encode_mesh``.
     rotation: (9,) rows of the rotation matrix. strip: of a track, see :meth:`Strip.text`; motion:
@@ -60,7 +60,7 @@ class Card:
 
     @classmethod
     def from_json(cls, document: Any) -> Card:
-        """A card read back; Damaged for anything but the text and numbers of one."""
+        """Read a card; Damaged if it is invalid."""
         read = Fields(document, "a card")
         return cls(
             face=read("face", count),
@@ -78,7 +78,7 @@ def face_card(
 ) -> Card:
     """The card of face ``number`` in its photo (H, W, 3).
 
-    mesh: the face's mesh, whose texture or colours are used where it has some.
+    mesh: the face's mesh, whose texture or colours are used if available.
     """
     return Card(
         face=number,
@@ -90,14 +90,14 @@ def face_card(
 
 
 class Strip:
-    """Small pictures of a track, spread evenly over its time, however long it gets."""
+    """Small pictures of a track, evenly distributed over its whole duration."""
 
     def __init__(self) -> None:
         self._every, self._seen = 8, 0
         self._pictures: list[tuple[float, str]] = []
 
     def see(self, image: NDArray[np.uint8], face: Face, uv: UVLayout, seconds: float) -> None:
-        """The face in the track's next frame; most are not kept."""
+        """Add the face in the track's next frame; most are dropped."""
         if self._seen % self._every == 0:
             picture = _jpeg(thumbnail(image, face, uv, _STRIP_SIDE))
             self._pictures.append((seconds, picture))
@@ -118,7 +118,7 @@ def write_cards(folder: Path, name: str, cards: Sequence[Card]) -> None:
 
 
 def read_cards(folder: Path, name: str) -> dict[int, Card]:
-    """Face number -> card; those that are damaged, or not there, are left out."""
+    """Face number -> card; damaged or missing cards are left out."""
     path = cards_path(folder, name)
     if file_size(path, folder) > _LARGEST:
         return {}
@@ -141,7 +141,7 @@ def cards_path(folder: Path, name: str) -> Path:
 def thumbnail(
     image: NDArray[np.uint8], face: Face, uv: UVLayout, side: int = THUMBNAIL
 ) -> NDArray[np.uint8]:
-    """(side, side, 3) the face in its photo (H, W, 3), with mesh, landmarks and axes drawn in."""
+    """(side, side, 3) the face in its photo (H, W, 3), with mesh, landmarks and axes drawn on."""
     crop = Crop(face.crop.center_x, face.crop.center_y, face.crop.size * _WIDER)
     part = extract_crop(image, crop, side)
     origin = crop_to_image(np.zeros(2), crop, side)
@@ -184,7 +184,7 @@ def _base64_or_nothing(value: Any) -> str:
 
 
 def _picture(value: Any) -> str:
-    """A JPEG, of the size of what is made here at most."""
+    """A JPEG no larger than those made here."""
     if not _base64(value).startswith(_JPEG_START) or len(value) > _LARGEST_PICTURE:
         raise ValueError
     return text(value)

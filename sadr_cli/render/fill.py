@@ -1,9 +1,9 @@
-"""What a face looks like where its photo does not show it.
+"""Filling in colours where the photo does not show the face.
 
-Light and detail are filled apart. Light, the photo's colours without what is finer than
-``_DETAIL``, is continued smoothly. Detail comes from the mirrored side of the face; around the
-middle, of which a profile shows neither side, from left and right along the rows of the UV map;
-and where nothing is known, from what all faces share: hollows are darker, lips redder.
+Light and detail are filled in separately. Light, the colours without detail finer than
+``_DETAIL``, is extended smoothly. Detail comes from the mirrored side of the face; around the
+middle, of which a profile shows neither side, from left and right along the rows of the UV map; and
+elsewhere from properties that all faces share: hollows are darker, lips are redder.
 """
 
 from __future__ import annotations
@@ -30,18 +30,15 @@ _LIPS = (0.95, 0.78, 0.80)  # of the skin's sRGB around them
 
 
 def soften(weight: FloatMap) -> FloatMap:
-    """Seams: a map of weights (256, 256) that fades out inside what is shown, never beyond."""
+    """Weights (256, 256) that fade out towards the border of the visible part, to hide seams."""
     return np.minimum(cv2.erode(weight, np.ones((5, 5), np.uint8)), blur(weight, 2.0))
 
 
 def fill_hidden(colors: FloatMap, soft: FloatMap, uv: UVLayout) -> FloatMap:
-    """Fill a texture (N, N, 3), where ``soft`` (256, 256), see :func:`soften`, is low.
-
-    In [0, 255].
-    """
+    """Fill in a texture (N, N, 3) in [0, 255] where ``soft`` (256, 256), see above, is low."""
     size = len(colors)
     alpha = resize_map(soft, size)
-    # Plane by plane: NumPy takes several times as long over rows of three.
+    # Plane by plane, which is several times faster in NumPy.
     planes = [np.asarray(plane) for plane in cv2.split(colors)]
     light = _light(planes, alpha)
     # The layout is symmetric: column c mirrors to 255 - c.
@@ -62,8 +59,8 @@ def fill_hidden(colors: FloatMap, soft: FloatMap, uv: UVLayout) -> FloatMap:
 
 
 def _light(planes: Sequence[FloatMap], alpha: FloatMap) -> list[FloatMap]:
-    """Three maps (64, 64): the colours (N, N) without detail, continued to where ``alpha`` (N, N)
-    is 0."""
+    """Three maps (64, 64): the colours (N, N) without detail, extended to where ``alpha`` (N, N) is
+    0."""
     share = resize_map(alpha, _LIGHT_SIDE)
     known = [resize_map(p * alpha, _LIGHT_SIDE) / np.maximum(share, 1e-6) for p in planes]
     sums = np.minimum(share * (SIZE / _LIGHT_SIDE) ** 2, 1)
@@ -78,8 +75,8 @@ def _middle(
     fade: FloatMap,
     uv: UVLayout,
 ) -> list[FloatMap]:
-    """Three maps (128, 128): the detail around nose and mouth that neither photo nor mirrored side
-    has."""
+    """Three maps (128, 128): detail around nose and mouth that is missing in both the photo and its
+    mirror image."""
     own, copied = (resize_map(m, _SIDE)[_PART] for m in (soft, (1 - soft) * fade))
     known = np.minimum(own + copied, 1)
     smooth = [resize_map(plane, _SIDE)[_PART] for plane in light]
@@ -101,7 +98,7 @@ def _middle(
 
 @lru_cache(maxsize=1)
 def _window() -> FloatMap:
-    """1 where detail along the rows is that of nose, mouth and chin, 0 along the eyes."""
+    """1 where rows contain nose, mouth and chin, 0 at the eyes."""
     rows, columns = (np.arange(part.start, part.stop) for part in _PART)
     apart = np.abs(columns - (_SIDE - 1) / 2)
     inside = ramp(rows, *_BELOW) * (1 - ramp(rows, *_ABOVE))
@@ -110,7 +107,7 @@ def _window() -> FloatMap:
 
 @lru_cache(maxsize=2)
 def _shared(uv: UVLayout) -> tuple[FloatMap, FloatMap]:
-    """(128, 128) each, what all faces share: the light that reaches into hollows, and the lips."""
+    """(128, 128) each, common to all faces: the light in hollows, and the lips."""
     dark: FloatMap = np.reciprocal(1 + (hollows(uv) / _DEPTH) ** 2)
     lips = np.zeros((SIZE, SIZE), np.float32)
     outline = uv.kpt[48:60, ::-1].astype(np.int32)

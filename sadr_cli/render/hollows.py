@@ -1,4 +1,4 @@
-"""Where the mean face lies below what surrounds it: nostrils, corners of eyes and mouth."""
+"""Hollows of the mean face: nostrils, corners of eyes and mouth."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sadr_cli.uv import MM_PER_UNIT, UVLayout
 
 _WIDTH = 6.0  # pixels of the UV map: surroundings
 _INSIDE = (1.0, 3.0)  # millimetres: a nostril's rim, its inside
-_INTO = np.array([0.0, -0.87, 0.5])  # towards who looks straight into the nostrils; shape frame
-_OPEN = (0.6, 0.9)  # cosine between that and the view: nothing of their inside shows, all does
+_INTO = np.array([0.0, -0.87, 0.5])  # direction to a viewer who looks straight into the nostrils
+_OPEN = (0.6, 0.9)  # cosine between that and the view at which they are hidden, fully visible
 
 
 @lru_cache(maxsize=2)
 def hollows(uv: UVLayout) -> FloatMap:
-    """(256, 256) millimetres below the mean face's smoothed surface; 0 where it is not below."""
+    """(256, 256) depth in millimetres below the smoothed surface of the mean face, at least 0."""
     edge = np.maximum(blur(uv.mask.astype(np.float32), _WIDTH), 1e-6)
     place = uv.to_map(uv.mean_shape * np.float32(MM_PER_UNIT))
     around = blur(place, _WIDTH) / edge[..., None]
@@ -39,7 +39,7 @@ def _nostrils(uv: UVLayout) -> FloatMap:
 
 
 def nostrils_shown(uv: UVLayout, rotation: NDArray[np.floating]) -> FloatMap:
-    """(256, 256) in [0, 1]: 0 inside nostrils into which the viewer of a face turned by
-    ``rotation`` (3, 3) does not look; the surface there is too coarse to tell."""
+    """(256, 256) in [0, 1]: 0 inside nostrils that are hidden for a face with ``rotation`` (3, 3);
+    the mesh is too coarse to show this."""
     opened = float(ramp(_INTO @ np.asarray(rotation)[2], *_OPEN))
     return 1 - (1 - opened) * _nostrils(uv)

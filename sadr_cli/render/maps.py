@@ -1,4 +1,4 @@
-"""Maps over the UV layout: resized, blurred, continued."""
+"""Operations on maps over the UV layout: resize, blur, extrapolate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FloatMap = NDArray[np.float32]
 
 
 def resize_map(values: FloatMap, size: int) -> FloatMap:
-    """A map (S, S) or (S, S, C) at another size, pixel centres kept in place."""
+    """A map (S, S) or (S, S, C) resized, with pixel centres kept in place."""
     if len(values) == size:
         return values
     mode = cv2.INTER_LINEAR if size > len(values) else cv2.INTER_AREA
@@ -34,8 +34,8 @@ def blur(values: FloatMap, sigma: float) -> FloatMap:
 
 
 def pull_push(colors: FloatMap, weight: FloatMap) -> FloatMap:
-    """Weighted colours (H, W, 3) continued smoothly to where there is no weight, over halved
-    sizes (Gortler et al. 1996)."""
+    """Weighted colours (H, W, 3) extended smoothly to where the weight is zero, over halved sizes
+    (Gortler et al. 1996)."""
     if min(weight.shape) <= 2:
         total = max(float(weight.sum()), 1e-6)
         mean = (colors * weight[..., None]).sum((0, 1)) / total
@@ -51,8 +51,8 @@ def pull_push(colors: FloatMap, weight: FloatMap) -> FloatMap:
 
 
 def along_rows(values: FloatMap, weight: FloatMap, levels: int) -> FloatMap:
-    """Weighted values (H, W, C) continued from left and right, over columns halved ``levels``
-    times; 0 where nothing is known that near."""
+    """Weighted values (H, W, C) extended along the rows, with columns halved ``levels`` times; 0
+    where no value is that near."""
     scaled = cv2.multiply(values, cv2.merge([weight] * values.shape[2]))
     return _along_rows(scaled, weight, levels)
 

@@ -18,8 +18,7 @@ def sample(
 ) -> NDArray[np.float32]:
     """(V, 3) bilinear colours of ``image`` at the x, y of ``vertices``, clamped to its edge.
 
-    Where the face is more than ``across`` pixels large, the photo is averaged first: finer
-    pixels would only be skipped.
+    If the face is larger than ``across`` pixels, the photo is averaged first, to avoid aliasing.
     """
     xy = np.asarray(vertices, np.float32)[:, :2]
     lowest, highest = bounds(xy)

@@ -1,7 +1,7 @@
-"""Which vertices of a face its photo shows.
+"""Visibility of a face's vertices in its photo.
 
-A vertex is seen where its surface faces the viewer, no other part of the face covers it, the
-network's attention says that no other object does, and it lies inside the photo.
+A vertex is visible if its surface faces the viewer, no other part of the face covers it, no other
+object does according to the network's attention, and it lies inside the photo.
 """
 
 from __future__ import annotations
@@ -35,18 +35,13 @@ _ISLAND = 0.05  # of the largest part of the face that is seen
 _DEPTH_SLACK = 0.02  # of the face's size: nearer than this is the surface itself
 
 
-def seen_weight(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
-    """(V,) in [0, 1]: how well the photo ``image`` (H, W, 3) shows each vertex."""
-    return uv.from_map(seen_map(image, face, uv))
-
-
 def seen_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
-    """(256, 256) the same over the UV map, 0 beyond the face."""
+    """(256, 256) in [0, 1]: how well the photo ``image`` (H, W, 3) shows the UV map's pixels."""
     return remembered_for(face, image, "seen", lambda: _seen_map(image, face, uv))
 
 
 def _seen_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
-    """Computed at every second row and column: softening takes finer detail away."""
+    """Computed at every second row and column, as the result is softened later."""
     cells, ids = _half_grid(uv)
     vertices = np.take(np.asarray(face.vertices), ids, axis=0).astype(np.float64)
     surface = surface_of(face, uv)
@@ -62,7 +57,7 @@ def _seen_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> FloatMap:
     if shown.any():
         visibility = np.take(np.asarray(face.visibility, np.float32), ids)
         weight = weight * _uncovered(image, vertices, visibility, shown, uv)
-    if weight.max() < 0.5:  # attention leaves nothing: trust the geometry alone
+    if weight.max() < 0.5:  # nothing remains: ignore the attention
         weight = geometric
     weight = _without_islands(_half_map(weight, uv))
     shown_map = resize_map(_spread(weight, uv.mask[::2, ::2]), SIZE) * uv.mask
@@ -76,11 +71,11 @@ def _uncovered(
     shown: NDArray[np.bool_],
     uv: UVLayout,
 ) -> NDArray[np.float32]:
-    """(K,) in [0, 1]: whether nothing lies before each vertex of the half grid.
+    """(K,) in [0, 1]: whether each vertex of the half grid is free of occluders.
 
-    Relative to the face's better part, as the level of attention differs from face to face: a
-    vertex is distrusted below half of that. Attention comes in coarse squares; along their border
-    the photo's colours decide.
+    Relative to the face's better part, as the level of attention varies between faces: below half
+    of that, a vertex counts as occluded. As attention is coarse, the photo's colours decide along
+    its borders.
     """
     level = float(np.percentile(visibility[shown], 75))
     if level <= 0:
@@ -97,10 +92,10 @@ def _uncovered(
 
 
 def _by_color(colors: FloatMap, free: FloatMap, shown: FloatMap) -> FloatMap:
-    """``free`` (S, S), along its borders by what the photo's ``colors`` (S, S, 3) resemble more.
+    """``free`` (S, S), refined along its borders by the photo's ``colors`` (S, S, 3).
 
-    What covers the face, and what does not, are each a Gaussian in colour, of the mean and variance
-    around there; ``free`` blurred by half a square of the attention is the prior.
+    Occluders and face are modelled as Gaussians in colour, with local mean and variance; the prior
+    is ``free`` blurred by half a cell of the attention.
     """
     prior = np.clip(_around(free, shown, _HALF_SQUARE), 1e-3, 1 - 1e-3)
     evidence = np.log(prior / (1 - prior))
@@ -126,8 +121,8 @@ def _around(values: FloatMap, weight: FloatMap, sigma: float) -> FloatMap:
 
 
 def _without_islands(weight: FloatMap) -> FloatMap:
-    """A map without its small parts: light through a gap, in which a whole cheek would get the
-    colour of what covers it."""
+    """A map without small parts, such as gaps in an occluder: extending them would spread the
+    occluder's colour."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((weight > 0.1).astype(np.uint8))
     sizes = stats[:, cv2.CC_STAT_AREA]
     sizes[0] = 0  # what is not seen
@@ -139,13 +134,13 @@ def _without_islands(weight: FloatMap) -> FloatMap:
 def _self_occluded(
     vertices: NDArray[np.float64], surface: Surface
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """(K,) where another part of the face lies clearly nearer, or the silhouette a pixel away;
-    and (K,) in [0, 1] how far from the silhouette a vertex appears."""
+    """(K,) whether another part of the face is clearly nearer, or the silhouette within a pixel;
+    and (K,) in [0, 1] the distance of each vertex from the silhouette."""
     side = surface.side
     small = vertices[:, :2] * surface.scale + surface.shift
     column, row = np.rint(small).astype(np.intp).clip(0, side - 1).T
     covered = surface.picture(np.ones(1)).astype(np.uint8)
-    # The farthest depth around the vertex: a steep surface must not hide itself.
+    # The largest depth around the vertex, so that a steep surface does not hide itself.
     around = np.ones((3, 3), np.uint8)
     nearest = cv2.erode(surface.picture(surface.seen.depth, fill=1e9), around)
     edge = cv2.erode(covered, around) == 0
@@ -165,7 +160,7 @@ def _half_grid(uv: UVLayout) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _half_map(values: NDArray[Any], uv: UVLayout) -> FloatMap:
-    """(128, 128) or (128, 128, C) of values (K,) or (K, C) of the half grid, 0 beyond the face."""
+    """(128, 128) or (128, 128, C) of values (K,) or (K, C) of the half grid, 0 outside the face."""
     out = np.zeros(((SIZE // 2) ** 2, *values.shape[1:]), np.float32)
     out[_half_grid(uv)[0]] = values
     return out.reshape(SIZE // 2, SIZE // 2, *values.shape[1:])
@@ -179,7 +174,7 @@ def _half_edge(uv: UVLayout) -> NDArray[np.float32]:
 
 
 def _over_half_grid(values: NDArray[Any], uv: UVLayout) -> NDArray[np.float32]:
-    """(128, 128) of values (K,) of the coarse grid, continued a little beyond the face."""
+    """(128, 128) of values (K,) of the coarse grid, extended slightly beyond the face."""
     side = SIZE // STEP
     coarse, known = np.full(side**2, -1, np.float32), np.zeros(side**2, bool)
     cells = coarse_grid(uv).cells
@@ -189,5 +184,5 @@ def _over_half_grid(values: NDArray[Any], uv: UVLayout) -> NDArray[np.float32]:
 
 
 def _spread(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A map continued by a pixel to where it is not ``known``, so that resizing keeps its edge."""
+    """A map extended by one pixel beyond ``known``, so that resizing keeps its edge."""
     return np.where(known, values, cv2.dilate(values, np.ones((3, 3), np.uint8)))

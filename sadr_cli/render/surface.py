@@ -1,4 +1,4 @@
-"""A face's surface in few triangles, seen from the photo: computed once for all who need it."""
+"""The coarse surface of a face in its photo, computed once and shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sadr_cli.uv import UVLayout, grid_triangles
 
 STEP = 4  # pixels of the UV map between vertices
 _SIDE = 144  # pixels of the picture, at most
-_MARGIN = 2  # of its pixels that stay empty around the face
+_MARGIN = 2  # empty pixels around the face
 T = TypeVar("T")
 
 
@@ -52,11 +52,10 @@ def coarse_grid(uv: UVLayout) -> CoarseGrid:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A face in a square picture of its own, ``side`` pixels wide.
+    """A face in its own square picture, ``side`` pixels wide.
 
-    scale, shift: (x, y) of the photo times ``scale`` plus ``shift`` (2,) is the picture's.
-    seen: its pixels that the face covers, by triangles of :func:`coarse_grid`; depth is z times
-        ``scale``.
+    scale, shift: (x, y) of the photo times ``scale`` plus ``shift`` (2,) is (x, y) of the picture.
+    seen: the pixels covered by triangles of :func:`coarse_grid`; depth is z times ``scale``.
     normals: (K, 3) of the grid's vertices, outwards, y down.
     """
 
@@ -67,19 +66,19 @@ class Surface:
     normals: NDArray[np.float64]
 
     def picture(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[np.float32]:
-        """(side, side) of values (N,) of the pixels that are covered."""
+        """(side, side) of values (N,) of the covered pixels."""
         out = np.full(self.side**2, fill, np.float32)
         out[self.seen.pixels] = values
         return out.reshape(self.side, self.side)
 
     def interpolate(self, values: NDArray[Any], uv: UVLayout) -> NDArray[np.float32]:
-        """(side, side) of values (K,) of the grid's vertices; 0 beside the face."""
+        """(side, side) of values (K,) of the grid's vertices; 0 outside the face."""
         corners = np.take(coarse_grid(uv).corners, self.seen.triangle, axis=1)
         return self.picture((self.seen.weights * np.take(values, corners)).sum(0))
 
 
 def surface_of(face: Face, uv: UVLayout) -> Surface:
-    """The surface of ``face``; kept as long as the face is."""
+    """The surface of ``face``, cached for its lifetime."""
     return remembered(face, "surface", lambda: _surface(face, uv))
 
 
@@ -102,7 +101,7 @@ _remembering = Lock()
 
 
 def remembered(face: Face, what: str, compute: Callable[[], T]) -> T:
-    """``compute()``, or what it gave for this very ``face`` before."""
+    """``compute()``, cached for the lifetime of ``face``."""
     with _remembering:
         known = _memory.setdefault(face, {})
     if what not in known:
@@ -111,7 +110,7 @@ def remembered(face: Face, what: str, compute: Callable[[], T]) -> T:
 
 
 def remembered_for(face: Face, image: NDArray[np.uint8], what: str, compute: Callable[[], T]) -> T:
-    """The same for the photo ``image`` that it was last asked for."""
+    """``compute()``, cached for ``face`` and the last ``image``."""
     known: list[Any] = remembered(face, what, list)
     if not known or known[0] is not image:
         known[:] = image, compute()

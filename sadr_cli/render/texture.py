@@ -1,6 +1,6 @@
-"""Colours of the face, sampled from its photo; what the photo does not show is filled in.
+"""Colours of the face, sampled from its photo where visible and filled in elsewhere.
 
-What is shown: :mod:`sadr_cli.render.seen`; what the rest looks like: :mod:`sadr_cli.render.fill`.
+Visibility: :mod:`sadr_cli.render.seen`; filling in: :mod:`sadr_cli.render.fill`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MIN_TEXTURE, MAX_TEXTURE = 64, 8192
 class Texture:
     """A face's colours over its UV map.
 
-    pixels: (N, N, 3) uint8 sRGB, top row v = 1; continued smoothly beyond the face.
-    real: (N, N) float32 in [0, 1], the share of each texel that the photo itself gave; 0 where
-        it is mirrored or continued, and beyond the face.
+    pixels: (N, N, 3) uint8 sRGB, top row v = 1; extended smoothly beyond the face.
+    real: (N, N) float32 in [0, 1], the share of each texel that comes from the photo; 0 where it is
+        filled in, and outside the face.
     """
 
     pixels: NDArray[np.uint8]
@@ -41,7 +41,7 @@ def bake_texture(
 ) -> Texture:
     """The photo ``image`` (H, W, 3) sampled into a texture of ``size`` x ``size``.
 
-    The light stays as it is in the photo.
+    The light of the photo is kept.
     """
     colors = sample_map(image, face, uv, size)
     soft = soften(seen_map(image, face, uv))
@@ -53,7 +53,7 @@ def bake_texture(
 def sample_map(
     image: NDArray[np.uint8], face: Face, uv: UVLayout, size: int
 ) -> NDArray[np.float32]:
-    """(size, size, 3) colours of the photo at the texels, whether they show the face or not."""
+    """(size, size, 3) colours of the photo at the texels, visible or not."""
     position = extend_map(uv.to_map(np.asarray(face.vertices, np.float32)[:, :2]), uv.mask)
     points = resize_map(position, size).reshape(-1, 2)
     return sample(image, points, 2 * size).reshape(size, size, 3)
@@ -65,9 +65,9 @@ def vertex_colors(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray
 
 
 def color_map(image: NDArray[np.uint8], face: Face, uv: UVLayout) -> NDArray[np.uint8]:
-    """(256, 256, 3) the same at the vertices, continued smoothly beyond the face.
+    """(256, 256, 3) colours of the vertices, extended smoothly beyond the face.
 
-    Kept as long as the face is, for the photo it was last asked for.
+    Cached for the lifetime of the face and its last photo.
     """
     return remembered_for(face, image, "colors", lambda: _color_map(image, face, uv))
 

@@ -60,7 +60,6 @@ class Mesh:
         pixels per millimetre, which lead to ``metric``; None if unknown.
     real: (N, N) in [0, 1], the share of each texel of ``texture`` taken from the photo, or None.
     layout: the UV layout, if the mesh has all its vertices in order; else None.
-    vertex_ids: (V,) indices of these vertices in the layout, if it has only some; else None.
     photo_size: (height, width) of the photo in pixels, or None.
     motion: of a track, written by formats that can be animated; or None.
     """
@@ -78,7 +77,6 @@ class Mesh:
     metric_origin: tuple[NDArray[np.float64], float] | None = None
     real: NDArray[np.float32] | None = None
     layout: UVLayout | None = None
-    vertex_ids: NDArray[np.int32] | None = None
     photo_size: tuple[int, int] | None = None
     motion: Motion | None = None
     name: str = "face"

@@ -10,7 +10,7 @@ from synthetic import posed_face
 from sadr_cli import Reconstructor, read_image
 from sadr_cli.render.hollows import hollows
 from sadr_cli.render.sampling import sample
-from sadr_cli.render.seen import seen_weight
+from sadr_cli.render.seen import seen_map
 from sadr_cli.render.texture import bake_texture, vertex_colors
 
 SKIN = np.array([200, 150, 120])
@@ -40,7 +40,7 @@ def test_what_is_seen_keeps_the_photos_colour(uv):
     face = posed_face(uv, yaw=20)
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 256, (20, 22, 3)), 10, 0), 10, 1).astype(np.uint8)
-    weight = seen_weight(image, face, uv)
+    weight = uv.from_map(seen_map(image, face, uv))
     colors = vertex_colors(image, face, uv)
     expected = sample(image, face.vertices)
     deep = uv.from_map(_eroded(uv.to_map(weight) > 0.99, 9))
@@ -54,7 +54,7 @@ def test_hidden_side_takes_the_mirrored_pattern(uv):
     vertices = face.vertices
     shape = uv.mean_shape
     mark = (np.abs(shape[:, 0] - 0.55) < 0.12) & (np.abs(shape[:, 1] + 0.3) < 0.12)
-    seen = seen_weight(image, face, uv)
+    seen = uv.from_map(seen_map(image, face, uv))
     assert seen[mark].mean() > 0.9
     x, y = np.rint(vertices[mark][:, :2]).astype(int).T
     image[y, x] = (90, 60, 50)
@@ -98,7 +98,7 @@ def test_colours_decide_along_the_border_of_the_attention(uv, beside):
     face = dataclasses.replace(face, visibility=visibility)
     colors = vertex_colors(image, face, uv).astype(int)
     assert np.abs(colors - SKIN)[y < 240].max() < 25
-    weight = seen_weight(image, face, uv)
+    weight = uv.from_map(seen_map(image, face, uv))
     inside = (np.abs(face.vertices[:, 0] - 220) < 60) & (y > 150)
     assert weight[inside & (y < 188)].min() > 0.9 and weight[inside & (y > 202)].max() < 0.1
 
@@ -114,7 +114,7 @@ def test_the_mouth_of_a_profile_reaches_the_middle(uv):
     colors = vertex_colors(image, face, uv).astype(int)
     middle = np.abs(shape[:, 0]) < 0.1
     red = colors[:, 0] - colors[:, 1]
-    assert seen_weight(image, face, uv)[middle & lips].mean() < 0.5
+    assert uv.from_map(seen_map(image, face, uv))[middle & lips].mean() < 0.5
     assert red[middle & lips].mean() > red[middle & (shape[:, 1] < -0.7)].mean() + 25
 
 
