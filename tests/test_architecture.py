@@ -69,11 +69,11 @@ def circle(uses: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_room_imports_in_a_circle():
+def test_packages_have_no_import_cycles():
     assert circle(modules()) == []
 
 
-def test_no_module_imports_in_a_circle():
+def test_modules_have_no_import_cycles():
     files = {
         "sadr_cli." + file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): names
         for file, names in sources().items()

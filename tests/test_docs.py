@@ -97,9 +97,9 @@ def test_commands_have_the_options_shown(page: Path) -> None:
                 assert option in known, f"{option}: sadr {' '.join(words)}"
 
 
-def test_the_architecture_names_every_room() -> None:
+def test_the_architecture_names_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "sadr_cli"
-    rooms = [f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").is_file()]
-    rooms += [p.name for p in package.glob("*.py") if not p.name.startswith("__")]
-    assert [room for room in rooms if f"`{room}`" not in text] == []
+    modules = [f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").is_file()]
+    modules += [p.name for p in package.glob("*.py") if not p.name.startswith("__")]
+    assert [module for module in modules if f"`{module}`" not in text] == []

@@ -60,7 +60,7 @@ def detect(
     from sadr_cli.pipeline.detect import DetectSettings, FaceFinder, default_jobs
     from sadr_cli.pipeline.inputs import peek
     from sadr_cli.pipeline.settings import StopFlag
-    from sadr_cli.sources.shard import take_shard
+    from sadr_cli.sources.listing import take_shard
 
     stop = StopFlag()
     finder = FaceFinder(

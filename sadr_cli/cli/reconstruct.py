@@ -174,7 +174,7 @@ def reconstruct(
 
         parse_address(cluster)
     from sadr_cli.pipeline.inputs import peek
-    from sadr_cli.sources.shard import take_shard
+    from sadr_cli.sources.listing import take_shard
 
     works = peek(take_shard(_works(inputs, boxes, faces, say), part))
 

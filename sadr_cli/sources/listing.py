@@ -6,9 +6,9 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 from sadr_cli.errors import InputError, NothingToDoError, UsageError
 from sadr_cli.faces import Frame
@@ -45,6 +45,7 @@ _MAGIC = (  # JPEG, PNG, GIF, TIFF in both byte orders, JPEG 2000
 )
 
 
+T = TypeVar("T")
 File = tuple[Path, Path | None]  # a file, and the folder from which its name is derived
 
 
@@ -100,6 +101,20 @@ def iter_sources(
     if from_file is not None:
         streams.append(sources.expand_list(from_file))
     return _complain_if_nothing(chain.from_iterable(streams), sources, tell)
+
+
+def take_shard(items: Iterator[T], shard: tuple[int, int]) -> Iterator[T]:
+    """Every N-th item starting with the K-th (from 0), for ``shard`` (K, N); NothingToDoError if
+    there is none."""
+    part, parts = shard
+    found = False
+    for item in islice(items, part, None, parts):
+        found = True
+        yield item
+    if parts > 1 and not found:
+        raise NothingToDoError(
+            f"nothing to do: there are too few inputs for shard {part + 1}/{parts}"
+        )
 
 
 class SourceList:
