@@ -19,7 +19,7 @@ from sadr_cli.detection.base import (
 )
 from sadr_cli.detection.boxes import detection_to_record, merge_boxes, read_boxes
 from sadr_cli.detection.calibration import crop_for_detection, face_angle
-from sadr_cli.detection.turned import TurningDetector
+from sadr_cli.detection.turned import QUICK_SIDE, TurningDetector
 from sadr_cli.errors import UsageError
 from sadr_cli.protocols import FaceDetector
 
@@ -62,17 +62,18 @@ def create_detector(
     """
     detector = _create(name, device, faces)
     if name != "none":
-        detector = TurningDetector(detector)
+        quick = _create(name, device, faces, QUICK_SIDE) if name == "centerface" else None
+        detector = TurningDetector(detector, quick)
     if min_score or min_size:
         return SelectiveDetector(detector, min_score, min_size)
     return detector
 
 
-def _create(name: str, device: str, faces: str | int) -> FaceDetector:
+def _create(name: str, device: str, faces: str | int, closest: int | None = None) -> FaceDetector:
     if name == "centerface":
         from sadr_cli.detection.centerface import CenterFace
 
-        return CenterFace(main=faces in ("largest", 1))
+        return CenterFace(main=faces in ("largest", 1), closest=closest)
     if name == "none":
         from sadr_cli.detection.none import WholeImage
 

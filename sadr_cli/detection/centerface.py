@@ -109,8 +109,10 @@ class CenterFace:
         weights: Path | None = None,
         settings: CenterFaceSettings | None = None,
         main: bool = False,
+        closest: int | None = None,
     ) -> None:
-        """main: only the main face is wanted, see ``prominence``; the others may be missing."""
+        """main: only the main face is wanted, see ``prominence``; the others may be missing.
+        closest: longer side in pixels of the closest look at a photo; None: as ``settings`` say."""
         path = weights or find_weights()
         if path is None:
             raise MissingDataError(why_unavailable() or "")
@@ -120,6 +122,7 @@ class CenterFace:
         self._forward = _networks[path]
         self.settings = settings or CenterFaceSettings()
         self._only_main = main
+        self._closest = closest
 
     def detect(self, image: RGBImage) -> list[Detection]:
         return detect_in_pieces(self._detect, image)
@@ -182,7 +185,7 @@ class CenterFace:
         for side in (min(side, have) for side in larger):
             if side > 1.25 * sides[-1]:
                 sides.append(side)
-        return sides
+        return [side for side in sides if self._closest is None or side <= self._closest]
 
     def _look(
         self,

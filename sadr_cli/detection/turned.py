@@ -28,6 +28,7 @@ _SCORE = 0.5  # of a face that only a turned copy shows
 _LENGTH = 0.4  # taken for the length of a face's points where there are none
 _SIDE = 640  # pixels of the copies that are searched for a first sign of a face
 _MAX_OVERLAP = 0.3
+QUICK_SIDE, _LARGE = 320, 45.0  # pixels of a photo's longer side, of a face in it
 
 
 class _Candidate(NamedTuple):
@@ -41,34 +42,42 @@ class TurningDetector:
     What it is sure of is passed on as it is, at no cost.
     """
 
-    def __init__(self, detector: FaceDetector) -> None:
+    def __init__(self, detector: FaceDetector, quick: FaceDetector | None = None) -> None:
+        """quick: knows large faces at less cost, see :data:`QUICK_SIDE`."""
         self.name = detector.name
         self._detector = detector
+        self._quick = quick
 
     def detect(self, image: RGBImage) -> list[Detection]:
         upright = self._detector.detect(image)
         found = [_Candidate(_quality(d), d) for d in upright]
         if found and all(c.quality >= _SURE for c in found):
             return upright
-        small = _reduced(image)
+        small, first = _reduced(image), self._detector
+        if self._quick is not None and found and _are_large(upright, image):
+            first = self._quick  # the question is only how these faces are turned
         for quarter in (180.0, 90.0, -90.0):
-            better = [c for c in self._turned(small, quarter, image) if _is_better(c, found)]
-            if better and small is not image:
-                better = list(self._turned(image, quarter, image))
+            turned = self._turned(first, small, quarter, image)
+            better = [c for c in turned if _is_better(c, found)]
+            if better and (small is not image or first is not self._detector):
+                better = list(self._turned(self._detector, image, quarter, image))
             found += better
         boxes = np.array([c.detection.box for c in found]).reshape(-1, 4)
         order = np.array([max(c.quality, 1e-6) for c in found])
         keep = non_maximum_suppression(boxes, order, _MAX_OVERLAP)
         return sorted((found[k].detection for k in keep), key=lambda d: -d.score)
 
-    def _turned(self, picture: RGBImage, quarter: float, photo: RGBImage) -> Iterator[_Candidate]:
+    @staticmethod
+    def _turned(
+        detector: FaceDetector, picture: RGBImage, quarter: float, photo: RGBImage
+    ) -> Iterator[_Candidate]:
         """Faces turned by about ``quarter`` degrees in ``picture``, the ``photo`` or a smaller copy
         of it; in the photo's pixels."""
         copy = np.ascontiguousarray(np.rot90(picture, round(quarter / 90)))
         there, here = (from_edge(np.array(a.shape[1::-1]) / 2) for a in (picture, copy))
         shift = there - turn(quarter) @ here
         ratio = np.divide(photo.shape[1::-1], picture.shape[1::-1])
-        for seen in self._detector.detect(copy):
+        for seen in detector.detect(copy):
             if seen.points is None:
                 seen = replace(seen, angle=0.0)
             quality = _quality(seen)
@@ -78,6 +87,12 @@ class TurningDetector:
             points = None if back.points is None else resized(back.points + shift, ratio)
             box = resized(back.box.reshape(2, 2) + shift, ratio).ravel()
             yield _Candidate(quality, replace(back, box=box, points=points))
+
+
+def _are_large(faces: list[Detection], image: RGBImage) -> bool:
+    """Whether a detector that sees :data:`QUICK_SIDE` pixels of a photo sees each of them well."""
+    scale = QUICK_SIDE / max(image.shape[:2])
+    return all(face.size * scale >= _LARGE for face in faces)
 
 
 def _quality(detection: Detection) -> float:

@@ -325,11 +325,11 @@ def fresh_centerface(monkeypatch):
 def opencv_alone(fresh_centerface, monkeypatch):
     """CenterFace where OpenVINO cannot run it."""
 
-    def broken(name):
+    def broken():
         raise RuntimeError("no such instruction on this machine")
 
     with monkeypatch.context() as inside:
-        inside.setattr(compiled, "library", broken)
+        inside.setattr(compiled, "_core", broken)
         detector = fresh_centerface()
     monkeypatch.setattr(centerface_module, "_networks", {})
     return detector

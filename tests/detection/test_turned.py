@@ -18,6 +18,7 @@ from sadr_cli.detection import (
     face_angle,
 )
 from sadr_cli.detection.calibration import turned_detection, uprightness
+from sadr_cli.detection.centerface import CenterFace
 from sadr_cli.faces import Detection
 
 BOX = np.array([100.0, 50.0, 180.0, 160.0])
@@ -170,3 +171,28 @@ def test_a_quarter_turned_photo_has_the_same_faces(turns: int, astronaut) -> Non
     }[turns]
     assert np.hypot(back[0] - here.center_x, back[1] - here.center_y) < 0.1 * here.size
     assert crop_from_landmarks(after.points, angle=there.angle).size < there.size
+
+
+@pytest.mark.parametrize("angle", [None, 180])
+def test_a_quick_look_tells_how_a_large_doubtful_face_is_turned(angle: int | None) -> None:
+    place = np.array([39.5, 169.5, 139.5, 269.5])
+
+    class Doubtful(Upright):
+        def detect(self, image):
+            found = super().detect(image)
+            return found or [replace(UPRIGHT, box=place, score=0.15)]
+
+    image = photo() if angle is None else photo((40, 170, angle), side=100)
+    inner, quick = Doubtful(), Upright()
+    (found,) = TurningDetector(inner, quick).detect(image)
+    # The detector itself looks at the copy in which the quick one sees a better face.
+    assert len(quick.looks) == 3 and len(inner.looks) == (1 if angle is None else 2)
+    assert found.score == (0.15 if angle is None else 0.9)
+    place = place[[0, 1, 0, 1]] + (0, 0, 10, 10)  # too small for it
+    TurningDetector(Doubtful(), quick := Upright()).detect(photo())
+    assert not quick.looks
+
+
+def test_centerface_as_the_quick_one_looks_from_no_nearer(group) -> None:
+    whole, quick = create_detector("centerface"), CenterFace(closest=320)
+    assert 0 < len(quick.detect(group)) < len(whole.detect(group))
