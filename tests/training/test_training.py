@@ -293,6 +293,6 @@ def test_missing_data_is_named(model, model_file, shard, tmp_path: Path) -> None
     with pytest.raises(MissingDataError, match="300W-LP-style"):
         train([tmp_path], model_file, tmp_path / "o", TINY)
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(MissingDataError, match="bad.npz is damaged or no npz"):
+    with pytest.raises(MissingDataError, match="bad.npz is damaged or not an npz"):
         load_shards([tmp_path / "bad.npz"], 96)
     assert not (tmp_path / "o" / "state.pt").exists()
