@@ -197,10 +197,10 @@ class StopFlag:
                     if self:
                         os._exit(int(ExitCode.INTERRUPTED))
                     self.set()
+                    for shot in shots:  # before it says so: the second may follow at once
+                        shot.arm()
                     with suppress(Exception):  # nobody would read it
                         say("stopping: finishing what is in flight (once more to stop at once)")
-                    for shot in shots:
-                        shot.arm()
 
         listener = threading.Thread(target=listen, name="sadr-signals", daemon=True)
         listener.start()
