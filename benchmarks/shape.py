@@ -89,9 +89,8 @@ def deviation(folder: Path | None, network: Reconstructor) -> tuple[float, int]:
 def face_of(image: NDArray[np.uint8], landmarks: Array, network: Reconstructor) -> Face:
     """The face in one pass on the crop around the true landmarks."""
     crop = crop_from_landmarks(landmarks)
-    return network.reconstruct_crops([extract_crop(image, crop, network.crop_resolution)], [crop])[
-        0
-    ]
+    picture = extract_crop(image, crop, network.crop_resolution)
+    return network.reconstruct_crops([picture], [crop])[0]
 
 
 def table_row(name: str, coefficients: Array, person: NDArray[np.str_]) -> str:

@@ -1,4 +1,4 @@
-"""One video through the rooms: frames, tracks, smoothing, and the files of the whole.
+"""One video through all steps: frames, tracks, smoothing, and the files of the whole.
 
 One thread decodes, the calling one follows the faces of the next frame, and a third takes those of
 the frames before to smoothing, tables and strips. Each takes the frames in their order, and none

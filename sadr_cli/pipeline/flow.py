@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Flow(Generic[T]):
-    """Takes ``items`` through the rooms. All of it belongs to the thread that calls :meth:`run`.
+    """Takes ``items`` through all steps. All of it belongs to the thread that calls :meth:`run`.
 
     admit: makes of an item a photo to be done, or an entry of what is settled already.
     settle: called with every result, in the order of the items.
@@ -95,8 +95,8 @@ class Flow(Generic[T]):
             self._take_new()
             if self._batches.room and self._batch_ready():
                 self._begin_batch()
-            elif self._in_flight():
-                self._settle_until(self._in_flight())
+            elif awaited := self._in_flight():
+                self._settle_until(awaited)
                 self._move_on()
             elif self._clips:
                 self._run_clip(self._clips.popleft())

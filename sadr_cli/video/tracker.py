@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.border import with_border
-from sadr_cli.crop import box_iou, crop_box, extract_crop
+from sadr_cli.crop import box_iou, crop_box, extract_crop, shrink
 from sadr_cli.detection import select_faces
 from sadr_cli.faces import LOW_CONFIDENCE, Crop, Detection, Face
 from sadr_cli.passes import second_crop, second_pass
@@ -70,7 +68,7 @@ class CutFinder:
 
     def __call__(self, image: NDArray[np.uint8]) -> bool:
         """Whether ``image`` begins a new shot; the first one does not."""
-        small = _thumbnail(image)
+        small = np.asarray(shrink(image, _THUMBNAIL), np.float32) / np.float32(255)
         last, self._last = self._last, small
         if last is None:
             return False
@@ -79,16 +77,6 @@ class CutFinder:
         if not cut:
             self._usual += 0.1 * (change - self._usual)
         return cut
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    small: Any = image
-    while min(small.shape[1] / _THUMBNAIL[0], small.shape[0] / _THUMBNAIL[1]) > 8:
-        # Halves are what OpenCV is quick at.
-        half = small.shape[1] // 2, small.shape[0] // 2
-        small = cv2.resize(small, half, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(small, _THUMBNAIL, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(255)
 
 
 class Tracker:
