@@ -17,7 +17,7 @@ from sadr_cli.cli import app
 
 PAGES = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob(".github/**/*.md")]
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md"), *ROOT.glob(".github/**/*.md")]
     if path.relative_to(ROOT).parts[0] not in (".venv", "venv", "build", "dist", "meshes", "runs")
 )
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
