@@ -2,8 +2,9 @@
 
 The process that was started keeps the books and hands out chunks of photos; a worker loads the
 weights once and takes each chunk through the same loop as a run on one machine, writing to the
-shared folder. A worker that dies loses nothing: files are renamed into place whole, its photos
-are done again one by one, and only one that ends its worker once more is given up.
+shared folder. A worker that dies loses nothing: files are renamed into place whole, and its photos
+are done again one by one. Workers also die for reasons of their own, so only a photo that was
+alone with two of them when they died is given up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sadr_cli.results.entry import Entry
 from sadr_cli.watchdog import progress
 
 CHUNK = 16  # photos handed out at once: few enough to share evenly, many enough for full batches
-_DEATHS = 2  # with the same photo
+_DEATHS = 2  # of workers that had only this photo
 _STILLBORN = 5  # workers, one after the other, that end before they begin with a photo
 
 
@@ -64,7 +65,7 @@ def run_on_cluster(
 
 @dataclass
 class _Task:
-    """Photos that go to a worker together. deaths: of workers that had them before."""
+    """Photos that go to a worker together. deaths: of workers that had the only one of them."""
 
     photos: list[Photo]
     deaths: int = 0
@@ -209,7 +210,7 @@ class _Coordinator:
                 )
             return
         self._deaths += 1
-        deaths = task.deaths + 1
+        deaths = task.deaths + 1 if len(task.photos) == 1 else 0
         if deaths < _DEATHS:
             self._again.extend(_Task([photo], deaths) for photo in task.photos)
         else:

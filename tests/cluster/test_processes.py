@@ -123,7 +123,7 @@ def test_a_process_that_stands_still_says_so_and_the_run_goes_on(photos, tmp_pat
     assert summary.ok == COUNT - 1 and summary.failed == 2
     errors = capfd.readouterr().err
     said = "error: no progress for 20 s: stopped; the photos of this worker are tried once more"
-    assert errors.count(said) == 2 and " in reconstruct_crops\n" in errors
+    assert errors.count(said) == 3 and " in reconstruct_crops\n" in errors
 
 
 @pytest.mark.slow
@@ -274,3 +274,45 @@ def test_addresses():
     for wrong in ("dask", "dask://", "dask://node", "ray://x:1", "loky://0", "node:8786"):
         with pytest.raises(UsageError, match="--cluster"):
             parse_address(wrong)
+
+
+class Mortal:
+    """A pool of one worker that ends ``alone`` times with photo 020 alone, and whenever it has it
+    together with others."""
+
+    def __init__(self, alone):
+        self.alone = alone
+        self.sizes = []  # of the calls that it died of
+
+    def room(self):
+        return 1
+
+    def submit(self, call, load, photos, settings, token):
+        self.call = call, load, photos, settings, token
+        future = Future()
+        future.set_result(None)
+        return future
+
+    def result(self, future):
+        call, load, photos, settings, token = self.call
+        if any(photo.name == "020" for photo in photos):
+            self.alone -= len(photos) == 1
+            if self.alone >= 0:
+                self.sizes.append(len(photos))
+                Lease(settings.out, token).take()
+                raise WorkerDiedError
+        return call(load, photos, settings, token)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("alone", "failed"), [(1, 1), (2, 2)])
+def test_only_a_photo_that_was_alone_with_two_dead_workers_is_given_up(
+    photos, tmp_path, monkeypatch, alone, failed
+):
+    pool = Mortal(alone)
+    monkeypatch.setattr("sadr_cli.pipeline.cluster.open_pool", lambda address: pool)
+    summary, names = go(photos, tmp_path / "out", "loky://1")
+    assert summary.failed == failed and summary.ok == COUNT + 1 - failed and names == sorted(names)
+    assert pool.sizes == [16, *[1] * alone]
