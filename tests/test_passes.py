@@ -10,6 +10,7 @@ from synthetic import posed_face
 
 from sadr_cli.crop import crop_from_landmarks, turn
 from sadr_cli.faces import Crop, Detection, Face
+from sadr_cli.landmarks import five_points
 from sadr_cli.passes import far_off, second_crop, second_pass
 
 
@@ -59,12 +60,15 @@ def test_the_more_confident_face_stands(face):
 
 
 def test_doubtful_faces_are_tried_in_other_turns(face):
-    detection = Detection(np.array([0.0, 0, 10, 10]), points=np.zeros((5, 2)))
     near = cropped_by(face, 1.0)
+    detection = Detection(np.array([0.0, 0, 10, 10]), points=five_points(near.landmarks))
     center = near.crop.center_x, near.crop.center_y
     sure, doubtful = (replace(near, confidence=c, detection=detection) for c in (0.8, 0.7))
     unknown = replace(sure, detection=Detection(detection.box))
     given = replace(unknown, detection=Detection(detection.box, angle=0.0))
+    swapped = replace(detection, points=detection.points[[3, 4, 2, 0, 1]])  # mouth for eyes
+    misread = replace(sure, detection=swapped)
+    certain = replace(misread, confidence=0.86)
     asked = []
 
     def reconstruct(ks, crops):
@@ -78,10 +82,21 @@ def test_doubtful_faces_are_tried_in_other_turns(face):
         return [replace(there, crop=c, confidence=sures[c.angle]) for c in crops]
 
     result = second_pass(
-        [sure, doubtful, unknown, given, replace(sure, detection=None)], reconstruct
+        [sure, doubtful, unknown, given, replace(sure, detection=None), misread, certain],
+        reconstruct,
     )
-    assert asked == [(1, 90.0), (1, 180.0), (1, -90.0), (2, 180.0)]
-    assert [f.crop.angle for f in result] == [0, 180, 180, 0, 0]
+    assert asked == [(1, 90.0), (1, 180.0), (1, -90.0), (2, 180.0), (5, 180.0)]
+    assert [f.crop.angle for f in result] == [0, 180, 180, 0, 0, 180, 0]
+
+
+@pytest.mark.parametrize("other", [0.75, 0.85])
+def test_a_rotation_that_two_confidences_leave_open_is_warned_of(face, other):
+    unknown = replace(face, confidence=0.8, detection=Detection(face.box))
+    open_, told = ([replace(face, crop=face.crop, confidence=c)] for c in (other, 0.6))
+    (result,) = second_pass([unknown], lambda ks, crops: open_[: len(ks)])
+    assert result.confidence == max(other, 0.8)
+    assert [text.partition(":")[0] for text in result.warnings] == ["doubtful rotation"]
+    assert second_pass([unknown], lambda ks, crops: told[: len(ks)])[0].warnings == ()
 
 
 def test_another_turn_must_be_believable(face):
