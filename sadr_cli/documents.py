@@ -30,6 +30,8 @@ def plain(value: Any) -> Any:
 
 def rounded(values: Any, decimals: int) -> Any:
     """Numbers of any nesting as Python floats, see :func:`plain`; no ``-0.0``."""
+    if isinstance(values, (float, int)):  # one number: ten times as fast
+        return round(float(values), decimals) + 0.0 if math.isfinite(values) else None
     import numpy as np
 
     array = np.asarray(values, np.float64).round(decimals) + 0.0

@@ -109,7 +109,7 @@ def matrix_to_quaternion(matrix: ArrayLike) -> Array:
     m = np.asarray(matrix, float)
     # The principal eigenvector of this symmetric matrix is the quaternion of the nearest rotation
     # (Bar-Itzhack 2000): no case distinctions, no division by small numbers.
-    k = np.empty((*m.shape[:-2], 4, 4))
+    k = np.empty((*m.shape[:-2], 4, 4))  # only its upper triangle is read
     xx, xy, xz = m[..., 0, 0], m[..., 0, 1], m[..., 0, 2]
     yx, yy, yz = m[..., 1, 0], m[..., 1, 1], m[..., 1, 2]
     zx, zy, zz = m[..., 2, 0], m[..., 2, 1], m[..., 2, 2]
@@ -118,10 +118,7 @@ def matrix_to_quaternion(matrix: ArrayLike) -> Array:
     k[..., 1, 1], k[..., 1, 2], k[..., 1, 3] = xx - yy - zz, xy + yx, xz + zx
     k[..., 2, 2], k[..., 2, 3] = yy - xx - zz, yz + zy
     k[..., 3, 3] = zz - xx - yy
-    for row in range(4):
-        for column in range(row):
-            k[..., row, column] = k[..., column, row]
-    q = np.linalg.eigh(k)[1][..., :, -1]
+    q = np.linalg.eigh(k, UPLO="U")[1][..., :, -1]
     return q * np.where(q[..., :1] < 0, -1.0, 1.0)
 
 

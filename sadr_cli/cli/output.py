@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _state = {"verbose": 0}
+_FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE", "JPY_PARENT_PID")  # with these rich may use colours
 
 
 def remember_verbosity(value: int) -> int:
@@ -70,6 +71,14 @@ def _make_console(stream: Any) -> Console:
     return Console(file=cast(TextIO, _Messages(stream)), highlight=False, soft_wrap=True)
 
 
+def _is_log(stream: Any) -> bool:
+    """Whether ``stream`` shows no colours; rich, which finds out too, takes 0.1 s to import."""
+    try:
+        return not stream.isatty() and not any(os.environ.get(name) for name in _FORCED)
+    except ValueError:  # closed
+        return True
+
+
 def console() -> Console:
     """The rich console on the current ``sys.stderr``: colours on terminals, unless NO_COLOR."""
     return _make_console(sys.stderr)
@@ -84,6 +93,11 @@ def printable(text: str, stream: Any = None) -> str:
 
 
 def _say(text: str, label: str = "", label_style: str = "", style: str = "") -> None:
+    if _is_log(sys.stderr):
+        stream = _Messages(sys.stderr)
+        stream.write(label + printable(text) + "\n")
+        stream.flush()
+        return
     from rich.text import Text
 
     console().print(Text.assemble((label, label_style), (printable(text), style)))
@@ -185,7 +199,8 @@ class Output:
         """
         bar = ProgressBar(label, total, unit)
         # FORCE_COLOR also makes is_terminal true, but a log file must not get a bar.
-        if not self.quiet and console().is_terminal and sys.stderr.isatty():
+        plain = self.quiet or _is_log(sys.stderr)
+        if not plain and console().is_terminal and sys.stderr.isatty():
             bar = TerminalBar(console(), label, total, unit)
         elif not self.quiet:
             bar = LinesBar(_say, label, total, unit)

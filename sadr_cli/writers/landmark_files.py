@@ -29,7 +29,7 @@ class PTSWriter:
     def write(self, path: Path, mesh: Mesh, face: Face | None = None) -> list[Path]:
         points = _landmarks(mesh, face) if face is None else face.shown_landmarks
         points = np.asarray(points, np.float64)[:, :2] + 1
-        rows = [f"{x:.4f} {y:.4f}" for x, y in points]
+        rows = [f"{x:.4f} {y:.4f}" for x, y in points.tolist()]
         text = "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""])
         atomic_write(path, text.encode())
         return [path]
