@@ -154,8 +154,8 @@ def test_a_terminal_that_is_gone_stops_nothing() -> None:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_in_one_sentence_even_within_imports(name: str, tmp_path: Path) -> None:
     """The module imported swallows every exception, as some libraries do."""
-    (tmp_path / "rich").mkdir()
-    (tmp_path / "rich" / "__init__.py").write_text(
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(
         "import time\nprint('importing', flush=True)\n"
         "try:\n    time.sleep(60)\nexcept BaseException:\n    pass\nraise ImportError('broken')\n"
     )
