@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ _SMALLEST, _LARGEST = 0.4, 2.5
 # A first crop is near enough if the second one's side is within this factor of its own, or its
 # centre within this share of it, see `far_off`: training includes crops with such deviations.
 NEAR_FACTOR, NEAR_SHIFT = 1.2, 0.1
+_STEPS, _STANDS = 4, 0.25  # most passes after the first; share of these at which it stands
 # An upright crop of an upside-down face reached a confidence of 0.83.
 UPSIDE_DOWN = 0.85
 NEAR_ANGLE = 45.0  # degrees; training includes up to 60
@@ -48,7 +50,9 @@ def second_pass(
 ) -> list[Face | Failure]:
     """Each of ``faces``, or the face of another crop if that is more confident.
 
-    Faces whose crop was far off, see :func:`far_off`, get a second one. Those that still have a low
+    Faces whose crop was far off, see :func:`far_off`, get a second one, and further ones until it
+    stands: a face that the border cuts, of which the detector boxes the visible part, is approached
+    in steps. Those that still have a low
     confidence are tried in the three other quarter turns; those below ``UPSIDE_DOWN`` upside down,
     if the detector's points are unknown or far from the landmarks. If that does not decide it, the
     face gets a warning.
@@ -61,16 +65,24 @@ def second_pass(
     shift: as for :func:`far_off`.
     """
 
-    def nearer_crops(face: Face) -> list[Crop]:
+    def nearer_crops(face: Face, share: float = 1.0) -> list[Crop]:
         crop = second_crop(face)
-        return [crop] if crop is not None and far_off(face, crop, shift) else []
+        return [crop] if crop is not None and far_off(face, crop, shift, share) else []
+
+    def closed_in(before: Sequence[Face | Failure], which: Iterable[int]) -> list[Face | Failure]:
+        """Second passes; further ones while the crop moves and the confidence grows."""
+        crops = nearer_crops
+        for _ in range(_STEPS):
+            after = _best_of(before, which, crops, reconstruct)
+            which = [k for k, face in enumerate(after) if face is not before[k]]
+            before, crops = after, partial(nearer_crops, share=_STANDS)
+        return list(before)
 
     unknown = range(len(faces)) if unknown is None else unknown
     doubtful: set[int] = set()
-    nearer = _best_of(faces, range(len(faces)), nearer_crops, reconstruct)
+    nearer = closed_in(faces, range(len(faces)))
     turned = _best_of(nearer, unknown, _turned_crops, reconstruct, doubtful)
-    changed = [k for k, face in enumerate(turned) if face is not nearer[k]]
-    out = _best_of(turned, changed, nearer_crops, reconstruct)
+    out = closed_in(turned, [k for k, face in enumerate(turned) if face is not nearer[k]])
     for k in doubtful:
         face = out[k]
         if isinstance(face, Face) and _EITHER_WAY not in face.warnings:
@@ -137,18 +149,18 @@ def turned_crop(face: Face, angle: float) -> Crop:
     return Crop(float(center[0]), float(center[1]), crop.size, wrapped(crop.angle + angle))
 
 
-def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT) -> bool:
+def far_off(face: Face, crop: Crop, shift: float = NEAR_SHIFT, share: float = 1.0) -> bool:
     """Whether the crop of ``face`` differs from ``crop`` enough for a second pass.
 
     That is if its centre differs by a share ``shift`` of its side, its side by ``NEAR_FACTOR``, or
-    both by less, where the root of the summed squares in these units is 1; or its angle by
-    ``NEAR_ANGLE``.
+    both by less, where the root of the summed squares in these units is ``share``; or its angle
+    by ``NEAR_ANGLE``.
     """
     first = face.crop
     away = np.hypot(crop.center_x - first.center_x, crop.center_y - first.center_y) / first.size
     grown = np.log(crop.size / first.size) / np.log(NEAR_FACTOR)
     turned = abs(wrapped(crop.angle - first.angle)) > NEAR_ANGLE
-    return bool(np.hypot(away / shift, grown) >= 1 or turned)
+    return bool(np.hypot(away / shift, grown) >= share or turned)
 
 
 def second_crop(face: Face) -> Crop | None:

@@ -48,6 +48,33 @@ def test_landmarks_without_extent_give_no_crop(face, value):
     assert second_crop(without_landmarks(face, value)) is None
 
 
+def test_a_face_is_approached_in_steps_while_its_crop_moves(face):
+    """As one that the border cuts, of which each look shows a little more."""
+    own = crop_from_landmarks(face.landmarks)
+    shifts = [0.4, 0.2, 0.08, 0.01, 0.005]  # of the landmarks each look finds, in its crop's sides
+    asked = []
+
+    def look(crop):
+        step = shifts[len(asked)] * crop.size
+        there = np.array([crop.center_x - own.center_x + step, crop.center_y - own.center_y, 0])
+        found = face.landmarks + there
+        return replace(face, landmarks=found, crop=crop, confidence=0.5 + 0.1 * len(asked))
+
+    def reconstruct(ks, crops):
+        asked.extend(zip(ks, crops, strict=True))
+        return [look(crop) for crop in crops]
+
+    first = look(own)
+    (result,) = second_pass([first], reconstruct, unknown=())
+    # Begun at 0.4, gone on with at 0.08, and it stands at 0.01.
+    assert [k for k, _ in asked] == [0, 0, 0]
+    places = [0.4, 0.6, 0.68]
+    assert np.allclose([(c.center_x - own.center_x) / own.size for _, c in asked], places)
+    assert result.crop is asked[-1][1] and result.confidence == 0.8
+    near = replace(first, landmarks=face.landmarks + [0.08 * own.size, 0, 0])
+    assert second_pass([near], reconstruct, unknown=()) == [near]  # which is near enough
+
+
 def test_the_more_confident_face_stands(face):
     off = cropped_by(face, 1.3)
     firsts = [replace(off, confidence=c) for c in (0.8, 0.8, 0.8, 0.8)]
