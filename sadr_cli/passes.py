@@ -65,17 +65,17 @@ def second_pass(
     shift: as for :func:`far_off`.
     """
 
-    def nearer_crops(face: Face, share: float = 1.0) -> list[Crop]:
+    def nearer_crops(face: Face, shift: float = NEAR_SHIFT, share: float = _STANDS) -> list[Crop]:
         crop = second_crop(face)
         return [crop] if crop is not None and far_off(face, crop, shift, share) else []
 
     def closed_in(before: Sequence[Face | Failure], which: Iterable[int]) -> list[Face | Failure]:
         """Second passes; further ones while the crop moves and the confidence grows."""
-        crops = nearer_crops
+        crops: Callable[[Face], list[Crop]] = partial(nearer_crops, shift=shift, share=1.0)
         for _ in range(_STEPS):
             after = _best_of(before, which, crops, reconstruct)
-            which = [k for k, face in enumerate(after) if face is not before[k]]
-            before, crops = after, partial(nearer_crops, share=_STANDS)
+            which = [k for k, pair in enumerate(zip(before, after, strict=True)) if _surer(*pair)]
+            before, crops = after, nearer_crops
         return list(before)
 
     unknown = range(len(faces)) if unknown is None else unknown
@@ -88,6 +88,12 @@ def second_pass(
         if isinstance(face, Face) and _EITHER_WAY not in face.warnings:
             out[k] = replace(face, warnings=(*face.warnings, _EITHER_WAY))
     return out
+
+
+def _surer(before: Face | Failure, after: Face | Failure) -> bool:
+    if not (isinstance(before, Face) and isinstance(after, Face)):
+        return False
+    return after.confidence > before.confidence
 
 
 def _best_of(
