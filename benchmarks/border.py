@@ -19,8 +19,9 @@ import numpy as np
 import script
 from numpy.typing import NDArray
 from script import head, row
+from turned import is_warned, nearest
 
-from sadr_cli import Face, Reconstructor, read_image
+from sadr_cli import Reconstructor, read_image
 from sadr_cli.evaluation.data.aflw2000 import load
 
 BOUND, MOST_YAW = 10.0, 40.0  # degrees
@@ -63,20 +64,10 @@ def table(options: argparse.Namespace) -> Iterator[str]:
             face = nearest(network.reconstruct(image), points - (first, 0))
             if face is not None:
                 off.append(abs(face.euler[0] - truth.angles[k, 0]))
-                warned.append(any(not text.startswith("profile") for text in face.warnings))
+                warned.append(is_warned(face))
         far = np.array(off) > BOUND
         counts = int(far.sum()), int((far & np.array(warned)).sum()), len(chosen) - len(off)
         yield row(f"{share:.0%}", len(chosen), f"{np.median(off):.1f}", *counts)
-
-
-def nearest(faces: list[Face], points: NDArray[np.float64]) -> Face | None:
-    """The face at ``points`` (68, 2), if there is one."""
-
-    def away(face: Face) -> float:
-        return float(np.linalg.norm(face.landmarks[:, :2].mean(0) - points.mean(0)))
-
-    face = min(faces, key=away, default=None)
-    return None if face is None or away(face) > np.ptp(points[:, 0]) / 2 else face
 
 
 if __name__ == "__main__":

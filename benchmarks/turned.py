@@ -22,7 +22,7 @@ import script
 from numpy.typing import NDArray
 from script import head, row
 
-from sadr_cli import Reconstructor, read_image
+from sadr_cli import Face, Reconstructor, read_image
 from sadr_cli.crop import turn
 from sadr_cli.evaluation.data.aflw2000 import load
 from sadr_cli.pose import euler_to_matrix, in_plane_angle, wrapped
@@ -46,18 +46,25 @@ def judge(
 ) -> tuple[str, float]:
     """The outcome, one of :data:`OUTCOMES`, and the error in degrees of the face with landmarks
     ``truth`` (68, 2) and its vertical axis at the angle ``axis``."""
-    middle, size = truth.mean(0), float(np.ptp(truth, axis=0).max())
-
-    def away(landmarks: NDArray[np.float64]) -> float:
-        return float(np.linalg.norm(landmarks[:, :2].mean(0) - middle))
-
-    faces = network.reconstruct(image)
-    face = min(faces, key=lambda f: away(f.landmarks), default=None)
-    if face is None or away(face.landmarks) > size / 2:
+    face = nearest(network.reconstruct(image), truth)
+    if face is None:
         return "missed", float("nan")
     off = abs(float(wrapped(face.turn - axis)))
-    warned = any(not text.startswith("profile") for text in face.warnings)
-    return "right" if off <= BOUND else "warned" if warned else "unwarned", off
+    return "right" if off <= BOUND else "warned" if is_warned(face) else "unwarned", off
+
+
+def nearest(faces: list[Face], truth: NDArray[np.float64]) -> Face | None:
+    """The face at the landmarks ``truth`` (68, 2), if there is one."""
+
+    def away(face: Face) -> float:
+        return float(np.linalg.norm(face.landmarks[:, :2].mean(0) - truth.mean(0)))
+
+    face = min(faces, key=away, default=None)
+    return None if face is None or away(face) > np.ptp(truth, axis=0).max() / 2 else face
+
+
+def is_warned(face: Face) -> bool:
+    return any(not text.startswith("profile") for text in face.warnings)
 
 
 def table(results: list[tuple[str, float, float]]) -> Iterator[str]:
