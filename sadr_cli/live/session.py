@@ -185,9 +185,13 @@ class Session:
             seconds, now = frame.time or 0.0, time.perf_counter()
             if self._began is None or self._began + seconds < now - 0.1:  # the machine is slower
                 self._began = now - seconds
-            while (left := self._began + seconds - time.perf_counter()) > 0 and not self._ended:
-                self._keys(min(left, _BRIEF))
+            while self._left(seconds) > 0 and not self._ended:
+                self._keys(min(self._left(seconds), _BRIEF))
         self._refresh()
+
+    def _left(self, seconds: float) -> float:
+        """Until the time of a frame; none once a key has stopped the session."""
+        return 0.0 if self._began is None else self._began + seconds - time.perf_counter()
 
     def _refresh(self) -> None:
         if self._window is not None and self._shown is not None:
