@@ -23,7 +23,7 @@ from sadr_cli.errors import ExitCode
 
 PATIENCE = 30.0  # seconds without progress after a run was asked to stop
 _TICK = 1.0
-_GRACE = 5.0  # seconds for Python to postpone the alarm after it went off
+_GRACE = 30.0  # seconds for Python to postpone the alarm after it went off
 
 _last = time.monotonic()
 

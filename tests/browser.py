@@ -72,7 +72,7 @@ needs_browser = pytest.mark.skipif(
 class Page:
     """The browser's only page: what it shows, says on its console and asks of the network."""
 
-    def __init__(self, read: int, write: int, seconds: float = 60.0) -> None:
+    def __init__(self, read: int, write: int, seconds: float = 300.0) -> None:
         self._read, self._write = os.fdopen(read, "rb"), os.fdopen(write, "wb")
         self._seconds = seconds
         self._number, self._session = 0, None
@@ -237,4 +237,4 @@ def browser() -> Iterator[Page]:
             page.close()
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(300)

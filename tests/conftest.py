@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pictures import PHOTOS, photo
 from synthetic import layout
 from typer.testing import CliRunner
@@ -38,8 +38,9 @@ for _name in ("SIGINT", "SIGHUP"):
 
 # A busy machine is no failure of a property. In CI the examples are the same in every run, so that
 # a failure is the fault of the change; at home new ones are tried each time.
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("local", _patient)
+settings.register_profile("ci", _patient, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

@@ -26,7 +26,7 @@ def environment(folder: Path) -> dict[str, str]:
     return found
 
 
-def run(folder: Path, *command: str | Path, timeout: float = 300, cwd: Path | None = None) -> str:
+def run(folder: Path, *command: str | Path, timeout: float = 900, cwd: Path | None = None) -> str:
     """Standard output of a command run in ``cwd``, by default ``folder``, with the environment of
     ``folder``; AssertionError when it fails."""
     done = subprocess.run(

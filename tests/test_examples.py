@@ -91,7 +91,11 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SADR_WEIGHTS", raising=False)
     book = nbformat.read(EXAMPLES / "notebook.ipynb", 4)
     assert all(not cell.get("outputs") for cell in book.cells), "commit it without outputs"
-    settings = {"timeout": 300, "resources": {"metadata": {"path": str(EXAMPLES)}}}
+    settings = {
+        "timeout": 900,
+        "startup_timeout": 300,
+        "resources": {"metadata": {"path": str(EXAMPLES)}},
+    }
     client.NotebookClient(book, kernel_name="python3", **settings).execute()
     pictures = [
         o for c in book.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})

@@ -27,7 +27,7 @@ if sys.argv[1] == "used":
     before = [reconstructor.reconstruct(image) for _ in range(2)]
     assert reconstructor.runner.name == "openvino" or "openvino" not in sys.modules
 child = os.fork()
-signal.alarm(200)  # ends either, should it hang
+signal.alarm(800)  # ends either, should it hang
 for faces in [reconstructor.reconstruct(image)] + before:
     assert len(faces) == 1
     error = np.abs(faces[0].vertices - reconstructor.reconstruct(image)[0].vertices).max()
@@ -89,12 +89,12 @@ def test_a_fork_waits_for_what_is_being_loaded() -> None:
 
     def load() -> None:
         began.set()
-        assert go_on.wait(20)
+        assert go_on.wait(300)
         loaded.append(True)
 
     loading = Thread(target=Native(load, lambda _: None))
     loading.start()
-    assert began.wait(20)
+    assert began.wait(300)
     Timer(0.2, go_on.set).start()
     assert in_child(lambda: loaded == [True])
     loading.join()

@@ -24,7 +24,7 @@ TRIALS = int(os.environ.get("SADR_TRIALS", "30"))
 BARRIER = """
 import faulthandler, os, sys, threading
 import numpy as np
-faulthandler.dump_traceback_later(150, exit=True)  # works though the interpreter stands still
+faulthandler.dump_traceback_later(600, exit=True)  # works though the interpreter stands still
 {prepare}
 barrier = threading.Barrier(len(calls))
 failures = []
@@ -82,7 +82,7 @@ def _hangs(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=200)
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=700)
     except subprocess.TimeoutExpired as error:
         return f"killed: {error.stderr!r}"
     return done.stderr.decode() or f"exit {done.returncode}" if done.returncode else ""
@@ -134,7 +134,7 @@ def test_nothing_else_is_first_used_meanwhile() -> None:
 
     thread = threading.Thread(target=other)
     Native(slow, lambda _: None)()
-    thread.join(10)
+    thread.join(300)
     assert inside == ["slow", "other"]
 
 

@@ -212,7 +212,7 @@ def test_a_pipe_in_which_nothing_comes(photos, tmp_path, command):
             ]
         )
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=120)  # with its standard input still open
+        process.wait(timeout=600)  # with its standard input still open
         rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130, errors
     assert json.loads(rest.splitlines()[-1])["summary"]["interrupted"] and "Fatal" not in errors

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from clusters import until
 from typer.testing import CliRunner
 
 from sadr_cli.cli import app
@@ -132,9 +132,7 @@ def test_missing_data_is_exit_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch) -> None:
     def train(settings, out, *, stop, **_):
         signal.raise_signal(signal.SIGINT)
-        deadline = time.monotonic() + 30
-        while not stop() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(stop)
         return out / "trained.safetensors"
 
     monkeypatch.setattr("sadr_cli.training.session.train", train)

@@ -173,7 +173,7 @@ def test_what_was_compiled_once_loads_beside_other_work(made, tmp_path, monkeypa
     cached = Compiled._cached
 
     def waiting(*arguments):
-        assert go_on.wait(20)
+        assert go_on.wait(300)
         return cached(*arguments)
 
     monkeypatch.setattr(Compiled, "_cached", waiting)

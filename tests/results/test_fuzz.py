@@ -22,7 +22,9 @@ from sadr_cli.results.manifest import JOURNAL, NAME, Damage, Manifest, ManifestR
 from sadr_cli.results.poses_csv import COLUMNS, PosesCSV, pose_row
 
 fuzz = settings(
-    max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
