@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from fakes import FakeDetector, FakeReconstructor
 
+from sadr_cli import watchdog
 from sadr_cli.pipeline import Cluster, RunSettings, Work, run
 from sadr_cli.sources import SourceList
 
@@ -23,8 +23,9 @@ class Fakes:
     """Loaded by the workers. With SADR_TEST_LOG they leave a line there.
 
     seconds: of a batch. killer, staller: a photo with a face centred there ends its worker, or
-    makes it stand still. held, gate: a photo with a face centred at ``held`` makes the file
-    ``gate``.held and waits for the file ``gate``. stillborn: loading ends the worker.
+    makes it stand still, by the watchdog's clock for ever. held, gate: a photo with a face centred
+    at ``held`` makes the file ``gate``.held, which has the worker's number, and waits for the file
+    ``gate``. stillborn: loading ends the worker.
     """
 
     seconds: float = 0.0
@@ -52,11 +53,14 @@ class Reconstructor(FakeReconstructor):
         centres = {round(crop.center_x) for crop in crops}
         if self.asked.killer in centres:
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-        if self.asked.staller in centres:
-            threading.Semaphore(0).acquire()
+        while self.asked.staller in centres:
+            watchdog._last = float("-inf")
+            time.sleep(0.1)
         if self.asked.held in centres:
-            Path(f"{self.asked.gate}.held").touch()
-            until(Path(self.asked.gate).exists, 300)
+            held = Path(f"{self.asked.gate}.held")
+            held.with_suffix(".new").write_text(str(os.getpid()))
+            held.with_suffix(".new").replace(held)
+            until(Path(self.asked.gate).exists)
         return super().reconstruct_crops(images, crops, detections)
 
 
@@ -95,7 +99,7 @@ def files(folder):
     }
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=600.0):
     """Wait for ``condition()``; AssertionError when it does not come."""
     end = time.monotonic() + seconds
     while not condition():

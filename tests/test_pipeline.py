@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
@@ -117,17 +117,22 @@ def test_order_of_results_is_that_of_the_inputs(tmp_path):
     photos = tmp_path / "photos"
     for k in range(23):
         photo_with(photos / f"{k:02}.png", [(20, 20, 40)] * (k % 3 > 0) + [(100, 50, 50)] * (k % 2))
-    rng = np.random.default_rng(0)
+    rng, listed = np.random.default_rng(0), Event()
+
+    def listing():
+        yield from works(photos)
+        listed.set()
 
     class Jittery(FakeDetector):
         def detect(self, image):
+            assert listed.wait(300)  # or a batch would go before its other photos are known
             time.sleep(rng.uniform(0, 0.02))
             return super().detect(image)
 
     out, seen = tmp_path / "out", []
     reconstructor = FakeReconstructor()
     settings = RunSettings(out, batch_size=4, jobs=4)
-    run(works(photos), reconstructor, Jittery, settings, on_entry=lambda e: seen.append(e.name))
+    run(listing(), reconstructor, Jittery, settings, on_entry=lambda e: seen.append(e.name))
     expected = [f"{k:02}" for k in range(23)]
     assert seen == expected == [e["name"] for e in manifest(out)["inputs"]]
     names = [row["name"] for row in poses(out)]
@@ -331,11 +336,11 @@ def test_memory_in_flight_is_bounded(tmp_path):
 
 
 def test_two_batches_at_once_and_every_writing_thread_at_work(tmp_path, monkeypatch):
-    """Barriers that break after ten seconds: one by one, nobody would come to meet the first."""
+    """Barriers that break after a while: one by one, nobody would come to meet the first."""
     photos = tmp_path / "photos"
     for k in range(12):
         photo_with(photos / f"{k:02}.png")
-    batches, faces, writing = Barrier(2, timeout=10), Barrier(2, timeout=10), write_face
+    batches, faces, writing = Barrier(2, timeout=300), Barrier(2, timeout=300), write_face
 
     class Meeting(FakeReconstructor):
         def reconstruct_crops(self, *args):

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sadr_cli.errors import ExitCode, MissingDataError, UsageError
 from sadr_cli.pipeline.worker import WorkerDiedError
 
 PATIENCE = 60  # seconds to wait for a worker, at the beginning and when all are gone
+ANSWER = 10  # seconds for a scheduler to answer
 _LOOK = 1.0  # seconds between two looks at a cluster's workers
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -140,7 +142,7 @@ class Dask:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
         self._place = place
         try:
-            self._client = Client(place, set_as_default=False, timeout=10)
+            self._client = Client(place, set_as_default=False, timeout=ANSWER)
         except Exception as error:  # of another version: whatever a handshake may raise
             raise UsageError(
                 f"no Dask scheduler answers at {place} (or one of another version): start one, "
@@ -222,7 +224,8 @@ class Dask:
             raise self._gone() from error
 
     def close(self) -> None:
-        self._client.close(timeout=5)
+        with suppress(Exception):  # all is done, whether the scheduler answers or not
+            self._client.close(timeout=5)
 
 
 def _versions(description: dict[str, Any]) -> dict[str, str | None]:

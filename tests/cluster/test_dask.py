@@ -67,7 +67,7 @@ class Dask:
         for _ in range(count):
             self.workers.append(self.start("worker", self.place, "--nthreads", "1", *options))
         with Client(self.place, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=90)
+            client.wait_for_workers(count, timeout=600)
 
     def close(self):
         running = [psutil.Process(p.pid) for p in self.processes if p.poll() is None]
@@ -80,8 +80,9 @@ class Dask:
 
 
 @pytest.fixture
-def dask(tmp_path):
+def dask(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(pools, "ANSWER", 300)
     cluster = Dask(tmp_path)
     try:
         cluster.start_scheduler()
@@ -90,17 +91,29 @@ def dask(tmp_path):
         cluster.close()
 
 
+def never_ends(folder):
+    """A run whose second chunk waits for ever."""
+    return Fakes(0.1, held=MARK, gate=str(folder / "gate"))
+
+
 @pytest.mark.slow
 def test_same_files_as_on_one_machine_though_a_worker_is_killed(photos, tmp_path, dask):
     dask.start_workers(2, "--no-nanny")
     alone, order = go(photos, tmp_path / "alone")
+    gate, held = tmp_path / "gate", tmp_path / "gate.held"
+    killed = []
 
     def kill(entry):
         if entry.name == "003":
-            dask.workers[0].kill()
+            until(held.exists)
+            (worker,) = (w for w in dask.workers if w.pid == int(held.read_text()))
+            worker.kill()
+            killed.append(worker)
+            gate.touch()
 
-    summary, names = go(photos, tmp_path / "many", dask.address, Fakes(0.1), kill)
-    assert dask.workers[0].wait(60) and dask.workers[1].poll() is None
+    fakes = Fakes(0.1, held=MARK, gate=str(gate))
+    summary, names = go(photos, tmp_path / "many", dask.address, fakes, kill)
+    assert killed[0].wait() and [w.poll() is None for w in dask.workers].count(True) == 1
     assert (summary.ok, summary.failed, summary.faces) == (alone.ok, alone.failed, alone.faces)
     assert names == order
     many = {name: data for name, data in files(tmp_path / "many").items() if "-tmp-" not in name}
@@ -117,14 +130,14 @@ def test_a_photo_that_ends_its_worker_twice_is_named_and_the_others_are_done(
     photos, tmp_path, dask, trouble
 ):
     dask.start_workers(2)
-    summary, names = go(photos, tmp_path / "out", dask.address, Fakes(**{trouble: MARK}), stall=20)
+    summary, names = go(photos, tmp_path / "out", dask.address, Fakes(**{trouble: MARK}), stall=300)
     said = (dask.folder / "worker.txt").read_text()
     assert (summary.ok, summary.failed) == (COUNT - 1, 2), f"{summary.failures}\n{said}"
     assert names == sorted(names)
     assert any(name.endswith("020.png") and "twice" in why for name, why in summary.failures)
     own = said.count(" in reconstruct_crops\n")
     assert own == 3 * (trouble == "staller"), said
-    others = said.count("error: no progress for 20 s: stopped") - own
+    others = said.count("error: no progress for 5 min: stopped") - own
     if others:  # with innocent photos, which have been done again
         warnings.warn(f"a worker stood still\n{said}", stacklevel=1)
     # Two workers, and one more for each death.
@@ -140,7 +153,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_resumable(photos, tmp_path, das
             dask.scheduler.kill()
 
     with pytest.raises(UsageError, match="the Dask scheduler at .* is gone: .* again to resume"):
-        go(photos, tmp_path / "out", dask.address, Fakes(0.2), kill)
+        go(photos, tmp_path / "out", dask.address, never_ends(tmp_path), kill)
     again, _ = go(photos, tmp_path / "out")
     assert again.ok == COUNT and again.skipped >= 4
 
@@ -156,7 +169,7 @@ def test_no_workers_at_the_beginning_or_later(photos, tmp_path, dask, monkeypatc
         dask.workers[0].kill()
 
     with pytest.raises(UsageError, match="has lost all its workers: start some and run again"):
-        go(photos, tmp_path / "out", dask.address, Fakes(0.2), kill)
+        go(photos, tmp_path / "out", dask.address, never_ends(tmp_path), kill)
 
 
 @pytest.mark.slow
@@ -172,8 +185,8 @@ def test_other_versions_are_said_before_anything_is_done(photos, tmp_path, dask)
         go(photos, tmp_path / "out", dask.address)
 
 
-@pytest.mark.slow  # Dask tries for ten seconds
-def test_no_scheduler(photos, tmp_path):
+def test_no_scheduler(photos, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr(pools, "ANSWER", 0.5)
     with pytest.raises(UsageError, match="no Dask scheduler answers at 127.0.0.1:9"):
         go(photos, tmp_path / "out", "dask://127.0.0.1:9")
