@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clusters import until
 from PIL import Image
 
 CHROMIUM = next(
@@ -72,20 +72,24 @@ needs_browser = pytest.mark.skipif(
 class Page:
     """The browser's only page: what it shows, says on its console and asks of the network."""
 
-    def __init__(self, read: int, write: int, seconds: float = 300.0) -> None:
+    def __init__(self, read: int, write: int) -> None:
         self._read, self._write = os.fdopen(read, "rb"), os.fdopen(write, "wb")
-        self._seconds = seconds
         self._number, self._session = 0, None
         self._rest = b""
         self.console: list[str] = []
         self.requests: list[str] = []
-        target = next(
-            t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"
-        )
+        self._loaded: set[str] = set()  # documents that have all they need
+        until(self._targets)  # a browser that has just started may have none yet
+        (target, *_) = self._targets()
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+
+    def _targets(self) -> list[dict[str, Any]]:
+        targets = self.call("Target.getTargets")["targetInfos"]
+        return [target for target in targets if target["type"] == "page"]
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a method of the protocol; what happens meanwhile is kept."""
@@ -120,6 +124,8 @@ class Page:
             self.console.append(json.dumps(about["args"]))
         elif method == "Log.entryAdded":
             self.console.append(about["entry"]["text"])
+        elif method == "Page.lifecycleEvent" and about["name"] == "load":
+            self._loaded.add(about["loaderId"])
 
     def open(self, path: Path, width: int = 1200, height: int = 800, dark: bool = False) -> None:
         """Load a file in a window of that size."""
@@ -131,8 +137,9 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.console.clear()
         self.requests.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        self.wait("document.readyState === 'complete'")
+        document = self.call("Page.navigate", url=path.as_uri())["loaderId"]
+        while document not in self._loaded:
+            self._see(self._next())
 
     def frame(self) -> int:
         """The page's first frame, for ``value`` and ``wait``; its document, not its variables."""
@@ -151,10 +158,7 @@ class Page:
 
     def wait(self, expression: str, frame: int | None = None) -> None:
         """Until it holds."""
-        end = time.monotonic() + self._seconds
-        while not self.value(expression, frame):
-            assert time.monotonic() < end, f"never came true: {expression}"
-            time.sleep(0.05)
+        until(lambda: self.value(expression, frame))
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """Left, top, width, height of an element in the window."""
@@ -195,7 +199,8 @@ class Page:
             )  # fmt: skip
 
     def picture(self, selector: str | None = None) -> np.ndarray:
-        """(H, W, 3) float pixels of the window, or of an element of it."""
+        """(H, W, 3) float pixels of the window, or of an element of it, once all is drawn."""
+        self.value("new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
         more: dict[str, Any] = {}
         if selector is not None:
             x, y, width, height = self.box(selector)
