@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from pictures import PHOTOS, photo
 from synthetic import layout
@@ -42,6 +43,12 @@ _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", _patient)
 settings.register_profile("ci", _patient, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws does not depend on those that ran before it in its process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
