@@ -136,4 +136,5 @@ def test_the_view_turns_by_mouse_and_its_buttons_work(cell):
     assert page.value("document.getElementById('paint').getAttribute('aria-pressed')", frame) == (
         "false"
     )
+    assert np.abs(press("paint") - start).mean() < 1  # as the other tests find it
     assert page.console == []
