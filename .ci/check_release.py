@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+VERSION = "sadr_cli/version.py"
 
 
 def _found(pattern: str, name: str) -> str | None:
@@ -29,13 +30,13 @@ def section(version: str) -> tuple[str | None, str]:
 
 def problems(tag: str) -> list[str]:
     """What has to be put right before ``tag`` is a release, a sentence each."""
-    version = _found(r'^version = "(.+)"$', "pyproject.toml")
+    version = _found(r'^__version__ = "(.+)"$', VERSION)
     wrong = []
     if tag != f"v{version}":
-        wrong.append(f"pyproject.toml has version {version}: the tag should be v{version}")
+        wrong.append(f"{VERSION} has version {version}: the tag should be v{version}")
     cited = _found(r"^version: (\S+)$", "CITATION.cff")
     if cited != version:
-        wrong.append(f"CITATION.cff has version {cited}, pyproject.toml {version}")
+        wrong.append(f"CITATION.cff has version {cited}, {VERSION} {version}")
     day, notes = section(str(version))
     if not notes:
         wrong.append(f"CHANGELOG.md has no section for {version}, or an empty one")

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -273,17 +274,14 @@ class Reconstructor:
             gap = np.linalg.norm(a["pose_face"][index] - a["vertices"][index], axis=1) / SIZE
             seen = a["visibility"][index]
             agreement = np.exp(-gap / AGREEMENT)
-            # crop_to_image in single precision, which the network's output has anyway
-            places = a["vertices"], a["pose_face"]
-            vertices, pose_face = (np.multiply(p, np.float32(step), order="C") for p in places)
             turned = np.eye(3)
-            if crop.angle:
-                turned[:2, :2] = turn(crop.angle)
-            for p in (vertices, pose_face):
-                if crop.angle:
-                    p[:] = p @ turned.T.astype(np.float32)
-                for axis, shift in enumerate(corner.astype(np.float32)):
-                    p[:, axis] += shift  # by columns, which is ten times faster in NumPy
+            turned[:2, :2] = turn(crop.angle)
+            # crop_to_image in single precision, which the network's output has anyway
+            matrix = np.column_stack([step * turned, corner])
+            vertices, pose_face = (
+                cv2.transform(np.asarray(a[k], np.float32)[:, None], matrix)[:, 0]
+                for k in ("vertices", "pose_face")
+            )
             up = turned.T  # the same turn with y up
             faces.append(
                 Face(

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "sadr_cli"
 HOMES = {
     "open3d": "open3d_import.py",
     "face_alignment": "detection/face_alignment.py",
-    "filelock": "files.py",
+    "filelock": "lock.py",
     "jinja2": "pages/__init__.py",
 }
 

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from sadr_cli.errors import OutputError
-from sadr_cli.files import LOCK_NAME, FolderLock
+from sadr_cli.lock import LOCK_NAME, FolderLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sadr_cli.files import FolderLock
+from sadr_cli.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from shell import ROOT
 
 from sadr_cli import doctor
+from sadr_cli.version import __version__
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,7 +61,7 @@ def test_every_admitted_python_is_tested_and_named() -> None:
 
 def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
     cited = yaml_file("CITATION.cff")
-    assert cited["version"] == PROJECT["version"]
+    assert cited["version"] == __version__
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     paper = cited["preferred-citation"]
     assert paper["title"] in readme
@@ -73,7 +74,8 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """``.ci/check_release.py`` over a project of version 1.2.0 that is ready."""
     module = script(".ci/check_release.py")
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    (tmp_path / "pyproject.toml").write_text('version = "1.2.0"\n')
+    (tmp_path / "sadr_cli").mkdir()
+    (tmp_path / module.VERSION).write_text('__version__ = "1.2.0"\n')
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.0\n")
     text = "# Changes\n\n## [1.2.0] - 2026-01-31\n\n- More.\n\n## [1.1.0] - 2025-01-31\n\n- Old.\n"
     (tmp_path / "CHANGELOG.md").write_text(text)
@@ -88,7 +90,7 @@ def test_a_release_that_is_ready(release: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        ("pyproject.toml", "1.2.0", "1.3.0", "the tag should be v1.3.0"),
+        ("sadr_cli/version.py", "1.2.0", "1.3.0", "the tag should be v1.3.0"),
         ("CITATION.cff", "\nversion: 1.2.0", "\nversion: 1.1.0", "CITATION.cff has version 1.1.0"),
         ("CHANGELOG.md", "[1.2.0]", "[1.2.1]", "no section for 1.2.0"),
         ("CHANGELOG.md", " - 2026-01-31", "", "YYYY-MM-DD"),

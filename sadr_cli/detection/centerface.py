@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sadr_cli.compiled import Compiled
-from sadr_cli.crop import box_iou, shrink
+from sadr_cli.crop import box_ious, shrink
 from sadr_cli.detection import windows
 from sadr_cli.detection.base import RGBImage, non_maximum_suppression, prominences
 from sadr_cli.detection.files import find_file, where_to_put
@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
+_HALVED = 3.0  # see shrink: a third of the time, and the same faces
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
@@ -173,9 +174,9 @@ class CenterFace:
         ranks = prominences(boxes, photo)
         best = int(np.argmax(np.where(sure, ranks, 0)))
         rivals = boxes[~sure & (ranks > ranks[best]) & (scores >= self.settings.hint_score)]
-        limit = self.settings.max_overlap
-        elsewhere = any(box_iou(rival, boxes[best]) <= limit for rival in rivals)
-        return bool(_sizes(boxes[best : best + 1]) * scale >= self.settings.sized and not elsewhere)
+        if (box_ious(rivals, boxes[best]) <= self.settings.max_overlap).any():
+            return False
+        return bool(_sizes(boxes[best : best + 1]) * scale >= self.settings.sized)
 
     def _sides(self, image: RGBImage) -> list[int]:
         """Scales to look at: each has at least a quarter more pixels per side than the last."""
@@ -206,7 +207,7 @@ class CenterFace:
         sides = [-(-n // windows.MULTIPLE) * windows.MULTIPLE for n in size[::-1]]
         canvas = np.zeros((*sides, 3), np.uint8)
         canvas[: size[1], : size[0]] = (
-            shrink(image, size) if scale < 1 else cv2.resize(image, size)  # bilinear
+            shrink(image, size, _HALVED) if scale < 1 else cv2.resize(image, size)  # bilinear
         )
         first = side in self.settings.sides[:2] and not self._only_main
         threshold = self.settings.first_hint_score if first else self.settings.hint_score

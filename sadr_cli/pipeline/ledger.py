@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sadr_cli.errors import InputError, SadrError
-from sadr_cli.files import FolderLock, check_writable
+from sadr_cli.files import check_writable
 from sadr_cli.folder import Folder, file_size, remove_file
 from sadr_cli.gallery import cards
+from sadr_cli.lock import FolderLock
 from sadr_cli.pipeline.photo import Photo, Work, Written, identity
 from sadr_cli.pipeline.settings import RunSettings, Summary
 from sadr_cli.protocols import FaceReconstructor

@@ -1,7 +1,7 @@
 """Faces keep their number from frame to frame; the detector looks only where it must.
 
-A face is cropped by its landmarks in the frame before, and once more by those of its own frame
-where it has moved far. The detector looks at the first frame, at every cut, in a frame that shows a
+A face is cropped by its landmarks in the frame before, and again by those of its own frame where
+it has moved far. The detector looks at the first frame, at every cut, in a frame that shows a
 face of low confidence, which it confirms or takes out, when there is no track, and every so many
 frames to find who else has come.
 """
@@ -24,7 +24,6 @@ from sadr_cli.protocols import FaceDetector, FaceReconstructor
 SAME_FACE = 0.3  # overlap of two crops (intersection over union) from which they show one face
 DOUBLE = 0.6  # overlap from which two tracks have run into one another
 PATIENCE = 3  # detections in a row that may miss a track that looks sound
-_CLOSER = 2  # times that it is cropped again at most
 _MOVED = 0.06  # of a crop's side that its face may have moved before it is cropped again
 _JUMP = 0.35  # of a crop's side that its centre may move between two frames
 _GROWTH = 1.5  # factor by which it may grow or shrink
@@ -68,7 +67,7 @@ class CutFinder:
 
     def __call__(self, image: NDArray[np.uint8]) -> bool:
         """Whether ``image`` begins a new shot; the first one does not."""
-        small = np.asarray(shrink(image, _THUMBNAIL), np.float32) / np.float32(255)
+        small = np.asarray(shrink(image, _THUMBNAIL, 4.0), np.float32) / np.float32(255)
         last, self._last = self._last, small
         if last is None:
             return False
@@ -204,14 +203,7 @@ class Tracker:
         """The faces in the tracks' crops, with a second pass where these were far off."""
         faces = self._reconstruct(image, [t.crop for t in tracks])
         new = [k for k, track in enumerate(tracks) if track.new]  # nobody turns over in a frame
-        for _ in range(_CLOSER):
-            before = faces
-            faces = second_pass(
-                before, lambda _, crops: self._reconstruct(image, crops), new, _MOVED
-            )
-            if all(a is b for a, b in zip(before, faces, strict=True)):
-                break
-        return faces
+        return second_pass(faces, lambda _, crops: self._reconstruct(image, crops), new, _MOVED)
 
     def _reconstruct(self, image: NDArray[np.uint8], crops: Sequence[Crop]) -> list[Face | None]:
         if not crops:

@@ -147,7 +147,7 @@ def face_mesh(
     metric_origin = None
     if frame == "image":
         vertices = np.array(face.vertices)
-        vertices[:, 1] = image_height - 1 - vertices[:, 1]
+        np.subtract(image_height - 1, vertices[:, 1], out=vertices[:, 1])
         to_photo[1, 1], to_photo[1, 3] = -1, image_height - 1
         x, y, z = (float(c) for c in face.translation)  # y-up, zero at the top-left pixel
         metric_origin = (np.array([x, y + image_height - 1, z]), face.scale / MM_PER_UNIT)
@@ -161,7 +161,7 @@ def face_mesh(
         to_photo[:3, 3] = face.translation
         to_photo = flip @ to_photo
     return Mesh(
-        vertices=vertices.astype(np.float32),
+        vertices=vertices.astype(np.float32, copy=False),
         triangles=uv.triangles,
         frame=frame,
         colors=colors,

@@ -23,6 +23,7 @@ from sadr_cli import files
 from sadr_cli.cli import app
 from sadr_cli.errors import OutputError
 from sadr_cli.gallery import write_page
+from sadr_cli.lock import LOCK_NAME
 
 from .cases import Case, one_sentence
 
@@ -123,7 +124,7 @@ def _run(fault: Callable[[], Any]) -> None:
             except OutputError as error:
                 one_sentence(str(error))
         assert met
-        assert not leftovers(out) and not (out / files.LOCK_NAME).exists()
+        assert not leftovers(out) and not (out / LOCK_NAME).exists()
         names = ["p0", "p1", "p2", "p2", "p3", "v"]
         summary, _ = go(photos, out, **settings)
         write_page(out, FakeReconstructor().uv)

@@ -13,6 +13,7 @@ from run_folders import cells, document, go, make_photos, rows, tree
 from sadr_cli import files
 from sadr_cli.errors import OutputError
 from sadr_cli.gallery import write_page
+from sadr_cli.lock import LOCK_NAME
 from sadr_cli.results.manifest import JOURNAL
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, limits and signals of POSIX")
@@ -167,7 +168,7 @@ def test_a_damaged_journal_costs_its_line_only(tmp_path, photos):
 
 LINKS = [
     JOURNAL,
-    files.LOCK_NAME,
+    LOCK_NAME,
     "manifest.json",
     "poses.csv",
     "index.html",

@@ -17,6 +17,7 @@ from run_folders import ROWS, document, go, leftovers, make_photos, rows
 from sadr_cli import files
 from sadr_cli.errors import OutputError
 from sadr_cli.gallery import write_page
+from sadr_cli.lock import LOCK_NAME
 from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.results.manifest import JOURNAL, Manifest
@@ -155,7 +156,7 @@ def test_a_full_disk_anywhere(tmp_path, photos, monkeypatch, place, moment):
         or (moment == "write" and place in (JOURNAL, "poses.csv", "/x"))
         or (moment == "rename" and place == "/x")
     )
-    assert not leftovers(out) and not (out / files.LOCK_NAME).exists()
+    assert not leftovers(out) and not (out / LOCK_NAME).exists()
     summary, _ = go(photos, out, **drawn)
     write_page(out, FakeReconstructor().uv)
     assert summary.ok == 4 and document(out)["state"] == "finished"
