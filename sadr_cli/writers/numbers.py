@@ -28,29 +28,30 @@ def decimal_fields(values: NDArray[Any], decimals: int) -> list[Field]:
     size = np.abs(values, dtype=np.float64)
     digits = len(f"{size.max(initial=0):.{decimals}f}") - decimals - 1
     negative = (values < 0) & (size > 0.5 / 10.0 ** (decimals + digits - 1))
-    size[(values < 0) & ~negative] = 0  # no "-0.000"
+    if (unsigned := (values < 0) & ~negative).any():
+        size[unsigned] = 0  # no "-0.000"
     signed = bool(negative.any())
-    shorter = np.zeros(len(size), np.intp)  # digits fewer before the point
+    shorter = np.zeros(len(size), np.uint8)  # digits fewer before the point
     for k in range(1, digits):
-        shorter += size < 10.0**k
-    more = shorter + (signed & ~negative)
+        shorter += (size < 10.0**k).view(np.uint8)
+    more = shorter + (~negative).view(np.uint8) if signed else shorter
     if digits > _TABLE_DIGITS:
         width = digits + signed + 1 + decimals
         numbers = zip(np.where(negative, -size, size).tolist(), more.tolist(), strict=True)
         texts = [f" {v:.{decimals + k}f}"[: width + 1] for v, k in numbers]
         return [(part, 8) for part in _from_texts(texts).T]
-    rest = np.rint(size * np.take(10.0 ** (decimals + np.arange(digits + 1)), more))
-    most = np.where(
-        signed & ~negative, 10.0 ** (digits + 1 + decimals), 10.0 ** (digits + decimals)
-    )
-    rest = np.minimum(rest, most - 1).astype(np.int64)  # 9.9996 stays below 10
+    size *= np.take(10.0 ** (decimals + np.arange(digits + 1)), more)
+    most = 10.0 ** (digits + decimals) - 1  # 9.9996 stays below 10
+    limits = np.array([10 * most + 9, most])  # the sign of negative ones takes a digit
+    np.minimum(size, np.take(limits, negative.view(np.uint8)) if signed else most, out=size)
+    rest = np.rint(size, out=size).astype(np.int64)
     ends: list[Field] = []
     for count in [4] * (decimals // 4) + [decimals % 4] * (decimals % 4 > 0):
         whole = rest // 10**count
         ends.append((np.take(_all_digits(count), rest - whole * 10**count), count))
         rest = whole
     table, starts = _leading(digits, signed)
-    rest += np.take(starts, shorter + digits * negative)
+    rest += np.take(starts, shorter + np.uint8(digits) * negative if signed else shorter)
     return [(np.take(table, rest), digits + signed + 2), *ends[::-1]]
 
 
