@@ -13,12 +13,13 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import PickleError
 from typing import Any
 
-from sadr_cli.errors import SadrError, UsageError
+from sadr_cli.errors import OutputError, SadrError, UsageError
 from sadr_cli.pipeline.feed import LISTED, Feed
 from sadr_cli.pipeline.ledger import Ledger
 from sadr_cli.pipeline.photo import Photo, Work, Written
@@ -57,10 +58,12 @@ def run_on_cluster(
     cannot write to the output folder, and what listing the works raised.
     """
     pool = open_pool(cluster.address)
+    coordinator = _Coordinator(pool, cluster, works, ledger, settings, stop)
     try:
-        _Coordinator(pool, cluster, works, ledger, settings, stop).run()
+        coordinator.run()
     finally:
         pool.close()
+        coordinator.tidy()
 
 
 @dataclass
@@ -101,9 +104,8 @@ class _Coordinator:
             while self._step():
                 pass
         finally:
-            self._feed.stop()
-            for task in self._flight.values():
-                self._lease(task).drop()
+            with suppress(OutputError):  # a failing disk must not hide the first error
+                self._call_off()
         self._settle(rest=True)
         if self._deaths:
             said = f"{self._deaths} times a worker ended before its photos were done"
@@ -111,6 +113,11 @@ class _Coordinator:
         problem = self._failure or self._feed.error
         if problem is not None and not self._stop:
             raise problem
+
+    def tidy(self) -> None:
+        """Once no worker is left: remove the leases of those that were at work."""
+        for task in self._flight.values():
+            self._lease(task).drop()
 
     def _step(self) -> bool:
         """Hand out, settle and collect; False when nothing is left."""

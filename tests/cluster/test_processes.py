@@ -279,6 +279,31 @@ def test_waiting_for_workers_that_do_not_begin_is_a_standstill(photos, tmp_path,
     ledger.close("stopped")
 
 
+def test_a_worker_that_is_late_begins_nothing_and_leaves_nothing(photos, tmp_path, monkeypatch):
+    class Late:
+        """Its worker turns to the photos as the run has already failed."""
+
+        lease = None
+
+        def room(self):
+            if self.lease is not None:
+                raise UsageError("nobody is left")
+            return 1
+
+        def submit(self, call, load, photos, settings, token):
+            self.lease = Lease(settings.out, token)
+            return Future()
+
+        def close(self):
+            self.began = self.lease.take()
+
+    pool = Late()
+    monkeypatch.setattr("sadr_cli.pipeline.cluster.open_pool", lambda address: pool)
+    with pytest.raises(UsageError, match="nobody is left"):
+        go(photos, tmp_path / "out", "loky://1")
+    assert not pool.began and not list((tmp_path / "out").glob(".sadr-tmp*"))
+
+
 def test_addresses():
     assert parse_address("dask://node7:8786") == ("dask", "node7:8786")
     assert parse_address("loky://4") == ("loky", "4")
