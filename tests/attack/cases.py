@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
+import shutil
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 _TYPE = re.compile(r"\b[A-Z]\w+(Error|Exception)\b")  # of Python's
@@ -20,6 +25,18 @@ class Case(NamedTuple):
 class Result(NamedTuple):
     count: int
     failures: list[tuple[str, str]]  # name of the case, what went wrong in one line
+
+
+def lasting_folder() -> Path:
+    """An empty folder that is removed at the end of this process."""
+    folder, owner = Path(tempfile.mkdtemp(prefix="sadr-attack-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # no forked child
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def run_all(cases: Iterable[Case]) -> Result:

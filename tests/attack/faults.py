@@ -25,7 +25,7 @@ from sadr_cli.errors import OutputError
 from sadr_cli.gallery import write_page
 from sadr_cli.lock import LOCK_NAME
 
-from .cases import Case, one_sentence
+from .cases import Case, lasting_folder, one_sentence
 
 LEAST = 16
 CODES = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -86,7 +86,7 @@ def growing(place: str, after: int, code: int) -> Iterator[list[str]]:
 
 @cache
 def _photos() -> Path:
-    folder = make_photos(Path(tempfile.mkdtemp(prefix="sadr-attack-")) / "photos")
+    folder = make_photos(lasting_folder() / "photos")
     (folder / "v.avi").write_bytes(video(folder / "w.avi", "MJPG", 4))
     return folder
 

@@ -23,7 +23,7 @@ from sadr_cli.errors import OutputError
 from sadr_cli.gallery import write_page
 from sadr_cli.results.manifest import JOURNAL
 
-from .cases import Case, one_sentence
+from .cases import Case, lasting_folder, one_sentence
 
 LEAST = 74
 _TEXTS = [
@@ -45,7 +45,7 @@ _MORE = [
 @cache
 def _made() -> Path:
     """A run over two photos, a and b, as OBJ; and one over four, photos beside it."""
-    top = Path(tempfile.mkdtemp(prefix="sadr-attack-"))
+    top = lasting_folder()
     for name in "ab":
         photo_with(top / "two" / f"{name}.png")
     go(top / "two", top / "export", formats=("obj",), two_pass=False)

@@ -21,7 +21,7 @@ from sadr_cli.pipeline import RunSettings, Work, run
 from sadr_cli.pipeline.settings import StopFlag
 from sadr_cli.sources import iter_sources
 
-from .cases import Case
+from .cases import Case, lasting_folder
 
 LEAST = 24
 NAMES = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"]
@@ -32,7 +32,7 @@ ROWS = ["p0", "p1", "p2", "p2", "p3", "v"]
 @cache
 def _photos() -> Path:
     """Four photos, and a video that takes longer than all of them."""
-    folder = make_photos(Path(tempfile.mkdtemp(prefix="sadr-attack-")) / "photos")
+    folder = make_photos(lasting_folder() / "photos")
     (folder / "v.avi").write_bytes(video(folder / "w.avi", "MJPG", 12))
     return folder
 

@@ -31,9 +31,10 @@ def _whole() -> bytes:
 
     torch.manual_seed(0)
     network = SADRNet(NetworkConfig(64, 32, 0.125)).eval()
-    path = Path(tempfile.mkdtemp(prefix="sadr-attack-")) / "small.safetensors"
-    save_checkpoint(Checkpoint(network, layout(0.25), name="small"), path)
-    return path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="sadr-attack-") as folder:
+        path = Path(folder) / "small.safetensors"
+        save_checkpoint(Checkpoint(network, layout(0.25), name="small"), path)
+        return path.read_bytes()
 
 
 def cases() -> Iterator[Case]:
