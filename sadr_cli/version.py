@@ -1,3 +1,3 @@
-"""The version: of the wheel, too, and known without the package's metadata, which takes 20 ms."""
+"""The version, also of the wheel. The installed metadata would lag behind an edited tree."""
 
 __version__ = "0.5.0"

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 WEIGHTS = "centerface.onnx"
 _OUTPUTS = ("537", "538", "539", "540")  # heat map, size, offset, points
 _STRIDE = 4
-_HALVED = 3.0  # see shrink: a third of the time, and the same faces
+_HALVED = 3.0  # see shrink: half of the time, and the same faces
 _FAST_PIXELS = 640 * 640  # for larger looks OpenVINO keeps close to a gigabyte more
 _Faces = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 

@@ -67,7 +67,7 @@ class CutFinder:
 
     def __call__(self, image: NDArray[np.uint8]) -> bool:
         """Whether ``image`` begins a new shot; the first one does not."""
-        small = np.asarray(shrink(image, _THUMBNAIL, 4.0), np.float32) / np.float32(255)
+        small = np.asarray(shrink(image, _THUMBNAIL), np.float32) / np.float32(255)
         last, self._last = self._last, small
         if last is None:
             return False

@@ -42,8 +42,7 @@ def decimal_fields(values: NDArray[Any], decimals: int) -> list[Field]:
         return [(part, 8) for part in _from_texts(texts).T]
     size *= np.take(10.0 ** (decimals + np.arange(digits + 1)), more)
     most = 10.0 ** (digits + decimals) - 1  # 9.9996 stays below 10
-    limits = np.array([10 * most + 9, most])  # the sign of negative ones takes a digit
-    np.minimum(size, np.take(limits, negative.view(np.uint8)) if signed else most, out=size)
+    np.minimum(size, np.where(negative, most, 10 * most + 9) if signed else most, out=size)
     rest = np.rint(size, out=size).astype(np.int64)
     ends: list[Field] = []
     for count in [4] * (decimals // 4) + [decimals % 4] * (decimals % 4 > 0):
